@@ -30,6 +30,7 @@ from gateway.model.reasons import Denial, Reason, Why
 # The errors of the kernel when descriptors, or memory for one more, have run out.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _SOON: Final = 5
+_RETRY_AFTER: Final = 2  # seconds: a ledger that is away is often back soon
 _ROOT: Final = __file__.rpartition("/")[0] + "/"
 _OURS: Final = "gateway/"
 
@@ -46,8 +47,8 @@ class SetupError(GatewayError):
 class Fault:
     """One fault of a configuration: the path of the key (`listen.port`) and what is wrong with it.
 
-    `where` is the line, or the variable, `value` what stands there, for the operator's eyes and not for the log: who
-    misplaces a secret may find it there. `says_value`: the message has all that may be shown. `plain` is the message
+    `where` is the line, or the variable, `value` what stands there, for the operator's eyes and not for the log:
+    a misplaced secret may be there. `says_value`: the message has all that may be shown. `plain` is the message
     without what repeats a value, where there is such a thing.
     """
 
@@ -67,8 +68,8 @@ class Fault:
         return self._told(self.plain or self.message, self.where)
 
     def _told(self, message: str, where: str) -> str:
-        behind = f" ({where})" if where else ""
-        return f"{self.path}: {message}{behind}" if self.path else message
+        place = f" ({where})" if where else ""
+        return f"{self.path}: {message}{place}" if self.path else message
 
 
 class ConfigurationError(SetupError):
@@ -159,6 +160,11 @@ class UpstreamTimeout(UpstreamFailed):
 def refuse(reason: Reason, detail: str, why: Why | None = None) -> Refused:
     """Makes the exception for the plain case: a reason and a sentence, and of a credential what was wrong with it."""
     return Refused(Denial(reason, detail, why=why))
+
+
+def ledger_unavailable(detail: str, retry_after: int = _RETRY_AFTER, title: str | None = None) -> Refused:
+    """Makes the refusal of what needs the ledger while it does not answer; `retry_after` is in seconds."""
+    return Refused(Denial(Reason.LEDGER_UNAVAILABLE, detail, retry_after=retry_after, title=title))
 
 
 def whereabouts(error: BaseException) -> str:

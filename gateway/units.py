@@ -38,6 +38,11 @@ MOST_COUNTED: Final = 10**12  # of anything that is counted: sums of it still fi
 LATEST: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 
 
+def milliseconds(seconds: float) -> int:
+    """A time in seconds as the ledger keeps those that have to be finer: whole milliseconds, rounded down."""
+    return int(seconds * 1000)
+
+
 def moment(seconds: float) -> str:
     """Formats a moment given in seconds since the epoch; one out of the range of dates becomes the nearest in it."""
     return f"{datetime.fromtimestamp(max(0, min(seconds, LATEST)), UTC):%Y-%m-%dT%H:%M:%SZ}"

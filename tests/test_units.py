@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.config.settings.fields import DURATION_SCHEMA as _DURATION
 from gateway.config.settings.fields import SIZE_SCHEMA as _SIZE
-from gateway.units import day, maybe_moment, moment, seconds, size
+from gateway.units import day, maybe_moment, milliseconds, moment, seconds, size
 from tests.support.pure import PROPERTY
 
 
@@ -89,3 +89,17 @@ def test_moments_and_days_as_people_write_them() -> None:
     assert (moment(-5), moment(1e300)) == ("1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z")
     assert maybe_moment(None) is None
     assert day(20261123) == "2026-11-23"
+
+
+@pytest.mark.parametrize(
+    ("time", "whole"),
+    [
+        (0.0, 0),
+        (1.5, 1500),
+        (1_795_977_107.0, 1_795_977_107_000),
+        (1_795_977_107.064, 1_795_977_107_064),
+        (0.0019, 1),
+    ],
+)
+def test_milliseconds_are_whole_and_rounded_down(time: float, whole: int) -> None:
+    assert milliseconds(time) == whole

@@ -78,9 +78,9 @@ def _keys() -> tuple[Operation, ...]:
             "createKey", "POST", "/admin/v1/keys", "Make a key; its secret is in this answer alone", do.create,
             key_answers.NewSecret, body=requests.NewKey, status=201,
         ),
-        Operation("showKey", "GET", _KEY, "One key, and how its account stands", do.show, key_answers.KeyInFull),
+        Operation("showKey", "GET", _KEY, "One key, with its account's usage", do.show, key_answers.KeyInFull),
         Operation(
-            "changeKey", "PATCH", _KEY, "Change what is named; `disabled` is done behind all else", do.change,
+            "changeKey", "PATCH", _KEY, "Change the named fields; `disabled` is applied last", do.change,
             key_answers.Key, body=requests.KeyChange,
         ),
         Operation(
@@ -100,7 +100,7 @@ def _keys() -> tuple[Operation, ...]:
             key_answers.GrantsEnded, body=requests.GrantEnd,
         ),
         Operation(
-            "resetKey", "POST", f"{_KEY}/reset", "Let the windows of this day and month begin anew", do.reset,
+            "resetKey", "POST", f"{_KEY}/reset", "Reset this day's and this month's windows", do.reset,
             key_answers.Forgotten, body=requests.Nothing,
         ),
     )  # fmt: skip
@@ -110,7 +110,7 @@ def _watching() -> tuple[Operation, ...]:
     do = watching
     return (
         Operation(
-            "overview", "GET", "/admin/v1/overview", "How this replica stands", do.overview, overview_answers.Overview
+            "overview", "GET", "/admin/v1/overview", "State of this replica", do.overview, overview_answers.Overview
         ),
         Operation(
             "history", "GET", "/admin/v1/history", "The last hour of this replica", do.history,
@@ -143,7 +143,8 @@ def _callers() -> tuple[Operation, ...]:
             caller_answers.Callers, query=requests.CallersQuery,
         ),
         Operation(
-            "showCaller", "GET", _CALLER, "One caller, also before he comes", do.show, caller_answers.CallerInFull
+            "showCaller", "GET", _CALLER, "One caller, even before the first request", do.show,
+            caller_answers.CallerInFull,
         ),
         Operation(
             "blockCaller", "POST", f"{_CALLER}/block", "Refuse all that a caller asks", do.block,
@@ -162,7 +163,7 @@ def _callers() -> tuple[Operation, ...]:
             caller_answers.GrantsOfCallerEnded, body=requests.GrantEnd,
         ),
         Operation(
-            "resetCaller", "POST", f"{_CALLER}/reset", "Let the windows of this day and month begin anew", do.reset,
+            "resetCaller", "POST", f"{_CALLER}/reset", "Reset this day's and this month's windows", do.reset,
             caller_answers.ForgottenOfCaller, body=requests.Nothing,
         ),
     )  # fmt: skip

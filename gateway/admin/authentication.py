@@ -58,7 +58,7 @@ class Guard:
         return f"admin:token@{address}"
 
     def check_page(self, request: web.Request, headers: Headers) -> None:
-        """Lets the page's own files out to whoever may ask at all: without a token, to users of this machine.
+        """Serves the page's own files to anybody who may ask at all: without a token, to users of this machine.
 
         Raises:
             AdminProblem: the caller is refused.

@@ -1,4 +1,4 @@
-"""What to look at when a request was refused or failed, for whoever reads it on the page. Pure."""
+"""What to look at when a request was refused or failed, for the reader of the page. Pure."""
 
 from typing import Final
 

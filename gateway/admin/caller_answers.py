@@ -1,4 +1,4 @@
-"""What the admin API tells of callers: what they used, what was done, and who was refused. Pure."""
+"""What the admin API says of callers: what they used, what was done, and who was refused. Pure."""
 
 from typing import Any, Literal
 
@@ -115,7 +115,7 @@ class GrantsOfCallerEnded(Answer):
 
 
 class ForgottenOfCaller(Answer):
-    """What the windows that begin anew had counted this month."""
+    """What the windows that were reset had counted this month."""
 
     account: str
     requests: int

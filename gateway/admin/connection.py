@@ -91,7 +91,7 @@ class AdminConnection(RequestHandler):
         self._turn = Turn(iteration)
         self._turn_is_over = False
         self._is_answering = False
-        self._unwanted: Unwanted | None = None  # what comes behind an answer, of a body that is not read
+        self._unwanted: Unwanted | None = None  # what comes after an answer, of a body that is not read
         self._is_known = False  # one of its requests was authorized
         self._deadline: asyncio.TimerHandle | None = None
 

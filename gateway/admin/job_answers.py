@@ -1,4 +1,4 @@
-"""What the admin API tells of jobs and their webhooks, by its fields. Pure."""
+"""What the admin API says of jobs and their webhooks, by its fields. Pure."""
 
 from typing import Literal
 
@@ -61,7 +61,7 @@ class Webhook(Answer):
     destination: str
     """Host and port."""
     status: str | None
-    """What it tells of the job: complete or failed."""
+    """What it says of the job: complete or failed."""
     attempts: int
     last_status: int | None
     """What the receiver answered last."""

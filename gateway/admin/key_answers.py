@@ -1,4 +1,4 @@
-"""What the admin API tells of keys, by its fields. Pure."""
+"""What the admin API says of keys, by its fields. Pure."""
 
 from typing import Literal
 
@@ -76,7 +76,7 @@ class ConfiguredKeys(Answer):
 
 
 class KeyInFull(Key):
-    """A key of the ledger, and how its account stands."""
+    """A key of the ledger, with its account's usage."""
 
     standing: dict[str, LimitState]
     """Its limits by name; empty when its profile is gone."""
@@ -129,7 +129,7 @@ class GrantsEnded(Answer):
 
 
 class Forgotten(Answer):
-    """What the windows that begin anew had counted this month."""
+    """What the windows that were reset had counted this month."""
 
     id: str
     requests: int

@@ -144,7 +144,7 @@ async def grant(context: Context, call: Call) -> key_answers.Granted:
     until = body.until.timestamp()
     await context.keys.grant(call.actor, call.subject, body.pages, until)
     await context.changed()
-    budgets = page_budgets(profile_of(context.live.state, f"key:{call.subject}"))
+    budgets = page_budgets(profile_of(context.live.state, of_keys(call.subject)))
     return key_answers.Granted(id=call.subject, pages=body.pages, until=moment(until), budgets=budgets or [])
 
 

@@ -47,7 +47,7 @@ class Found(NamedTuple):
 
 
 class NearAccounts:
-    """Finds them; who asks soon after another one gets what that one got.
+    """Finds them. A caller soon after another gets that one's result.
 
     `known` gives the profile of an account, None if it is not known; `wall` is in seconds since the epoch, `clock`
     never goes back.
@@ -84,7 +84,7 @@ class NearAccounts:
             return found
 
     def forget(self) -> None:
-        """Something was changed: who asks from now on is told of it."""
+        """Something was changed: callers from now on get a new result."""
         self._last = None
         self._changes += 1
 

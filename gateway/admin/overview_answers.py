@@ -1,4 +1,4 @@
-"""What the admin API tells of this replica: how it stands, and its last hour. Pure."""
+"""What the admin API says of this replica: its state, and its last hour. Pure."""
 
 from typing import Literal
 
@@ -137,7 +137,7 @@ class NearLimit(Answer):
     share: float
     """Used of the limit: 1 is all, and more than 1 after it was lowered."""
     resets_at: Moment | None
-    """When it begins anew; null: it has no window."""
+    """When it resets; null: it has no window."""
 
 
 class NearLimits(Answer):
@@ -153,7 +153,7 @@ class NearLimits(Answer):
 
 
 class Overview(Answer):
-    """How this replica stands."""
+    """The state of this replica."""
 
     at: Moment
     version: str

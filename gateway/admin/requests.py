@@ -186,12 +186,12 @@ class KeysQuery(Query):
     q: SearchText | None = None
     """Those that have this text in their id, owner or profile, in upper or lower case."""
     standing: bool = False
-    """Whether to say of each how its account stands."""
+    """Whether to give each with its account's usage."""
     near: bool = False
     """Only those that have used 80 percent or more of a limit; the thousand nearest."""
 
     after: KeyId | None = None
-    """The id behind which the list begins: `next` of the answer before."""
+    """The id after which the list begins: `next` of the answer before."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 1000
     """How many at the most."""
 
@@ -291,7 +291,7 @@ class CallersQuery(Query):
     limit: PageSize = 100
     """How many at the most."""
     after: OwnerName | None = None
-    """The caller behind whom the list begins: `next` of the answer before."""
+    """The caller after whom the list begins: `next` of the answer before."""
 
 
 class RefusalsQuery(Query):
@@ -317,14 +317,14 @@ class RefusedQuery(Query):
 
 
 class NearQuery(Query):
-    """How many of those that are near a limit are told."""
+    """How many of those that are near a limit are listed."""
 
     limit: PageSize = 20
     """How many at the most, the nearest first."""
 
 
 class HistoryQuery(Query):
-    """How much of the last hour is told."""
+    """How much of the last hour is returned."""
 
     since: Span = default("1h")
     """How far back."""

@@ -84,7 +84,7 @@ def _let_in(request: web.Request, guard: Guard) -> None:
     except Refused as refused:
         raise AdminProblem("bad_request", refused.denial.detail) from None
     if not path.startswith("/"):
-        raise AdminProblem("bad_request", "The request target is no path.")
+        raise AdminProblem("bad_request", "The request target is not a path.")
     headers = with_host(headers, host)
     if request.path in FILES:
         guard.check_page(request, headers)

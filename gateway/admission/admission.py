@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import Connection
 
 from gateway.admission.throttle import Throttle
-from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff, whereabouts
+from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff, ledger_unavailable, whereabouts
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.closing import Settled
 from gateway.ledger.deliveries import Planned
@@ -33,12 +33,11 @@ from gateway.ledger.reservations import (
 from gateway.ledger.steps import Accept, Admit, Cancel, Reserve, Steps
 from gateway.limits.quotas import AccountCounts, Limit, limits_of, rate_limit_lines, soft_among, soft_limits
 from gateway.model.identity import Profile
-from gateway.model.reasons import Denial, Reason
+from gateway.model.reasons import Denial
 from gateway.model.request import Permit
 
 _LEASE_SECONDS: Final = 60.0
 RENEW_EVERY: Final = 15.0  # seconds
-_RETRY_AFTER: Final = 2
 RETRY_DELAYS: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0)  # seconds
 log = structlog.get_logger()
 
@@ -313,4 +312,4 @@ def _renew(ids: list[str], until: float, connection: Connection) -> None:
 def ledger_away() -> Refused:
     """The refusal of a submit when the ledger does not answer."""
     detail = "Keys and budgets can't be checked at the moment; try again."
-    return Refused(Denial(Reason.LEDGER_UNAVAILABLE, detail, retry_after=_RETRY_AFTER))
+    return ledger_unavailable(detail)

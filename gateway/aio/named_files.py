@@ -76,7 +76,7 @@ def _open(path: Path) -> int:
     try:
         opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise FileUnusable(f"can't be read: {getattr(error, 'strerror', None) or 'it is no path'}") from None
+        raise FileUnusable(f"can't be read: {getattr(error, 'strerror', None) or 'it is not a path'}") from None
     try:
         mode = os.fstat(opened).st_mode
     except OSError as error:
@@ -85,7 +85,7 @@ def _open(path: Path) -> int:
     if S_ISREG(mode):
         return opened
     os.close(opened)
-    raise FileUnusable("can't be read: Is a directory" if S_ISDIR(mode) else "is no regular file")
+    raise FileUnusable("can't be read: Is a directory" if S_ISDIR(mode) else "is not a regular file")
 
 
 def _words(size: int) -> str:

@@ -100,8 +100,8 @@ def _tell_of_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -
 
 
 def _tell_of_unraisable(unraisable: Any) -> None:
-    # CPython decodes a client's SNI before any code of ours runs, and prints a non-ASCII one to stderr, bytes and
-    # all.
+    # CPython decodes a client's SNI before any code of ours runs, and prints one that is not ASCII to stderr, with
+    # its bytes.
     log.warning("error nobody could be told of", error=type(unraisable.exc_value).__name__)
 
 

@@ -28,6 +28,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.news import Question
 from gateway.model.audit import Action, Entry
 from gateway.observe.log import LogStream
+from gateway.units import moment
 
 _PURGE: Final = 600
 _AT_ONCE: Final = 200
@@ -176,5 +177,4 @@ class AuditTrail:
 
 def audit_event(entry: Entry, now: datetime) -> dict[str, Any]:
     """The record as a log event, with the record's own time beside the event's; `now` is in UTC."""
-    at = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"timestamp": now, "level": "info", "event": "audit", **entry._asdict(), "at": at}
+    return {"timestamp": now, "level": "info", "event": "audit", **entry._asdict(), "at": moment(entry.at)}

@@ -24,13 +24,13 @@ _NAME: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _ODD: Final = "(not-printable)"
 _ACCEPTED: Final = ("certificate", "accepted")
 _CALLED: Final[Mapping[NameKind, str]] = {
-    "uri": "URI of its subjectAltName",
-    "dns": "DNS name of its subjectAltName",
-    "email": "mail address of its subjectAltName",
-    "cn": "common name (CN) of its subject",
+    "uri": "URI in the subjectAltName",
+    "dns": "DNS name in the subjectAltName",
+    "email": "mail address in the subjectAltName",
+    "cn": "common name (CN) in the subject",
 }
 _SEVERAL: Final = "The client certificate is ambiguous: exactly one {} may stand for its bearer, and it has several."
-_UNLISTED: Final = "The client certificate is valid, but the {} is none of those that are let in here."
+_UNLISTED: Final = "The client certificate is valid, but its {} is not allowed here."
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Is a caller's credential valid now, from this address? Pure.
+"""Is a caller's credential valid now, from this address, and not blocked (denylist)? Pure.
 
 Checked when a request arrives (login.py), each time it has waited (recheck.py), and by `gateway explain`: the same
 code for all three. Times are in seconds since the epoch.
@@ -10,9 +10,9 @@ from typing import Final
 
 from gateway.auth.api_keys import ApiKey
 from gateway.auth.jwt.claims import expired
-from gateway.errors import Refused, refuse
+from gateway.errors import ledger_unavailable, refuse
 from gateway.model.identity import ClientCertificate, Identity
-from gateway.model.reasons import Denial, Reason, Why
+from gateway.model.reasons import Reason, Why
 
 _KEY_EXPIRED: Final = "This API key has expired."
 _REPLACED: Final = "This secret was replaced and has ended; use the key's newer one."
@@ -20,7 +20,6 @@ _CERTIFICATE_EXPIRED: Final = "The client certificate of this connection has exp
 _ELSEWHERE: Final = "This key may not be used from this address."
 _BLOCKED: Final = "This caller is blocked here."
 _NOT_KNOWN_YET: Final = "The ledger has not been read since the start, so it is not known who is blocked."
-_RETRY_AFTER: Final = 2
 _NO_CERTIFICATE: Final = "This service asks for a client certificate, and the connection has none."
 
 
@@ -47,7 +46,7 @@ def check_not_blocked(identity: Identity, blocked: Collection[str] | None) -> No
         Refused: forbidden; ledger_unavailable, while nobody knows who is blocked.
     """
     if blocked is None and identity.label[0] != "api_key":
-        raise Refused(Denial(Reason.LEDGER_UNAVAILABLE, _NOT_KNOWN_YET, retry_after=_RETRY_AFTER))
+        raise ledger_unavailable(_NOT_KNOWN_YET)
     if blocked and identity.account in blocked:
         raise refuse(Reason.FORBIDDEN, _BLOCKED, Why.BLOCKED)
 

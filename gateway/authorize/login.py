@@ -19,7 +19,7 @@ from gateway.model.identity import ClientCertificate, Identity
 from gateway.model.reasons import Denial, Reason, Why
 
 _MISSING: Final = "Send an API key as X-API-Key or as Authorization: Bearer."
-_UNKNOWN: Final = "This API key is not known here, or no more."
+_UNKNOWN: Final = "This API key is unknown or was removed."
 _NOT_WHOLE: Final = "This API key is not whole: its checksum does not fit (was it cut off when it was copied?)."
 _TOO_MANY: Final = "Too many credentials from this address failed; good ones are not affected."
 

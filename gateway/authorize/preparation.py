@@ -16,7 +16,7 @@ from gateway.uploads.multipart.content_type import boundary_of
 from gateway.upstream.heads import upstream_body_length, upstream_lines
 
 _MISDIRECTED: Final = (
-    "The Host of this request is no name of this service: public_url, or a name of its certificates or routes, is."
+    "The Host of this request is not a name of this service: use public_url, or a name in its certificates or routes."
 )
 _CONDITIONS: Final = frozenset(
     {

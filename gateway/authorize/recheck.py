@@ -26,9 +26,9 @@ from gateway.model.request import Permit
 from gateway.model.routes import Access, Kind
 from gateway.policy.route_access import check_access, check_address
 
-_NO_MORE: Final = "What you came with is not valid any more."
+_NO_MORE: Final = "This request's credential is no longer valid."
 _NOT_ASKED: Final = "This route asks for a credential now; send the request again."
-_MOVED: Final = "What you came with belongs to another owner now; send the request again."
+_MOVED: Final = "This request's credential belongs to another owner now; send the request again."
 
 
 def recheck_permit(state: State, prepared: PreparedRequest, peer: Peer, now: float) -> Permit:
@@ -95,7 +95,7 @@ def _by_token(state: State, prepared: PreparedRequest, now: float) -> Identity |
         return known
     try:
         return identify(credential, state.issuers, state.profiles, now)
-    except KeyUnknown as unknown:  # what verified it is there no more; new keys are fetched for new requests
+    except KeyUnknown as unknown:  # what verified it is no longer there; new keys are fetched for new requests
         raise unknown.refusal from None
 
 

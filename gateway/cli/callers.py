@@ -84,7 +84,7 @@ def grant(config: Path, account: str, pages: int, until: float) -> None:
 @CONFIG
 @AS_JSON
 def reset(config: Path, account: str) -> None:
-    """Let a caller's budgets of this day and month begin anew, as `gateway keys reset` does."""
+    """Reset a caller's budgets of this day and month, as `gateway keys reset` does."""
     from gateway.cli.run_callers import reset as run  # noqa: PLC0415 -- as above
 
     run(config, account)

@@ -77,9 +77,9 @@ def _without_reading(path: Path) -> Looked | None:
         there = next(parent for parent in path.parents if parent.exists())
         if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
             return Looked(name, well="is not there yet: the gateway makes it when it starts")
-        return Looked(name, fault=f"can't be made: {there} is no directory that this user may write to")
+        return Looked(name, fault=f"can't be made: {there} is not a directory that this user may write to")
     if not path.is_file():
-        return Looked(name, fault="is no file")
+        return Looked(name, fault="is not a file")
     if os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK):
         return None
     return Looked(name, fault="can't be written by this user, or its directory can't")

@@ -57,7 +57,7 @@ async def judge_token_file(path: Path, state: State, now: float) -> ShownCredent
 
 
 def judge_certificate_file(path: Path, settings: Settings, state: State, now: float) -> ShownCredential:
-    """Judges a client's certificate, with its intermediates behind it in the file.
+    """Judges a client's certificate, with its intermediates after it in the file.
 
     Raises:
         SetupError: a file can't be read, or holds no certificate.

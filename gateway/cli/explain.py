@@ -20,7 +20,7 @@ def _address(_: click.Context, __: click.Parameter, text: str | None) -> IPv4Add
     try:
         return parse_address(text)
     except ValueError:
-        raise click.BadParameter(f"{text} is no IP address") from None
+        raise click.BadParameter(f"{text} is not an IP address") from None
 
 
 @click.command()

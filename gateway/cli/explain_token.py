@@ -53,10 +53,10 @@ def issuer_of(token: bytes, state: State) -> str | None:
 
 
 def described(token: bytes) -> str:
-    """What a token says of itself, for whoever holds it."""
+    """What a token says of itself, for its bearer."""
     read = read_token(token)
     if read is None:
-        return "no signed JWT in its canonical form"
+        return "not a signed JWT in canonical form"
     times = {name: _moment(read.claims.get(name)) for name in ("iat", "nbf", "exp")}
     says = {
         "alg": read.algorithm,

@@ -123,7 +123,7 @@ def rotate(config: Path, key_id: str, overlap: float, operation: str | None) -> 
 def revoke(config: Path, key_id: str, generation: int | None, force: bool) -> None:
     """End secrets of a key at once, for good.
 
-    For a secret that has leaked: whoever still sends it is refused within 2 seconds. The key stays, and `rotate`
+    For a secret that has leaked: requests that still use it are refused within 2 seconds. The key stays, and `rotate`
     gives it another secret.
     """
     from gateway.cli.run_keys import revoke as run  # noqa: PLC0415 -- as above
@@ -213,7 +213,7 @@ def grant(config: Path, key_id: str, pages: int, until: float) -> None:
 @CONFIG
 @AS_JSON
 def reset(config: Path, key_id: str) -> None:
-    """Let a key's budgets of this day and month begin anew.
+    """Reset a key's budgets of this day and month.
 
     What is in flight still counts, and `gateway usage` still tells all that was used.
     """

@@ -33,7 +33,7 @@ COMMANDS: Final = {
     "top": Listed("Show live what the gateway does.", "gateway.cli.status"),
     "usage": Listed("Tell what keys have used, by day (UTC).", "gateway.cli.usage"),
     "webhooks": Listed(
-        "Webhooks that tell of ended jobs: look at them, send dead letters once more.", "gateway.cli.webhooks"
+        "Webhooks that report ended jobs: look at them, send dead letters once more.", "gateway.cli.webhooks"
     ),
 }
 

@@ -1,6 +1,6 @@
 """The work of `gateway callers`: calls CallerService, prints the result.
 
-The ledger does not know whose profile a caller has: his token or certificate says it, so no limits are told here.
+The ledger does not know whose profile a caller has: the token or certificate says it, so no limits are shown here.
 """
 
 from functools import partial
@@ -85,7 +85,7 @@ def reset(config: Path, account: str) -> None:
 
     (name, used, currency), _ = change(config, work, needs=_needs(account))
     text = (
-        f"The windows of {shown(name)} begin anew; forgotten of this month: {used.requests} requests, "
+        f"The windows of {shown(name)} are reset; forgotten of this month: {used.requests} requests, "
         f"{used.pages} pages, spend {shown(spend(used.spend, currency))}. What is in flight stays."
     )
     answer({"account": name, **_used(used)}, lambda: tell(text))

@@ -173,7 +173,7 @@ def reset(config: Path, key_id: str) -> None:
     (used, currency), _ = change(config, work)
     spent = shown(spend(used.spend, currency))
     text = (
-        f"The windows of {key_id} begin anew; forgotten of this month: {used.requests} requests, {used.pages} pages, "
+        f"The windows of {key_id} are reset; forgotten of this month: {used.requests} requests, {used.pages} pages, "
         f"spend {spent}. What is in flight stays, and so does what `gateway usage` tells."
     )
     answer({"id": key_id, **used._asdict(), "spend": used.spend / MILLION}, lambda: tell(text))

@@ -55,7 +55,7 @@ def _facts(row: Any) -> dict[str, Any]:
 
 def _why_not(done: Refund) -> str:
     if not done.stages:
-        return "is no job or submit of the ledger"
+        return "is not a job or submit of the ledger"
     if done.stages.count(Stage.CHARGED) > 1:
         return "is lost of several upstreams: say which with --upstream"
     if Stage.REFUNDED in done.stages:

@@ -20,7 +20,7 @@ from gateway.cli.table import printable
 from gateway.config.settings import Settings
 
 _LEAST: Final = 0.1
-_NEAR_EVERY: Final = 10  # looks: for who is near a limit the gateway looks at all accounts
+_NEAR_EVERY: Final = 10  # looks: to find accounts near a limit the gateway reads all
 
 
 def show_top(config: Path, every: float, count: int | None) -> None:

@@ -52,7 +52,7 @@ class Samples(NamedTuple):
 
 
 async def ask(settings: Settings, config: Path, near: Mapping[str, Any] | None = None) -> Samples:
-    """Asks once; who is near a limit only without `near` of an earlier look, since all accounts are looked at.
+    """Asks once; for accounts near a limit only without `near` of an earlier look, since that reads all accounts.
 
     Raises:
         SetupError: it does not answer, or not as a gateway does; the message says what is wrong.
@@ -191,7 +191,7 @@ def _token(settings: Settings) -> str | None:
 
 def _words(error: Exception) -> str:
     if isinstance(error, aiohttp.ServerFingerprintMismatch):
-        return "who listens there has another certificate than admin.tls.certificate"
+        return "the program that listens there has another certificate than admin.tls.certificate"
     if isinstance(error, aiohttp.ClientConnectorError):
         return str(error.strerror or error.os_error)
     return type(error).__name__

@@ -79,7 +79,7 @@ def limit_rows(
 ) -> tuple[list[str], list[list[object]], frozenset[str]]:
     """Limits as a table: headings, rows, and the names of the numeric columns."""
     numbers = ["limit", "used", "remaining"]
-    headings = ["limit of", *numbers, "begins anew"]
+    headings = ["limit of", *numbers, "resets"]
     rows = [
         [name, *(_counted(name, row.get(number), currency) for number in numbers), away(row.get("resets_at"), now)]
         for name, row in sorted(limits.items())

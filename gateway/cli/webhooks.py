@@ -13,7 +13,7 @@ _STATES: Final = ("waiting", "due", "delivered", "dead")
 
 @click.group()
 def webhooks() -> None:
-    """Webhooks that tell of ended jobs: look at them, send dead letters once more.
+    """Webhooks that report ended jobs: look at them, send dead letters once more.
 
     They are shown without the path and query of their URLs, which may have a secret in them.
     """

@@ -69,7 +69,7 @@ def read_file(path: Path) -> Written:
     if document is None:
         return Written({}, {})
     if not isinstance(document, dict):
-        raise ConfigurationError([Fault("", f"{path} is no mapping of settings")])
+        raise ConfigurationError([Fault("", f"{path} is not a mapping of settings")])
     return Written(document, lines_of(node))
 
 
@@ -123,7 +123,7 @@ def _parse(content: str | bytes, origin: str) -> tuple[Any, yaml.Node | None]:
 
 
 def _give_up(origin: str, broken: Broken | None) -> NoReturn:
-    told = f"{origin} is no YAML"
+    told = f"{origin} is not YAML"
     if broken is not None:
         told = f"{origin}{f', line {broken.line}' if broken.line else ''}: {broken.text}"
     raise ConfigurationError([Fault("", told)]) from None

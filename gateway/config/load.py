@@ -22,7 +22,7 @@ from gateway.errors import ConfigurationError, Fault
 def load(path: Path, environ: Mapping[str, str], *, goes_without_secrets: bool = False) -> Settings:
     """Reads a configuration, applies overrides and checks it.
 
-    `goes_without_secrets`: one that can't be read here is taken to be some other text, for who needs none of them.
+    `goes_without_secrets`: one that can't be read here is taken to be some other text, if the caller needs none.
 
     Raises:
         ConfigurationError: with every fault.
@@ -38,7 +38,7 @@ def load(path: Path, environ: Mapping[str, str], *, goes_without_secrets: bool =
 
 
 def load_for_ledger(path: Path, environ: Mapping[str, str]) -> Settings:
-    """The same for who needs no secret but the ledger's URL: others may be out of reach here, as under systemd.
+    """The same for a command that needs only the ledger's URL: other secrets may be out of reach, as under systemd.
 
     Raises:
         ConfigurationError: with every fault, among them another than such secrets.

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Final
 
 Network = IPv4Network | IPv6Network
-_WRONG: Final = "is no network, such as 10.0.0.0/8 or ::1/128"
+_WRONG: Final = "is not a network, such as 10.0.0.0/8 or ::1/128"
 _NAME: Final = re.compile(r"(?=.*[g-zG-Z.])[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
 _MOST: Final = 4
 
@@ -42,7 +42,7 @@ def _mend(value: str) -> str | None:
 def _by_length(value: str, address: str, length: int) -> str:
     most = 128 if ":" in address else 32
     if length > most:
-        return f"{_WRONG}: behind the slash is at most {most}"
+        return f"{_WRONG}: after the slash is at most {most}"
     whole = ip_network(value, strict=False)
     return f"{_WRONG}: {address} is within one, so write {whole}, or {address} alone"
 

@@ -29,7 +29,7 @@ class Salvaged(NamedTuple):
 
 
 def salvage(path: Path, environ: Mapping[str, str], needs: frozenset[str]) -> Salvaged:
-    """Reads a configuration for who needs these sections and settings of it, and no secret but theirs.
+    """Reads a configuration for a command that needs only these sections and settings, and no other secrets.
 
     Such a setting has to be written, as ledger.url has; it stays where the rest of its section is left out.
 

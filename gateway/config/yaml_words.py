@@ -1,4 +1,4 @@
-"""What is wrong with a text that is no YAML, in plain words with the way out; never with the text's values. Pure.
+"""What is wrong with a text that is not YAML, in plain words with the way out; never with the text's values. Pure.
 
 A value may be a URL with a password, so only keys of the file are quoted.
 """
@@ -27,7 +27,7 @@ _WORDS: Final = {
     "expected <block end>, but found '<block sequence start>'": _ITEM,
     "expected <block end>, but found '<scalar>'": "a text ends here and more follows: quote it whole",
     _UNCLOSED: "a quote begins here that is never closed",
-    "could not find expected ':'": "a setting is written `name: value`, and here is no colon with a blank behind it",
+    "could not find expected ':'": "a setting is written `name: value`, and here is no colon with a blank after it",
     "but found another document": "a second document begins (---): a configuration has one",
     "found unhashable key": "a list or a mapping can't be the name of a setting",
 }
@@ -57,7 +57,7 @@ def _in_words(problem: str, lines: list[str], number: int) -> str:
 
 
 def _colon(line: str) -> str:
-    """A colon where none may be: within a value, or behind a key that is taken for a part of the value above."""
+    """A colon where none may be: within a value, or after a key that is taken for a part of the value above."""
     if _INNER.match(line):
         return 'a value with a colon and a blank in it must be quoted: "..."'
     return _shifted(line)
@@ -74,8 +74,8 @@ def not_utf8(content: bytes) -> Broken | None:
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
-        return Broken("a byte stands there that is no UTF-8: write UTF-8", content.count(b"\n", 0, error.start) + 1)
+        return Broken("a byte stands there that is not UTF-8: write UTF-8", content.count(b"\n", 0, error.start) + 1)
     for i, character in enumerate(text):
         if character < " " and character not in "\t\r\n":
-            return Broken("a control character stands there: this is no text", text.count("\n", 0, i) + 1)
+            return Broken("a control character stands there: this is not text", text.count("\n", 0, i) + 1)
     return None

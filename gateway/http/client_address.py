@@ -85,4 +85,4 @@ def _address_of(hop: str) -> IPv4Address | IPv6Address:
     try:
         return parse_address((match["v4"] or match["v6"]) if match else hop)
     except ValueError:
-        raise refuse(Reason.BAD_REQUEST, "The forwarding header holds a hop that is no address.") from None
+        raise refuse(Reason.BAD_REQUEST, "The forwarding header holds a hop that is not an address.") from None

@@ -5,8 +5,8 @@ stray bits of base64url, duplicate members, NaN), they may disagree, so such tex
 None instead of raising: json's own errors contain the text, and a token must not appear in an error.
 
 JSON is read in one piece that can't be interrupted. So its marks, which cause the cost, are limited, and so are the
-numbers that are converted: a double may cost as much as a hundred bytes do. Who reads names and texts only converts
-none (`read_texts`).
+numbers that are converted: a double may cost as much as a hundred bytes do. `read_texts`,
+which reads names and texts only, converts none.
 """
 
 import json
@@ -34,7 +34,7 @@ def read_object(text: bytes) -> dict[str, Any] | None:
 
 
 def read_texts(text: bytes) -> dict[str, Any] | None:
-    """As read_object, for who needs only names, texts and what is null: every number is 0, and none is refused."""
+    """As read_object, if only names, texts and what is null are needed: every number is 0, and none is refused."""
     return _read(text, _no_number, _no_number)
 
 
@@ -141,4 +141,4 @@ class _NumberBudget:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")

@@ -17,17 +17,16 @@ from weakref import WeakValueDictionary
 from sqlalchemy import Connection, Row
 
 from gateway.config.state import State
-from gateway.errors import LedgerUnavailable, Refused
+from gateway.errors import LedgerUnavailable, Refused, ledger_unavailable
 from gateway.jobs.job import Job, job_not_found
 from gateway.ledger.jobs import HEARD_WITHIN, MAX_HEARD_ROWS, changed_since, find, has_others, known_of, named
 from gateway.ledger.news import Question
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
-from gateway.model.reasons import Denial, Reason
 from gateway.model.routes import Kind
+from gateway.units import milliseconds
 
 _MAX: Final = 100_000
-_RETRY_AFTER: Final = 2
 PORTION: Final = 100  # of what was heard, a millisecond or two; then others have their turn
 _TURN: Final = "(jobs)"  # what is heard has a turn at the ledger of its own, beside all accounts
 _OVERLAP: Final = 10_000  # milliseconds: how much later a transaction may commit than it began
@@ -150,7 +149,7 @@ class Registry:
         Raises:
             LedgerUnavailable: changes may be missing; call again.
         """
-        began, now = self._clock(), int(self._wall() * 1000)
+        began, now = self._clock(), milliseconds(self._wall())
         if not await self._changes.is_open():
             self._heard_at = began - self._changes.age
             return []
@@ -229,4 +228,4 @@ def _news_of(row: Row[Any]) -> tuple[Any, ...]:
 
 def _ledger_away() -> Refused:
     detail = "Whose this job is can't be looked up at the moment; try again."
-    return Refused(Denial(Reason.LEDGER_UNAVAILABLE, detail, retry_after=_RETRY_AFTER))
+    return ledger_unavailable(detail)

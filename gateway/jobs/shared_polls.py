@@ -1,4 +1,4 @@
-"""One answer of the container serves all polls of a running job that would get the same one.
+"""One answer of the container serves all like polls of a running job (request coalescing).
 
 A job's question here is a client's poll that waits for the container. States of a job, and what ends each:
     unasked  no question is under way; `running_answer` may hold the last whole answer that said that the job runs.
@@ -82,7 +82,7 @@ class SharedPolls:
             await question.wait(self._iteration, of)
 
     def begin(self, job: Job, poll: Poll) -> AskingPoll | None:
-        """Makes this poll the one that asks, unless another asks already. Who calls it closes it."""
+        """Makes this poll the one that asks, unless another asks already. The caller closes it."""
         if job.question is not None:
             return None
         question = job.question = AskingPoll(job, poll)

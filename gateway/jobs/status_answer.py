@@ -11,7 +11,7 @@ Lines = list[tuple[bytes, bytes]]
 
 
 class StatusAnswer(NamedTuple):
-    """The answer to one of our own status requests, shared by all waiters: head, content, and what it said."""
+    """A whole status answer that several clients may share: head, content, and what it said."""
 
     head: ResponseHead
     content: bytes

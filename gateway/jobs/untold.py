@@ -50,7 +50,7 @@ class Lane:
         return list(some.values())
 
     def failed(self, batch: list[Untold]) -> bool:
-        """Puts a batch behind all others, and waits longer each time: 0, 1, 3 and 7 turns.
+        """Puts a batch after all others, and waits longer each time: 0, 1, 3 and 7 turns.
 
         Returns whether that is worth a word.
         """

@@ -1,4 +1,4 @@
-"""Follows jobs to their end, so that settlement, expiry and webhooks need no client that comes back.
+"""Follows jobs to their end (failover), so that settlement, expiry and webhooks need no client that comes back.
 
 Each running job has one due date. When it comes, the watcher requests the job's status, unless a client's poll has
 just learnt it. A job with a long poll is requested ten times as often as a new one; the older a job, the longer its
@@ -196,7 +196,7 @@ class Watcher:
     def ask_due(self) -> None:
         """Requests the status of all due jobs, up to the bound on concurrent requests."""
         now = self._clock()
-        while self._due and self._due[0][0] <= now:
+        while self._due and self.next_due <= now:
             due, ticket, job = heapq.heappop(self._due)
             if self._is_due(job, ticket):
                 urgency = Urgency.HELD if job.waiters else Urgency.NOBODY
@@ -300,7 +300,7 @@ class Watcher:
         if self._timer is not None:
             self._timer.cancel()
         if self._due and not self._is_closed:
-            wait = max(0.0, self._due[0][0] - self._clock())
+            wait = max(0.0, self.next_due - self._clock())
             self._timer = self._loop.call_later(wait, self.ask_due)
 
     def _consider(self, job: Job, due: float, now: float) -> bool:

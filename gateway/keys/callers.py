@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
-from gateway.keys.grants import detail_of, ended_grants
+from gateway.keys.grants import check_pages, detail_of, ended_grants
 from gateway.keys.validation import future
 from gateway.ledger import audit, callers, usage
 from gateway.ledger.callers import PREFIXES, CallerRow
@@ -91,6 +91,7 @@ class CallerService:
             LedgerUnavailable: it may have been done.
         """
         name, now = self.name_of(account), self._wall()
+        check_pages(pages)
         end = future(until, now, "the end of the grant")
 
         def work(connection: Connection) -> None:

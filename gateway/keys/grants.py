@@ -1,4 +1,4 @@
-"""Ending grants before their time, of keys and of callers alike: within a transaction of the ledger."""
+"""Grants of pages, of keys and of callers alike: what one may be of, and ending it before its time."""
 
 from typing import Any
 
@@ -6,10 +6,21 @@ from sqlalchemy import Connection
 
 from gateway.ledger import usage
 from gateway.ledger.keys import KeyProblem
+from gateway.units import MOST_COUNTED
+
+
+def check_pages(pages: int) -> None:
+    """Checks of how many pages a grant is.
+
+    Raises:
+        KeyProblem: of none, or of more than can be counted.
+    """
+    if not 0 < pages <= MOST_COUNTED:
+        raise KeyProblem("a grant is of one page or more", "invalid")
 
 
 def ended_grants(connection: Connection, account: str, grant_id: int | None, now: float) -> list[usage.GrantRow]:
-    """Ends one present grant, or all; returns which.
+    """Ends one present grant, or all, within a transaction of the ledger; returns which.
 
     Raises:
         KeyProblem: there is no such grant now.

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from gateway.auth.api_keys import digest_of
 from gateway.auth.key_secrets import SECRET_BYTES, make_secret
 from gateway.config.settings import Settings
-from gateway.keys.grants import detail_of, ended_grants
+from gateway.keys.grants import check_pages, detail_of, ended_grants
 from gateway.keys.validation import Wanted, changed_values, future, new_key, plain_id
 from gateway.ledger import audit, keys, usage
 from gateway.ledger.accounts import standing_of
@@ -24,7 +24,7 @@ from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.model.keys import KeyRecord, of_keys
-from gateway.units import LATEST, MOST_COUNTED
+from gateway.units import LATEST
 
 _OPERATION: Final = re.compile(r"[\x21-\x7e]{1,128}\Z")
 
@@ -186,8 +186,7 @@ class KeyService:
             LedgerUnavailable: it may have been done.
         """
         now = self._wall()
-        if not 0 < pages <= MOST_COUNTED:
-            raise KeyProblem("a grant is of one page or more", "invalid")
+        check_pages(pages)
         end = future(until, now, "the end of the grant")
 
         def work(connection: Connection) -> None:
@@ -208,7 +207,7 @@ class KeyService:
 
         def work(connection: Connection) -> list[usage.GrantRow]:
             self._known(connection, key_id)
-            ended = ended_grants(connection, f"key:{key_id}", grant_id, now)
+            ended = ended_grants(connection, of_keys(key_id), grant_id, now)
             for found in ended:
                 audit.record(connection, now, actor, "key.end_grant", key_id, detail_of(found))
             return ended
@@ -243,7 +242,7 @@ class KeyService:
     async def page(
         self, most: int, after: str | None, text: str | None, *, counted: bool, among: Collection[str] | None = None
     ) -> KeysPage:
-        """Returns keys of the ledger by id, behind one of them, with a text in them; `counted`: with their counts.
+        """Returns keys of the ledger by id, after one of them, with a text in them; `counted`: with their counts.
 
         `among`: only keys of these ids.
 

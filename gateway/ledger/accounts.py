@@ -20,7 +20,7 @@ from gateway.ledger.upserts import Upsert, or_add, or_nothing
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.windows import day_of, month_of
 
-_MICROSECONDS: Final = 1_000_000
+MICROSECONDS: Final = 1_000_000  # of a second: `tat` is kept in them
 
 _LOCK: Final = Statement(select(accounts.c.tat).where(accounts.c.account == bindparam("of")).with_for_update())
 _GRANTED: Final = (
@@ -63,7 +63,7 @@ def lock(connection: Connection, account: str) -> bool:
 
 
 def lock_all(connection: Connection, names: Collection[str]) -> None:
-    """Locks several accounts, in the one order in which whoever needs several locks them."""
+    """Locks several accounts, always in the same order, so that two transactions never wait for each other."""
     if connection.dialect.name == "postgresql":
         those = select(accounts.c.account).where(accounts.c.account.in_(names))
         connection.execute(those.order_by(accounts.c.account).with_for_update()).all()
@@ -101,7 +101,7 @@ def take_place(connection: Connection, account: str, tat: float) -> None:
 
     It is rounded down: rounding up would add up over a burst and cost its last submit.
     """
-    new_tat = math.floor(tat * _MICROSECONDS)
+    new_tat = math.floor(tat * MICROSECONDS)
     _CHANGE_AND_TAKE.run(connection, of=account, places=1, in_flight=0, new_tat=new_tat)
 
 
@@ -116,7 +116,7 @@ def standing_in(rows: Sequence[Row[Any]], day: int, month: int) -> AccountCounts
     used = {row.period: Used(row.requests, row.pages, row.spend) for row in rows if row.period is not None}
     first = rows[0]
     return AccountCounts(
-        (first.tat or 0) / _MICROSECONDS,
+        (first.tat or 0) / MICROSECONDS,
         first.concurrent or 0,
         first.pages_in_flight or 0,
         used.get(day, Used()),

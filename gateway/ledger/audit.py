@@ -15,6 +15,7 @@ from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.schema import audit, counters, jobs
 from gateway.ledger.statement import Statement
 from gateway.model.audit import Action, Entry
+from gateway.model.keys import of_keys
 
 _AT_ONCE: Final = 500
 _INSERT: Final = insert(audit)
@@ -200,7 +201,7 @@ def _concerns(key: str) -> ColumnElement[bool]:
     """`key` is the id of a key, or the owner of a token or certificate."""
     is_of_one = or_(audit.c.action.like("key.%"), audit.c.action.like("caller.%"))
     of_key = (audit.c.subject == key) & is_of_one
-    return or_(of_key, audit.c.subject == f"keys[{key}].secret", audit.c.actor.in_((key, f"key:{key}")))
+    return or_(of_key, audit.c.subject == f"keys[{key}].secret", audit.c.actor.in_((key, of_keys(key))))
 
 
 def _last_stated(connection: Connection) -> dict[str, tuple[str, str | None]]:

@@ -36,7 +36,7 @@ def callers(  # noqa: PLR0913 -- filters, most by name
     among: Collection[str] | None = None,
     seen: Collection[str] = (),
 ) -> list[CallerRow]:
-    """Callers by name, behind one of them, with a text in their name; all, or the blocked ones, or some of them.
+    """Callers by name, after one of them, with a text in their name; all, or the blocked ones, or some of them.
 
     `seen` are names of others, who have no account yet.
     """

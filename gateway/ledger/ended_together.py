@@ -20,9 +20,9 @@ from gateway.ledger.schema import accounts, jobs, reservations
 from gateway.ledger.together import did, statement
 from gateway.limits.quotas import Used
 from gateway.model.jobs import JobKey
+from gateway.units import milliseconds
 
 K = TypeVar("K")
-_MILLISECOND: Final = 0.001
 SEEN: Final = (
     *(jobs.c[name] for name in ("upstream", "request_id", "reservation", "account")),
     *(jobs.c[name] for name in ("state", "known", "ended_at", "expires_at")),
@@ -179,7 +179,7 @@ def _write(
     connection: Connection, ends: Sequence[Any], rows: Sequence[Any], closings: Sequence[Closing], now: float
 ) -> bool:
     return did(
-        connection, _WRITE, now=int(now), changed_at=int(now / _MILLISECOND), **_given(ends), **_closed(closings),
+        connection, _WRITE, now=int(now), changed_at=milliseconds(now), **_given(ends), **_closed(closings),
         **_owing(rows, closings), **_windows(closings), **_used(closings),
     )  # fmt: skip
 

@@ -32,13 +32,14 @@ from sqlalchemy import (
 
 from gateway.ledger.accounts import lock_all
 from gateway.ledger.deliveries import drop
-from gateway.ledger.jobs import any_of, known_of, milliseconds
+from gateway.ledger.jobs import any_of, known_of
 from gateway.ledger.schema import JobState, Stage, jobs, reservations
 from gateway.ledger.statement import Statement
 from gateway.limits.job_cost import ENDS, Known
+from gateway.units import milliseconds
 
 AT_ONCE: Final = 200
-_SWEEP_LOCK: Final = 0x7377_6570  # PostgreSQL's advisory lock for who forgets expired jobs: "swep"
+_SWEEP_LOCK: Final = 0x7377_6570  # PostgreSQL's advisory lock of the replica that forgets expired jobs: "swep"
 _FIRST_WAIT: Final = 60  # seconds
 _MOST_MISSED: Final = 59
 LAST_WAIT: Final = 420
@@ -148,7 +149,7 @@ def claim_gone(connection: Connection, due: Sequence[Row[Any]], now: float) -> l
 
     No other replica gets them meanwhile, and no id becomes another job's so soon (_RESTS in ledger/jobs.py): the
     upstream may have given it already, and deletes what has it then. Returns the rows as they were; those that have
-    waited for LAST_WAIT are due no more.
+    waited for LAST_WAIT are no longer due.
     """
     those = any_of(due), jobs.c.state == int(JobState.GONE), jobs.c.expires_at <= int(now)
     rows = list(connection.execute(select(jobs).where(*those).with_for_update(skip_locked=True)))

@@ -1,4 +1,4 @@
-"""The tables with the indexes that hold only some of their rows, for migrations and for who compares with them.
+"""The tables with the indexes that hold only some of their rows, for migrations and for comparisons with them.
 
 SQLAlchemy imports an engine's dialect for its words in an index, and a gateway on SQLite never needs PostgreSQL's.
 """

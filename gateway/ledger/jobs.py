@@ -36,6 +36,7 @@ from gateway.ledger.schema import JobState, accounts, jobs, replicas, reservatio
 from gateway.ledger.statement import Statement
 from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, cost_of
 from gateway.model.jobs import JobKey
+from gateway.units import milliseconds
 
 MAX_TAKEN: Final = 200
 MAX_HEARD_ROWS: Final = 5000
@@ -43,11 +44,10 @@ DELETED_WITHIN: Final = 2.0  # seconds after an id was forgotten; later the upst
 HEARD_WITHIN: Final = 2.0  # seconds in which other replicas may serve a job that they did not hear is forgotten
 _CLOCKS_DIFFER: Final = 1.0  # seconds
 _RESTS: Final = int(1000 * (DELETED_WITHIN + HEARD_WITHIN + _CLOCKS_DIFFER))
-"""Milliseconds: at the earliest so long after it was forgotten an id can go to another job."""
+"""Milliseconds after which, at the earliest, a forgotten id can go to another job."""
 
 LIVES_FOR: Final = 15  # seconds after its latest heartbeat
 
-_MILLISECOND: Final = 0.001
 
 _KEY: Final = (jobs.c.upstream == bindparam("at")) & (jobs.c.request_id == bindparam("named"))
 _FIND: Final = Statement(select(jobs).where(_KEY))
@@ -304,9 +304,9 @@ def _forget(connection: Connection, job: JobKey, now: float) -> Deleted:
     return Deleted(was_readable=True, settled=settled)
 
 
-def changed_since(connection: Connection, milliseconds: int) -> list[Row[Any]]:
-    """Returns changed jobs, the earliest change first, MAX_HEARD_ROWS at most."""
-    return _CHANGED.all(connection, since=milliseconds, most=MAX_HEARD_ROWS)
+def changed_since(connection: Connection, since: int) -> list[Row[Any]]:
+    """Returns jobs changed since then (in milliseconds), the earliest change first, MAX_HEARD_ROWS at most."""
+    return _CHANGED.all(connection, since=since, most=MAX_HEARD_ROWS)
 
 
 def beat(connection: Connection, me: str, now: float, until: float) -> None:
@@ -332,7 +332,7 @@ def leave(connection: Connection, me: str) -> None:
 
 
 def take_over(connection: Connection, me: str, now: float) -> list[Row[Any]]:
-    """Takes over jobs without a living watcher, a batch at a time; returns them, the oldest first.
+    """Takes over jobs without a living watcher (failover), a batch at a time; returns them, the oldest first.
 
     The former watcher sees the change: it may be alive and only have lost the ledger. However many they are, it is
     two or three statements: the ledger may be far away.
@@ -393,8 +393,3 @@ def any_of(rows: Collection[Row[Any]]) -> ColumnElement[bool]:
         jobs.c.request_id.in_({row.request_id for row in rows}),
         jobs.c.reservation.in_({row.reservation for row in rows}),
     )
-
-
-def milliseconds(now: float) -> int:
-    """A time as `changed_at` has it."""
-    return int(now / _MILLISECOND)

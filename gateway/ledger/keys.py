@@ -85,7 +85,7 @@ def keys_page(
     text: str | None = None,
     among: Collection[str] | None = None,
 ) -> list[KeyRecord]:
-    """Keys by id, behind one of them, with a text in their id, owner or profile; only these are read whole.
+    """Keys by id, after one of them, with a text in their id, owner or profile; only these are read whole.
 
     `among`: only keys of these ids.
     """

@@ -60,7 +60,7 @@ def ended_in(connection: Connection, now: float) -> Ended:
 
 
 def live_again(before: Ended, connection: Connection, now: float) -> LiveAgain:
-    """What was ended before and is ended no more."""
+    """What was ended before and no longer is."""
     after = ended_in(connection, now)
     secrets_there = set(connection.execute(select(secrets.c.digest)).scalars())
     keys_there = set(connection.execute(select(keys.c.id)).scalars())

@@ -49,7 +49,7 @@ class Upkeep:
 
     `migrates`: whether to create and change them; read-only users leave them as they are. `changed` is called with
     the former version, empty if the tables were created; on the thread that did it. Where the ledger is far away that
-    takes many seconds: who has `patience` waits for it so long, in seconds, beyond his turn, and `waits` is called
+    takes many seconds: a caller with `patience` waits that many seconds longer than its turn, and `waits` is called
     first.
     """
 

@@ -1,7 +1,7 @@
-"""Whether the ledger may have changed: asked once for all who ask something each second.
+"""Whether the ledger may have changed: asked once for all callers that poll each second.
 
 Most seconds nothing has changed, and a few statements each second are most of what an idle gateway costs. So the
-engine is asked for the state of its data first, one number of SQLite's in some microseconds; who asks regularly asks
+engine is asked for the state of its data first, one number of SQLite's in some microseconds; callers that poll ask
 again only if that differs, or if the answer before ends by time alone.
 
 Facts this file rests on:
@@ -22,7 +22,7 @@ from gateway.errors import LedgerUnavailable
 from gateway.ledger.statement import raw_of
 
 _TURN: Final = "(news)"  # a turn at the ledger of its own, beside all accounts
-TOGETHER: Final = 0.02  # seconds: who asks at the same moments asks once
+TOGETHER: Final = 0.02  # seconds: callers asking at the same moment share one query
 _SNAPSHOT: Final = text(
     "SELECT txid_current_snapshot()::text, pg_postmaster_start_time()::text,"
     " (SELECT value FROM counters WHERE name = 'ledger')"

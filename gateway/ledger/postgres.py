@@ -73,8 +73,8 @@ class PostgresEngine:
             self._at_once = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         if connector.keeps_statements and not isolation:  # asyncpg prepares without a Sync, and so in a transaction
             self._prepared = [str(statement.compile(dialect=self._engine.dialect)) for statement in STATEMENTS]
-        event.listen(self._engine.sync_engine, "checkout", self._look)
-        event.listen(self._engine.sync_engine, "checkin", _note_use)
+        event.listen(self._engine.sync_engine, "checkout", self._on_checkout)
+        event.listen(self._engine.sync_engine, "checkin", _on_checkin)
         self._places = ConnectionPlaces(_CONNECTIONS)
         self._is_migrated = False
         self._tending: asyncio.Task[None] | None = None
@@ -169,11 +169,11 @@ class PostgresEngine:
             raise LedgerUnavailable(in_words(error)) from None
 
     async def _tended(self) -> None:
-        """Waits for the tables. One task sees to them for all who wait: who gives up does not end it."""
+        """Waits for the tables. One task migrates for all waiters; a waiter that gives up does not end it."""
         if self._tending is None:
             self._tending = asyncio.get_running_loop().create_task(self._tend())
             keep_task(self._tending, self._tasks)
-            self._tending.add_done_callback(self._is_tended)
+            self._tending.add_done_callback(self._finish_tending)
         task = self._tending
         await asyncio.wait([task], timeout=self._turn)
         if not task.done() and self._is_changing and self._upkeep.patience:
@@ -200,7 +200,7 @@ class PostgresEngine:
             connection.exec_driver_sql(f"SET LOCAL {name} = {int(MIGRATION_SECONDS * _MILLISECONDS)}")
         return self._upkeep.tend(connection)
 
-    def _is_tended(self, _: "asyncio.Task[None]") -> None:
+    def _finish_tending(self, _: "asyncio.Task[None]") -> None:
         self._tending, self._is_changing = None, False
 
     async def _begin(
@@ -216,7 +216,7 @@ class PostgresEngine:
                 await connection.exec_driver_sql(self._connector.begin)
             return await connection.run_sync(work)
 
-    def _look(self, raw: Any, record: Any, _: Any) -> None:
+    def _on_checkout(self, raw: Any, record: Any, _: Any) -> None:
         """Checks and prepares a connection before use, in SQLAlchemy's greenlet.
 
         Raises:
@@ -237,5 +237,5 @@ class PostgresEngine:
             record.info[_PREPARED] = True
 
 
-def _note_use(_: Any, record: Any) -> None:
+def _on_checkin(_: Any, record: Any) -> None:
     record.info[_USED_AT] = time.monotonic()

@@ -97,7 +97,7 @@ def _parameters(query: str) -> dict[str, str]:
     try:
         asked = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True)) if query else {}
     except ValueError:
-        raise ValueError("has parameters that can't be read: name=value&name=value behind the ?") from None
+        raise ValueError("has parameters that can't be read: name=value&name=value after the ?") from None
     for name in asked:
         if not _SETTING.fullmatch(name):
             raise ValueError("has a parameter whose name can't be read")

@@ -1,8 +1,8 @@
 """The life of a reservation, one transaction for each step; each is all or nothing and may be retried.
 
-    admit ──> reserve ──> accept ──> settle        the upstream took the job, and its end was seen
-      │          │  └───> lose ────> (expires)     released, but the answer was lost: charged, unless it is settled
-      └──────────┴──────> cancel                   nothing was released, or the upstream refused: all is refunded
+    admit ──> reserve ──> accept ──> facts (jobs.learn)  the upstream took the job, and its end was seen
+      │          │  └───> lose ────> (expires)           released, but the answer was lost: charged, unless settled
+      └──────────┴──────> cancel                         nothing was released, or the upstream refused: all refunded
 
 States (schema.Stage), and who moves each:
     ADMITTED  has a slot. Its Lease (admission.py) reserves or cancels; the row of one that is cancelled goes.
@@ -172,17 +172,6 @@ def accept(connection: Connection, claim: Claim, request_id: str | None, until: 
         _set(connection, _ACCEPT, claim.id, stage=stage, request_id=request_id or row.request_id, expires_at=expires)
     except IntegrityError:
         raise RequestIdTaken from None
-
-
-def settle(
-    connection: Connection, account: str, reservation: str, pages: int | None, now: float, *, failed: bool
-) -> Settled | None:
-    """Charges what a job cost; see closing.settle. Returns None if the reservation does not exist, too."""
-    lock(connection, account)
-    row = find(connection, reservation)
-    if row is None:
-        return None
-    return _applied(connection, closing.settle(row, pages, now, _reset_at(connection, row), failed=failed))
 
 
 def charge_one(connection: Connection, account: str, reservation: str, now: float) -> Settled | None:

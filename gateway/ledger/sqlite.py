@@ -52,7 +52,7 @@ _WORDS: Final = {
     "SQLITE_READONLY": "the file or its directory is read-only",
     "SQLITE_CANTOPEN": "the file can't be opened or made",
     "SQLITE_CORRUPT": "the file is damaged",
-    "SQLITE_NOTADB": "the file is no SQLite database",
+    "SQLITE_NOTADB": "the file is not an SQLite database",
     "SQLITE_IOERR": "the disk fails, or is full",
     "SQLITE_PERM": "the file may not be used",
 }
@@ -83,7 +83,7 @@ class _Call:
             _end(self.done, None, _late(self))
 
     def give_up(self) -> None:
-        """Its caller waits no more. Not begun: it never will; begun: it rolls back before its commit."""
+        """Its caller no longer waits. Not begun: it never will; begun: it rolls back before its commit."""
         self.abandoned = True
         if self.timer is not None:
             self.timer.cancel()

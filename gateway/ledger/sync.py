@@ -207,7 +207,7 @@ def _changes(connection: Connection, number: int | None, revision: int) -> _Chan
     found, latest = number_of(connection), revision_of(connection)
     is_all = found != number or latest < revision  # another ledger, or an older state of the same
     latest, records = changes_since(connection, _NOTHING if is_all else revision)
-    # Read behind the revision: on PostgreSQL each statement has its own snapshot, and what is newer is read again.
+    # Read after the revision: on PostgreSQL each statement has its own snapshot, and what is newer is read again.
     blocked = blocked_accounts(connection) if is_all or latest != revision else None
     return _Changes(found, latest, records, blocked, is_all)
 

@@ -27,12 +27,11 @@ from sqlalchemy import (
     text,
 )
 
-from gateway.ledger.accounts import standing_in
+from gateway.ledger.accounts import MICROSECONDS, standing_in
 from gateway.ledger.schema import accounts, grants, reservations, windows
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.windows import day_of, month_of
 
-_MICROSECONDS: Final = 1_000_000
 _TYPES: Final[dict[str, Any]] = {
     "periods": ARRAY(Integer), "pages": ARRAY(BigInteger), "prices": ARRAY(BigInteger), "untils": ARRAY(BigInteger),
     **dict.fromkeys(
@@ -174,7 +173,7 @@ def look(connection: Connection, account: str, now: float) -> Seen:
 def admit(connection: Connection, seen: Seen, tat: float, claims: Sequence[Any], now: float, until: float) -> bool:
     """Takes slots for all; returns False if the account has changed since. `claims` are reservations.Claim of one."""
     return did(
-        connection, _ADMIT, of=claims[0].account, version=seen.version, tat=int(tat * _MICROSECONDS),
+        connection, _ADMIT, of=claims[0].account, version=seen.version, tat=int(tat * MICROSECONDS),
         places=len(claims), **_days(now), until=int(until), now=int(now), ids=[claim.id for claim in claims],
         owners=[claim.owner for claim in claims], upstreams=[claim.upstream for claim in claims],
     )  # fmt: skip

@@ -44,7 +44,7 @@ _IN_USE: Final = (
     "a gateway serves from it (its heartbeat is not 15 s old): stop all gateways first. "
     "--while-serving fills it all the same; what they count meanwhile is forgotten"
 )
-_NO_LEDGER: Final = "is no ledger, nor a backup of one"
+_NO_LEDGER: Final = "is neither a ledger nor a backup of one"
 
 
 class FillRecord(NamedTuple):
@@ -172,7 +172,7 @@ def bring_up(file: Path) -> str | None:
     """Migrates a SQLite ledger that nobody else uses; returns the former version if the tables changed.
 
     Raises:
-        LedgerUnavailable: it is no ledger, or one of a newer version.
+        LedgerUnavailable: it is not a ledger, or is one of a newer version.
     """
     try:
         with _opened(file) as connection:
@@ -207,7 +207,7 @@ def _copy(source: Connection, target: Connection, table: Table) -> None:
 
 
 def _number_on(target: Connection, table: Table) -> None:
-    """PostgreSQL's sequence of ids goes on behind the last one that was written."""
+    """PostgreSQL's sequence of ids goes on after the last one that was written."""
     column = table.autoincrement_column
     if target.dialect.name != "postgresql" or column is None or column.name != "id":
         return

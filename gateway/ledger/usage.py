@@ -19,12 +19,11 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.ledger.accounts import lock
+from gateway.ledger.accounts import MICROSECONDS, lock
 from gateway.ledger.schema import accounts, grants, reservations, usage, usage_by_mode, windows
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.windows import day_of, month_of
 
-_MICROSECONDS: Final = 1_000_000
 PORTION: Final = 100  # rows that become values at once: PostgreSQL's do on the event loop
 
 
@@ -186,7 +185,7 @@ def _granted_now(now: float) -> Subquery:
 
 def _counts_of(row: Row[Any]) -> AccountCounts:
     return AccountCounts(
-        row.tat / _MICROSECONDS,
+        row.tat / MICROSECONDS,
         row.concurrent,
         row.pages_in_flight,
         Used(row.requests or 0, row.pages or 0, row.spend or 0),

@@ -199,9 +199,7 @@ def _exhausted(limit: Limit, kind: str, cost: int) -> Denial:
         used, most, needed = (f"{value / MILLION:.6g}" for value in (limit.used, limit.limit, cost))
     else:
         used, most, needed = map(str, (limit.used, limit.limit, cost))
-    detail = (
-        f"{used} of {most} are used or reserved and this needs {needed} ({limit.name}); it begins anew on {until}."
-    )
+    detail = f"{used} of {most} are used or reserved and this needs {needed} ({limit.name}); it resets on {until}."
     return Denial(Reason.BUDGET_EXHAUSTED, detail, title=title)
 
 

@@ -1,12 +1,12 @@
 """An account's limits and usage, as GET /gateway/v1/me and `gateway explain` show them: pure."""
 
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import AccountCounts, Limit, Used, limits_of, soft_limits
 from gateway.model.identity import Profile
 from gateway.model.request import Permit
+from gateway.units import maybe_moment, moment
 
 _SPEND: Final = "spend_per_month"
 
@@ -29,7 +29,7 @@ def _row(limit: Limit, *, is_soft: bool) -> dict[str, Any]:
     if limit.name == _SPEND:
         values = {name: value / MILLION for name, value in values.items()}
     if limit.resets_at is not None:
-        values["resets_at"] = f"{datetime.fromtimestamp(limit.resets_at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        values["resets_at"] = moment(limit.resets_at)
     if is_soft:
         values["soft_limit_crossed"] = True
     return values
@@ -44,7 +44,7 @@ def account_report(permit: Permit, standing: AccountCounts, now: float) -> dict[
         "owner": identity.owner if identity else None,
         "authentication": identity.label[0] if identity else None,
         "generation": identity.generation or None if identity else None,
-        "expires_at": f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%dT%H:%M:%SZ}" if ends is not None else None,
+        "expires_at": maybe_moment(ends),
         "scopes": sorted(identity.scopes) if identity else [],
         "profile": profile.name,
         "page_range": "required" if profile.needs_page_range else "optional",

@@ -222,7 +222,7 @@ class Acceptor:
             self._tell_of_certificate(opening.peer, error)
 
     def _tell_of_certificate(self, peer: Peer, error: SSLCertVerificationError) -> None:
-        """One event for each, but not more of them than a log can take: whoever knows the address can cause them."""
+        """One event for each, but not more of them than a log can take: anybody can cause them."""
         now = self._loop.time()
         if not wait_for(self._told_of_certificates, now, 1, _EVENTS):
             self._told_of_certificates = take(self._told_of_certificates, now, 1, _EVENTS)

@@ -1,4 +1,4 @@
-"""The deadlines of one client connection: idle timeout and minimum rate. Pure; times are the loop's, in seconds.
+"""The deadlines of one client connection: idle timeout and minimum rate (slowloris). Pure; in seconds of the loop.
 
 Each wait has one deadline. A transfer also has a window: by its end a minimum of bytes must have moved; then the next
 window begins.

@@ -1,4 +1,4 @@
-"""One client connection: its requests in (reading_turns.py), our deadlines, the bytes out, one coroutine behind.
+"""One client connection: its requests in (reading_turns.py), our deadlines, the bytes out, a coroutine to serve.
 
 Theory of operation.
 
@@ -46,8 +46,7 @@ from gateway.model.networks import household
 from gateway.model.request import Headers
 
 _HIGH_WATER: Final = 262_144
-_LINGERING: Final = 2.0  # seconds in which who still sends what nobody reads may take our answer
-"""So much of a body that nobody wants is read and dropped, for the sake of its connection."""
+_LINGERING: Final = 2.0  # seconds a client that still sends an unread body may take to read our answer
 
 Serve = Callable[["ClientConnection", Request, StreamReader], Awaitable[None]]
 
@@ -194,18 +193,21 @@ class ClientConnection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.set_write_buffer_limits(high=_HIGH_WATER)
 
-    def ends_behind(self, *, keep_alive: bool) -> bool:
-        """Whether this connection ends behind this request, whatever becomes of its body."""
-        return self._live.is_draining or self.is_retired or not keep_alive
+    def closes_after(self, body: StreamReader, *, keep_alive: bool) -> bool:
+        """Whether this connection ends after our own answer that begins now: any unread body ends it."""
+        return not body.is_eof() or self._ends_anyway(keep_alive=keep_alive)
 
     def must_close(self, headers: Headers, body: StreamReader) -> bool:
-        """Whether this connection ends behind the answer that begins now.
+        """Whether this connection ends after the answer that begins now.
 
-        A body of which little is left does not end it: it is read and dropped behind the answer.
+        A body of which little is left does not end it: it is read and dropped after the answer.
         """
-        if self.ends_behind(keep_alive=headers.keep_alive):
+        if self._ends_anyway(keep_alive=headers.keep_alive):
             return True
         return not body.is_eof() and is_too_long_to_drain(headers.content_length, body.total_bytes)
+
+    def _ends_anyway(self, *, keep_alive: bool) -> bool:
+        return self._live.is_draining or self.is_retired or not keep_alive
 
     # What the handler uses: the body
 
@@ -245,7 +247,7 @@ class ClientConnection(asyncio.Protocol):
         return self._reading.next_piece(body)
 
     def body_moved(self) -> None:
-        """Some of the body came: the silence begins anew, the rate is measured on."""
+        """Some of the body came: the silence starts again, the rate is measured on."""
         self._clocks.move(self._loop.time() + self._live.state.pace.body_idle)
 
     def end_body(self) -> None:
@@ -310,7 +312,7 @@ class ClientConnection(asyncio.Protocol):
         self._end_soon(lambda: self.is_idle and self.request_count > 0)
 
     def retire(self) -> None:
-        """Takes no further request, but for one whose head has begun: closes it now, or behind that answer."""
+        """Takes no further request, but for one whose head has begun: closes it now, or after that answer."""
         self.is_retired = True
         self._end_soon(lambda: self.is_idle)
 
@@ -379,7 +381,7 @@ class ClientConnection(asyncio.Protocol):
     # Turns
 
     def _resume(self, go_on: Callable[[], None]) -> None:
-        """Goes on behind a future: many end at once where the ledger writes for all who wait."""
+        """Goes on after a future: many end at once where the ledger writes for all who wait."""
         if self._iteration.is_over:
             self._is_due = True
             self._iteration.wait(partial(self._go_on, go_on), self.household, is_small=True)

@@ -1,7 +1,7 @@
 """How much is read of a body that nobody wants, before the connection ends: for both listeners, pure.
 
 To close before a client's bytes are read would reset the connection, and the client might lose its answer. Little is
-read to its end, and the connection goes on; of more the connection ends behind the answer, and what still comes is
+read to its end, and the connection goes on; of more the connection ends after the answer, and what still comes is
 dropped before it is parsed (aio/unwanted.py).
 """
 

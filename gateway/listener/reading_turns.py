@@ -87,7 +87,7 @@ class ReadingTurns:
         self.turn.rest()
 
     def _wake(self) -> None:
-        """Lets whoever waits for more have it; what nobody waits for is bounded: 64 KB, and what one read brings."""
+        """Wakes the coroutine that waits for more; what none waits for is bounded: 64 KB, and one read's bytes."""
         if self._arrival.is_awaited:
             self._arrival.set()
         elif self._more_body.is_awaited:

@@ -6,30 +6,30 @@ from typing import Final
 from gateway.model.reasons import Why
 
 MEANINGS: Final[Mapping[Why, str]] = {
-    Why.MALFORMED: "It is no signed JWT in its one canonical form, or larger than 8 KB.",
-    Why.ISSUER: "Its iss is none of authentication.jwt, byte for byte.",
-    Why.ALGORITHM: "Its alg is none of the issuer's algorithms.",
+    Why.MALFORMED: "It is not a signed JWT in canonical form, or is larger than 8 KB.",
+    Why.ISSUER: "Its iss matches no issuer in authentication.jwt, byte for byte.",
+    Why.ALGORITHM: "Its alg is not among the issuer's algorithms.",
     Why.KEYS_NOT_THERE: "The issuer's keys were never fetched, or were dropped: see gateway_jwks_keys.",
     Why.UNKNOWN_KEY: "The issuer has no key of its kid for its alg, also after another fetch.",
     Why.SIGNATURE: "The key did not make its signature.",
-    Why.AUDIENCE: "Its aud has none of the issuer's audience.",
+    Why.AUDIENCE: "Its aud matches none of the issuer's audiences.",
     Why.CLAIM: (
         "A claim is missing, of the wrong form, or not as required_claims wants: owner_claim, exp, nbf, iat, scopes."
     ),
     Why.NOT_YET_VALID: "Its nbf or iat is in the future: look at the clocks.",
-    Why.EXPIRED: "It was good, and has ended.",
+    Why.EXPIRED: "It has expired.",
     Why.SCOPE: "It lacks one of required_scopes (403).",
-    Why.PROFILE: "It names no profile that is there (403).",
+    Why.PROFILE: "It names a profile that does not exist (403).",
     Why.MISSING: "tls.client_certificates is required, and the connection has none.",
     Why.AMBIGUOUS: "It has several names of the kind that identity takes.",
-    Why.NAME: "Its name is none of names.",
+    Why.NAME: "Its name is not listed in names.",
     Why.BLOCKED: "An administrator has blocked its owner: see /admin/v1/callers (403).",
     Why.NOT_WHOLE: "Its checksum does not fit: it was cut off.",
     Why.CLOSED: "It is revoked or disabled, or its profile is gone.",
     Why.REPLACED: (
-        "Its key is well, but this secret's overlap after a rotation is over: the bearer has to take the newer one."
+        "The key is valid, but this secret was rotated out and its overlap is over: use the newer secret."
     ),
-    Why.NOT_KNOWN: "There is no such key, or no more.",
+    Why.NOT_KNOWN: "The key does not exist, or no longer exists.",
 }
 
 

@@ -120,7 +120,7 @@ VERDICTS: Mapping[Reason, Verdict] = {
 
 
 class Why(StrEnum):
-    """Why a credential was refused, for log, metric and `gateway explain`: the client is told the reason alone."""
+    """Why a credential was refused, for log, metric and `gateway explain`: the client gets the reason alone."""
 
     MALFORMED = "malformed"
     ISSUER = "issuer"

@@ -23,7 +23,7 @@ class Refusal:
     """One caller refused for one reason, and of his credential for one `why`.
 
     `who` is a key's account, an owner, or a stranger's address. Client, route, detail and audience are of the last
-    time. The owner of a refused token is told by his name, but his row gives way as a stranger's.
+    time. The owner of a refused token is shown by name, but the row gives way as a stranger's.
     """
 
     who: str

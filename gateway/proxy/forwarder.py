@@ -336,7 +336,8 @@ async def _accept_job(
 
 def _public(content: bytes, answer: ResponseHead, order: ForwardOrder) -> PublicAnswer:
     if any(name == b"content-encoding" for name, _ in answer.headers):
-        raise UpstreamBrokeOff("The upstream's answer to a submit came in a coding nobody asked for.", arrived=True)
+        detail = "The upstream's answer to a submit used a content coding that was not requested."
+        raise UpstreamBrokeOff(detail, arrived=True)
     prepared = order.prepared
     return public_answer(content, prepared.origin, prepared.permit.path, prepared.job_shape)
 

@@ -266,8 +266,7 @@ class Handler:
         """Answers by itself, with JSON."""
         client = order.client
         order.delivery.status, order.delivery.sent = 200, len(content)
-        unread = not order.body.is_eof()
-        closes = unread or client.ends_behind(keep_alive=order.prepared.headers.keep_alive)
+        closes = client.closes_after(order.body, keep_alive=order.prepared.headers.keep_alive)
         bodiless = order.prepared.method == "HEAD"
         client.send(own_answer(content, order.trace.request_id, self._date(), closes=closes, bodiless=bodiless))
         client.is_last = closes
@@ -280,14 +279,13 @@ class Handler:
         if has_begun or client.is_gone:
             client.abort()
             return
-        unread = not body.is_eof()
-        closes = unread or client.ends_behind(keep_alive=exchange.keep_alive)
+        closes = client.closes_after(body, keep_alive=exchange.keep_alive)
         bodiless = exchange.method == "HEAD"
         client.send(problem(denial, exchange.request_id, self._date(), closes=closes, bodiless=bodiless))
         exchange.ended = self._clock()
         if closes:
             client.is_last = True
-        if unread and not client.is_coded and not exchange.waits_for_invitation:
+        if not body.is_eof() and not client.is_coded and not exchange.waits_for_invitation:
             await drain(client, body)
 
     def _note(self, exchange: Exchange, reason: Reason, detail: str) -> None:

@@ -37,7 +37,7 @@ def named_in(body: bytes, member: str, shape: JobShape) -> str:
     """
     members = read_texts(body)
     if members is None:
-        raise refuse(Reason.BODY_MALFORMED, "The body is no JSON object that can be read in one way.")
+        raise refuse(Reason.BODY_MALFORMED, "The body is not a JSON object that can be read in one way.")
     if taken_for(member, members) not in ([], [member]):
         raise refuse(Reason.BODY_MALFORMED, f"The body names {member} more than once, or in another spelling.")
     named = members.get(member)

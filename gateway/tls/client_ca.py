@@ -58,7 +58,7 @@ def _judge(path: Path, certificate: x509.Certificate) -> Iterator[str]:
     name = certificate.subject.rfc4514_string() or f"serial number {certificate.serial_number:x}"
     constraints = _extension(certificate, x509.BasicConstraints)
     if constraints is None or not constraints.value.ca:
-        raise SetupError(f"{path} holds a certificate that is no CA's: {name}")
+        raise SetupError(f"{path} holds a certificate that is not a CA's: {name}")
     if certificate.not_valid_after_utc <= datetime.now(UTC):
         yield f"{name} expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
     usage = _extension(certificate, x509.KeyUsage)

@@ -58,7 +58,7 @@ def make_development_certificates(directory: Path, hosts: list[str], clients: Se
 def _check_names(clients: Sequence[str]) -> None:
     for i, client in enumerate(clients):
         if not _CLIENT.fullmatch(client):
-            raise SetupError(f"{client!r} is no client's name: a DNS name or a mail address, short and plain")
+            raise SetupError(f"{client!r} is not a client's name: a DNS name or a mail address, short and plain")
         if client.lower() in {*_TAKEN, *(other.lower() for other in clients[:i])}:
             raise SetupError(f"a client can't be named {client}: {client.lower()}.pem is another certificate's file")
 

@@ -30,7 +30,7 @@ class FileEnd(NamedTuple):
 
 
 def file_ends(settings: Settings) -> tuple[FileEnd, ...]:
-    """All that can be read; who uses a file tells what is wrong with it."""
+    """All that can be read; what is wrong with a file is said where it is used."""
     return tuple(_ends(settings))
 
 

@@ -146,7 +146,7 @@ class Spool:
             file.cut()
 
     def give_back(self, file: SpoolFile, fd: int, size: int | None) -> None:
-        """Takes a file that its upload needs no more: its size in bytes, None if it was not written whole.
+        """Takes a file that its upload no longer needs: its size in bytes, None if it was not written whole.
 
         To keep a file needs no check of the quota: what is kept was released by its upload just before.
         """
@@ -157,7 +157,7 @@ class Spool:
             if not share.files:
                 del self._shares[file.account]
         if size is None or self._closed or len(self._kept) >= _MAX_KEPT:
-            self._thread.submit(os.close, fd)  # behind the write that may run; and to free a large file takes a while
+            self._thread.submit(os.close, fd)  # after the write that may run; and to free a large file takes a while
         else:
             timer = asyncio.get_running_loop().call_later(self.kept_for, self._free_kept, fd)
             self._kept.append(Kept(fd, size, timer))

@@ -41,7 +41,7 @@ class Quota(Protocol):
         """Frees all that earlier uploads left."""
 
     def give_back(self, file: "SpoolFile", fd: int, size: int | None) -> None:
-        """Takes a file that its upload needs no more."""
+        """Takes a file that its upload no longer needs."""
 
 
 class SpoolFileClosedError(Exception):
@@ -118,7 +118,7 @@ class SpoolFile:
         return self._reader
 
     def cut(self) -> None:
-        """Frees what an earlier upload left behind the end of this one, behind the write that may run."""
+        """Frees what an earlier upload left after the end of this one, after the write that may run."""
         if self._old:
             self._thread.submit(os.ftruncate, self._fd, self._place)
             self._release_old()

@@ -46,7 +46,7 @@ class PublicAnswer(NamedTuple):
 
 
 def public_answer(answer: bytes, origin: str, submit_path: str, shape: JobShape) -> PublicAnswer:
-    """Rewrites the check URL in a submit's answer; an answer that is no JSON object and has none stays as it is.
+    """Rewrites the check URL in a submit's answer; an answer that is not a JSON object and has none stays as it is.
 
     Raises:
         UpstreamBrokeOff: when the answer can't be read here, but a client might manage to read it.

@@ -5,7 +5,7 @@ but quotes and brackets, then the strings without a bracket (which leave `""`), 
 remaining quotes. Before that it overwrites the escapes `\\` and `\"` with neutral bytes of the same length. To find
 the lowest depth within a piece, it cancels brackets that open and close at once, and uses a table for groups of eight
 brackets. To find where the top is reached, it bisects the piece. Each piece is twice as large as the one before, so
-that no more is passed in vain behind the end than lies before it.
+that no more is passed in vain after the end than lies before it.
 """
 
 from itertools import accumulate

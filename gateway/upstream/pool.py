@@ -148,7 +148,7 @@ class Pool:
 def _failure_of(error: OSError) -> Exception:
     if error.errno in EXHAUSTED:
         return OutOfFiles()
-    what = "is no trusted TLS server" if isinstance(error, ssl.SSLError) else "accepts no connection"
+    what = "is not a trusted TLS server" if isinstance(error, ssl.SSLError) else "accepts no connection"
     return UpstreamUnreachable(f"The upstream {what}.")
 
 

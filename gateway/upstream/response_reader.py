@@ -4,7 +4,7 @@ The upstream is hostile input. httptools' strict parser checks every byte of a h
 it once the head is read, and is only counted. Heads that were read before are recognized by their bytes.
 
 The parser skips line ends between two answers, and does not say so. So it gets no more than a head at once, and of a
-chunked body the last bytes are looked at: line ends behind an answer are surplus like all else.
+chunked body the last bytes are looked at: line ends after an answer are surplus like all else.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _FIRST_INTERIM: Final = 100
 _FIRST_FINAL: Final = 200
 _HEAD_END: Final = b"\r\n\r\n"
 _LINE_ENDS: Final = b"\r\n"
-_TOO_MANY: Final = len(_HEAD_END) + 1  # line ends in a row: a chunked body ends with four, behind another byte
+_TOO_MANY: Final = len(_HEAD_END) + 1  # line ends in a row: a chunked body ends with four, after another byte
 
 
 class AnswerReader:
@@ -179,9 +179,9 @@ class AnswerReader:
             return
         if end > MAX_HEAD_BYTES:
             raise _too_large()
-        behind = self._take_heads(data)
-        if behind:
-            self.take(behind)
+        rest = self._take_heads(data)
+        if rest:
+            self.take(rest)
         if self.head is None and self._head_bytes > MAX_HEAD_BYTES:
             raise _too_large()
         is_short = is_first and end <= _MAX_KNOWN_BYTES
@@ -189,7 +189,7 @@ class AnswerReader:
             self._remember(data[:end], self.head)
 
     def _take_heads(self, data: bytes) -> bytes:
-        """Gives the parser one head after the other, up to the final one; returns what is behind that."""
+        """Gives the parser one head after the other, up to the final one; returns what follows it."""
         while data and self.head is None:
             size = self._head_through(data)
             self._head_bytes += size
@@ -209,7 +209,7 @@ class AnswerReader:
         return empty + place + len(_HEAD_END) - len(before)
 
     def _note_end(self, data: bytes) -> None:
-        """Finds line ends behind a chunked body, which the parser has skipped."""
+        """Finds line ends after a chunked body, which the parser has skipped."""
         self._tail = (self._tail + data[-_TOO_MANY:])[-_TOO_MANY:]
         if self.is_whole and len(self._tail) == _TOO_MANY and not self._tail.strip(_LINE_ENDS):
             self.has_surplus = True
@@ -263,7 +263,7 @@ class AnswerReader:
 
 
 def _drop(_: bytes) -> None:
-    """Takes what comes behind the end."""
+    """Takes what comes after the end."""
 
 
 def _too_large() -> UpstreamBrokeOff:

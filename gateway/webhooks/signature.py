@@ -57,7 +57,7 @@ def standard_key(secret: bytes) -> bytes:
     except binascii.Error:
         raise ValueError("a secret that begins with whsec_ goes on in base64") from None
     if len(key) < LEAST_SECRET:
-        raise ValueError(f"a secret behind whsec_ has at least {LEAST_SECRET} bytes")
+        raise ValueError(f"a secret after whsec_ has at least {LEAST_SECRET} bytes")
     return key
 
 

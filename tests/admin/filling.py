@@ -11,10 +11,10 @@ from gateway.ledger.deliveries import Bounds, DeliveryOutcome, claim_due, dead, 
 from gateway.ledger.jobs import forget
 from gateway.ledger.keys import NewKeyRow, create, next_revision, note_used
 from gateway.ledger.ledger import open_ledger
-from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve, settle
+from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
 from gateway.ledger.schema import accounts, keys, secrets, windows
 from gateway.limits.windows import month_of
-from tests.support.endings import end, job_of
+from tests.support.endings import end, job_of, settle
 from tests.support.gateway import Running
 from tests.support.joblists import make_job
 from tests.support.jobs import ledger_path

@@ -132,7 +132,7 @@ async def test_refused_and_failed_requests_are_told_one_by_one_page_by_page_and_
     assert (row["container"], row["means"]) == ("default at http://127.0.0.1:1", None)
     assert "gateway check --live" in row["look_at"]
     means = {one["means"] for one in await found("q=not_known")}
-    assert means == {"There is no such key, or no more."}
+    assert means == {"The key does not exist, or no longer exists."}
     assert (await api("GET", f"/admin/v1/refusals/{failed}")).json == row
     (await api("GET", "/admin/v1/refusals/nothing")).is_problem(404, "refusal_not_found")
     (await api("GET", "/admin/v1/refusals/a%00b")).is_problem(404, "refusal_not_found")

@@ -22,12 +22,13 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.replica import Replica
-from gateway.ledger.reservations import Ask, overdue, reclaim, settle
+from gateway.ledger.reservations import Ask, overdue, reclaim
 from gateway.ledger.schema import JobState, Stage, deliveries, jobs, reservations
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.model.identity import Identity, Profile
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
+from tests.support.endings import settle
 from tests.support.ledgers import NOON, Faulty, assert_sound, make_profile, rows_of
 from tests.support.pure import make_permit
 from tests.support.waiting import eventually

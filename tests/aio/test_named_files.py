@@ -40,9 +40,9 @@ def circle(path: Path) -> None:
     ("make", "told"),
     [
         (missing, "can't be read: No such file or directory"),
-        (fifo, "is no regular file"),
+        (fifo, "is not a regular file"),
         (directory, "can't be read: Is a directory"),
-        (device, "is no regular file"),
+        (device, "is not a regular file"),
         (listening_socket, "can't be read: No such device or address"),
         (circle, "can't be read: Too many levels of symbolic links"),
     ],
@@ -78,7 +78,7 @@ def test_a_file_whose_kind_can_not_be_asked_is_told_and_closed(
 
 
 def test_a_path_that_is_none_is_told() -> None:
-    with pytest.raises(FileUnusable, match=r"^can't be read: it is no path$"):
+    with pytest.raises(FileUnusable, match=r"^can't be read: it is not a path$"):
         read_named(Path("a\0b"), 10)
 
 

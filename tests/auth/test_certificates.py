@@ -181,8 +181,7 @@ def test_where_names_are_listed_no_other_is_let_in() -> None:
         denial = denial_of(certificate_identity, ClientCertificate(dns=(other,)), rules)
         assert denial.reason is Reason.UNAUTHENTICATED
         assert denial.detail == (
-            "The client certificate is valid, but the DNS name of its subjectAltName is none of those that are let in"
-            " here."
+            "The client certificate is valid, but its DNS name in the subjectAltName is not allowed here."
         )
 
 

@@ -19,7 +19,7 @@ from tests.support.tokens import ISSUER, NOW, jwk_of, jwks_of, make_token, p256_
 SOMEONE, OTHER = ip("10.0.0.1"), ip("10.0.0.2")
 GOOD, BAD = {b"x-api-key": [b"good-secret"]}, {b"x-api-key": [b"bad-secret"]}
 STRANGE = make_secret("led", bytes(SECRET_BYTES)).encode()
-UNKNOWN = Denial(Reason.UNAUTHENTICATED, "This API key is not known here, or no more.")
+UNKNOWN = Denial(Reason.UNAUTHENTICATED, "This API key is unknown or was removed.")
 
 NOT_WHOLE = Denial(
     Reason.UNAUTHENTICATED,

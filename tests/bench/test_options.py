@@ -13,7 +13,7 @@ def test_a_complete_run_is_written_down() -> None:
 
 
 @pytest.mark.parametrize("part", [["--quick"], ["--only", "polls"], ["--peers", "nginx"], ["--compare", str(HERE)]])
-def test_another_is_not(part: list[str]) -> None:
+def test_a_run_of_a_part_is_not_written_down(part: list[str]) -> None:
     assert parse(part).out is None
 
 

@@ -100,8 +100,8 @@ def test_what_can_not_be_a_ledger_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "junk").write_text("junk" * 100)
     for name, told in (
         ("junk", "can't be read: file is not a database"),
-        (".", "is no file"),
-        ("junk/x/ledger.db", f"can't be made: {tmp_path}/junk is no directory that this user may write to"),
+        (".", "is not a file"),
+        ("junk/x/ledger.db", f"can't be made: {tmp_path}/junk is not a directory that this user may write to"),
     ):
         (found,) = findings(tmp_path, f"sqlite:///{tmp_path}/{name}")
         assert found == f"fault: ledger.url: {named(f'sqlite:///{tmp_path}/{name}')} {told}"

@@ -226,5 +226,5 @@ def test_what_can_not_be_given_back_is_said(run: Run) -> None:
     run("refund", "a-submit")
     assert "a-submit cost nothing: it was refunded" in run("refund", "a-submit", code=1).stderr
     assert "well was settled by what its result says" in run("refund", "well", code=1).stderr
-    assert "nobody is no job or submit" in run("refund", "nobody", code=1).stderr
+    assert "nobody is not a job or submit" in run("refund", "nobody", code=1).stderr
     assert "Take --lost or --state" in run("list", "--lost", "--state", "gone", code=2).stderr

@@ -324,7 +324,7 @@ def test_what_can_not_be_done_is_said(run: Run, tmp_path: Path, postgres: Postgr
         connection.execute("CREATE TABLE x (y)")
     assert "none is not there" in run(url, "restore", "none", code=1).stderr
     assert "it can't be copied: file is not a database" in run(url, "restore", "text", code=1).stderr
-    assert "is no ledger, nor a backup of one" in run(url, "restore", "sql.db", code=1).stderr
+    assert "is neither a ledger nor a backup of one" in run(url, "restore", "sql.db", code=1).stderr
     on(url, seed)
     assert "can't be written: No such file or directory" in run(url, "backup", "no/where.db", code=1).stderr
     assert "is the ledger itself" in run(url, "copy", "--to", url, code=1).stderr

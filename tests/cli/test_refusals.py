@@ -73,7 +73,7 @@ def explained(config: Path, request_id: str) -> dict[str, Any]:
 
 
 def test_one_is_explained_with_what_to_look_at(config: Path) -> None:
-    audience = "Its aud has none of the issuer's audience."
+    audience = "Its aud matches none of the issuer's audiences."
     assert explained(config, REFUSED)["means"] == audience
     assert explained(config, REFUSED)["look_at"] == f"the client: {audience} See `gateway explain --token FILE`"
     closed = "It is revoked or disabled, or its profile is gone."

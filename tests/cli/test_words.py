@@ -23,7 +23,7 @@ IST = timezone(timedelta(hours=5, minutes=30))
         (1024**2 - 1, "1 MB"), (int(1.2 * 1024**3), "1.2 GB"), (5000 * 1024**3, "5000 GB"),
     ],
 )  # fmt: skip
-def test_bytes(count: int, told: str) -> None:
+def test_sizes_take_the_largest_unit_that_fits(count: int, told: str) -> None:
     assert in_bytes(count) == told
     read_size(told)  # the configuration takes it
 
@@ -35,11 +35,11 @@ def test_bytes(count: int, told: str) -> None:
         (3600, "1 h"), (3659, "1 h"), (90_000, "1 d 1 h"), (86_400 * 400, "400 d"),
     ],
 )  # fmt: skip
-def test_spans(seconds: float, told: str) -> None:
+def test_spans_take_the_two_largest_units_that_fit(seconds: float, told: str) -> None:
     assert in_seconds(seconds) == told
 
 
-def test_how_far_away() -> None:
+def test_a_moment_is_told_by_how_far_away_it_is() -> None:
     assert away_from(NOON + 10_800, NOON) == "in 3 h"
     assert away_from(NOON - 172_800, NOON) == "2 d ago"
     assert away_from(NOON + 0.4, NOON) == "now"
@@ -47,7 +47,7 @@ def test_how_far_away() -> None:
     assert away(None, NOON) is None
 
 
-def test_moments() -> None:
+def test_moments_are_in_local_time_with_its_zone() -> None:
     moment = "2026-11-23T12:00:00Z"
     assert at(moment, zone=IST) == Shown(moment, "2026-11-23 17:30:00+05:30")
     assert at(moment, zone=UTC) == Shown(moment, "2026-11-23 12:00:00Z")
@@ -63,7 +63,7 @@ def test_moments() -> None:
         (12_300_000, "CHF", "12.30 CHF"), (12_345_678, None, "12.345678"), (-1_000_000, "CHF", "-1.00 CHF"),
     ],
 )  # fmt: skip
-def test_money(millionths: int, currency: str | None, told: str) -> None:
+def test_money_shows_its_currency(millionths: int, currency: str | None, told: str) -> None:
     assert in_currency(millionths, currency) == told
 
 

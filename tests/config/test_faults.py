@@ -36,7 +36,7 @@ aliases:
 admin:
   port: 23101
 """
-NO_NETWORK = "network.allow[0]: is no network, such as 10.0.0.0/8 or ::1/128"
+NO_NETWORK = "network.allow[0]: is not a network, such as 10.0.0.0/8 or ::1/128"
 ALIKE = "stands further left or right than the settings beside it: indent them alike"
 ITEM = "a list item stands further left or right than the others: indent them alike"
 URL = "upstream.url: needs the form http://host:port or https://host:port"
@@ -62,8 +62,8 @@ TABLE = [
     ("ledger:", "upstream: {}\nledger:", "FILE, line 13: the key upstream is there twice, first in line 11"),
     ("10.0.0.0/8", "10.0.0.5/8",
      f'{NO_NETWORK}: 10.0.0.5 is within one, so write 10.0.0.0/8, or 10.0.0.5 alone (line 9: "10.0.0.5/8")'),
-    ("10.0.0.0/8", "10.0.0.0/33", f'{NO_NETWORK}: behind the slash is at most 32 (line 9: "10.0.0.0/33")'),
-    ("10.0.0.0/8", '"::1/129"', f'{NO_NETWORK}: behind the slash is at most 128 (line 9: "::1/129")'),
+    ("10.0.0.0/8", "10.0.0.0/33", f'{NO_NETWORK}: after the slash is at most 32 (line 9: "10.0.0.0/33")'),
+    ("10.0.0.0/8", '"::1/129"', f'{NO_NETWORK}: after the slash is at most 128 (line 9: "::1/129")'),
     ("10.0.0.0/8", "10.0.0.1-10.0.0.9",
      (f"{NO_NETWORK}: a range is not read, so write 10.0.0.1/32, 10.0.0.2/31, 10.0.0.4/30, 10.0.0.8/31 "
      '(line 9: "10.0.0.1-10.0.0.9")')),
@@ -100,7 +100,7 @@ TABLE = [
     ("  port: 23100", "\tport: 23100", "FILE, line 3: a tab stands there: indent with spaces"),
     ("/api/v1/marker", "{a:b|c}",
      'aliases./api/v1/convert: must be a text: quote what has { or [ in it: "..." (line 22)'),
-    ("/api/v1/marker", "/a/{a:b", ('aliases./api/v1/convert: /a/{a:b is no plain path, such as /api/v1/marker '
+    ("/api/v1/marker", "/a/{a:b", ('aliases./api/v1/convert: /a/{a:b is not a plain path, such as /api/v1/marker '
      '(line 22: "/a/{a:b")')),
     ("/api/v1/marker", "{a, b",
      'FILE, line 23: a { begins a mapping, and no } ends it: a text must be quoted: "..."'),
@@ -108,9 +108,9 @@ TABLE = [
     ("http://127.0.0.1:8000", "http: //127.0.0.1",
      'FILE, line 12: a value with a colon and a blank in it must be quoted: "..."'),
     ("127.0.0.1\n", "'127.0.0.1\n", "FILE, line 2: a quote begins here that is never closed"),
-    ("/api/v1/convert", "/api/v1/\udce4", "FILE, line 22: a byte stands there that is no UTF-8: write UTF-8"),
-    ("port: 23100", "port: \x01", "FILE, line 3: a control character stands there: this is no text"),
-    ("listen:", "\x7fELF\x02\udcff", "FILE, line 1: a byte stands there that is no UTF-8: write UTF-8"),
+    ("/api/v1/convert", "/api/v1/\udce4", "FILE, line 22: a byte stands there that is not UTF-8: write UTF-8"),
+    ("port: 23100", "port: \x01", "FILE, line 3: a control character stands there: this is not text"),
+    ("listen:", "\x7fELF\x02\udcff", "FILE, line 1: a byte stands there that is not UTF-8: write UTF-8"),
     ("http://127.0.0.1:8000", "\u201chttp://127.0.0.1:8000\u201d",
      f'{URL}; its quotes are curly: write "..." (line 12: "\u201chttp://127.0.0.1:8000\u201d")'),
     ("http://127.0.0.1:8000", "${UPSTREAM}",

@@ -11,7 +11,7 @@ from gateway.config.settings import LogLevel, Settings
 from gateway.errors import ConfigurationError, Fault
 from tests.support.pure import document, look_up, make_settings, write
 
-NO_NETWORK = "is no network, such as 10.0.0.0/8 or ::1/128"
+NO_NETWORK = "is not a network, such as 10.0.0.0/8 or ::1/128"
 
 
 def faults_of(directory: Path, environ: dict[str, str] | None = None, **sections: Any) -> list[str]:
@@ -65,7 +65,7 @@ def test_an_empty_file_says_what_helps(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["- a\n", "a\n", "17\n", "[]\n"])
 def test_a_file_must_be_a_mapping(tmp_path: Path, text: str) -> None:
-    assert fault_of_text(tmp_path, text) == " is no mapping of settings"
+    assert fault_of_text(tmp_path, text) == " is not a mapping of settings"
 
 
 def test_a_file_is_of_one_megabyte_at_the_most(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_key_is_not_compared_with_all_before_it() -> None:
     ids=lambda text: repr(text)[:20],
 )  # fmt: skip
 def test_says_that_a_file_is_no_yaml(tmp_path: Path, text: str | bytes) -> None:
-    assert fault_of_text(tmp_path, text) == " is no YAML"
+    assert fault_of_text(tmp_path, text) == " is not YAML"
 
 
 # Faults: all at once, each with its path
@@ -324,7 +324,7 @@ NO_SETTING = "names no setting; values and whole lists can be overridden, not pa
             "[1",
             'GATEWAY__LISTEN__PORT, line 1: a [ begins a list, and no ] ends it: a text must be quoted: "..."',
         ),
-        ("GATEWAY__LISTEN__PORT", "!!int ''", "GATEWAY__LISTEN__PORT is no YAML"),
+        ("GATEWAY__LISTEN__PORT", "!!int ''", "GATEWAY__LISTEN__PORT is not YAML"),
         (
             "GATEWAY__LISTEN__PORT",
             "{a: 1, a: 2}",

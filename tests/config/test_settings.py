@@ -219,7 +219,7 @@ NO_DIGEST = "sha256 takes the 64 hexadecimal digits of the secret's SHA-256"
         ({"env": "EMPTY"}, "the variable EMPTY is empty or not there"),
         ({"file": "/nowhere/secret"}, "/nowhere/secret can't be read: No such file or directory"),
         ({"file": "/"}, "/ can't be read: Is a directory"),
-        ({"file": "/dev/null"}, "/dev/null is no regular file"),
+        ({"file": "/dev/null"}, "/dev/null is not a regular file"),
     ],
 )
 def test_refuses_what_is_no_reference_to_a_secret(tmp_path: Path, reference: object, message: str) -> None:
@@ -255,16 +255,16 @@ def test_an_origin_is_kept_in_one_form(tmp_path: Path, written: str, kept: str) 
 
 
 FORM = "needs the form http://host:port or https://host:port"
-ORIGIN = "is an origin: scheme, host and port, with no path behind it"
+ORIGIN = "is an origin: scheme, host and port, with no path after it"
 NAME = "has a host name with characters that none has"
 
 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("http://[::1", "is no URL"),
-        ("http://a:99999", "is no URL"),
-        ("http://a:b", "is no URL"),
+        ("http://[::1", "is not a URL"),
+        ("http://a:99999", "is not a URL"),
+        ("http://a:b", "is not a URL"),
         ("a.test:80", FORM),
         ("ftp://a.test", FORM),
         ("http://", FORM),
@@ -290,8 +290,8 @@ def test_refuses_what_is_no_origin(tmp_path: Path, url: str, message: str) -> No
     }
 
 
-@pytest.mark.parametrize(("path", "starts"), [("/a/", "/a/ is no plain path"), ("/{a}", "/{a} is no plain path"),
-("/a}", "/a} is"),
+@pytest.mark.parametrize(("path", "starts"), [("/a/", "/a/ is not a plain path"),
+                                              ("/{a}", "/{a} is not a plain path"), ("/a}", "/a} is"),
                                               ("a", "a path begins with /"), ("/a b", "'a b' is neither plain text"),
                                                ("/..", "'..' is")])  # fmt: skip
 def test_refuses_what_is_no_plain_path(tmp_path: Path, path: str, starts: str) -> None:
@@ -305,7 +305,7 @@ def test_keeps_aliases(tmp_path: Path) -> None:
     assert make_settings(tmp_path, aliases=aliases).aliases == aliases
 
 
-NO_NETWORK = "is no network, such as 10.0.0.0/8 or ::1/128"
+NO_NETWORK = "is not a network, such as 10.0.0.0/8 or ::1/128"
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ NO_NETWORK = "is no network, such as 10.0.0.0/8 or ::1/128"
         (["::1"], NO_NETWORK),
         ("a", f"{NO_NETWORK}: Expected 4 octets in 'a'"),
         ("10.0.0.1/8", f"{NO_NETWORK}: 10.0.0.1 is within one, so write 10.0.0.0/8, or 10.0.0.1 alone"),
-        ("10.0.0.0/33", f"{NO_NETWORK}: behind the slash is at most 32"),
+        ("10.0.0.0/33", f"{NO_NETWORK}: after the slash is at most 32"),
         ("::1/64", f"{NO_NETWORK}: ::1 is within one, so write ::/64, or ::1 alone"),
         ("", f"{NO_NETWORK}: Address cannot be empty"),
     ],

@@ -199,7 +199,7 @@ async def test_the_check_url_has_the_shape_asked_for(shape: str, expected: str |
     assert answer["request_check_url"] == (expected and expected.format(id=answer["request_id"]))
 
 
-async def test_health(client: Client) -> None:
+async def test_its_health_is_as_the_containers(client: Client) -> None:
     async with client.get("/health_check") as response:
         assert (response.status, await response.json()) == (200, {"status": "healthy"})
 

@@ -213,7 +213,7 @@ async def test_a_submit_answered_with_no_usable_http(name: str, gateway: Running
 
 
 @pytest.mark.parametrize("sent", SENT.values(), ids=SENT)
-async def test_silence(sent: bytes, start: Start, backend: Backend) -> None:
+async def test_a_silent_upstream_is_a_504(sent: bytes, start: Start, backend: Backend) -> None:
     gateway = await start(upstream={"read_timeout": "200ms"})
     backend.script = silent
     await fails(gateway, sent, 504, "upstream_timeout")

@@ -108,7 +108,7 @@ def test_reads_x_forwarded_for(value: bytes, client: str) -> None:
 def test_refuses_a_hop_that_is_no_address(value: bytes) -> None:
     denial = denial_of(client_address, Peer(PROXY, 1), {XFF: [value]}, TRUSTED)
     assert denial.reason is Reason.BAD_REQUEST
-    assert denial.detail == "The forwarding header holds a hop that is no address."
+    assert denial.detail == "The forwarding header holds a hop that is not an address."
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from gateway.jobs.job import Job
 from gateway.jobs.reading import WHYS as WHYS_OF_ALL
 from gateway.jobs.status_watch import StatusWatch
 from gateway.ledger.deliveries import Planned, plan
-from gateway.ledger.reservations import settle
 from gateway.ledger.schema import DeliveryState, JobState, deliveries
 from gateway.limits.job_cost import Facts, Known
 from gateway.model.jobs import JobKey
@@ -24,6 +23,7 @@ from gateway.model.reasons import Reason
 from gateway.upstream.job_api import Finding, Said, finding
 from gateway.upstream.response_head import ResponseHead, read_answer_head
 from tests.jobs.conftest import MakeRoom
+from tests.support.endings import settle
 from tests.support.ledgers import NOON, rows_of
 from tests.support.room import OWNER, PAGES, Room, ended
 

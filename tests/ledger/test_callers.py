@@ -12,6 +12,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import list_jobs
 from gateway.ledger.reservations import admit
 from gateway.ledger.usage import grant, standings_of
+from gateway.units import MOST_COUNTED
 from tests.support.ledgers import NOON, make_claim, make_profile
 
 ANN, BOB, CERT = "jwt:https://idp.test#ann", "jwt:https://idp.test#bob", "cert:scanner.test"
@@ -111,6 +112,14 @@ async def test_what_is_done_to_a_caller_is_in_the_audit(ledger: Ledger, engine: 
     for name in ("key:ci", "ci", "jwt:" + "x" * 600, "jwt:\0", "anyone"):
         with pytest.raises(KeyProblem):
             await service.block("cli:op", name, blocked=True)
+
+
+@pytest.mark.parametrize("pages", [-5, 0, MOST_COUNTED + 1])
+async def test_a_grant_to_a_caller_is_of_one_page_or_more(pages: int, ledger: Ledger) -> None:
+    service = CallerService(ledger, lambda: NOON, lambda: False)
+    with pytest.raises(KeyProblem, match="one page or more"):
+        await service.grant("cli:op", ANN, pages, NOON + 60)
+    assert (await service.show(ANN)).grants == []
 
 
 @pytest.mark.parametrize(

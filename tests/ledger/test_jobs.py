@@ -25,14 +25,13 @@ from gateway.ledger.reservations import (
     admit,
     reclaim,
     reserve,
-    settle,
 )
 from gateway.ledger.schema import JobState, Stage, jobs, replicas, reservations
 from gateway.ledger.usage import reset, used_since
 from gateway.limits.job_cost import Facts, FailedCosts, Known
 from gateway.model.jobs import JobKey
 from tests.ledger.test_plans import plans
-from tests.support.endings import end, job_of
+from tests.support.endings import end, job_of, settle
 from tests.support.ledgers import NOON, assert_sound, make_claim, make_profile, rows_of
 
 TTL = 3600.0
@@ -238,7 +237,7 @@ async def test_an_end_settles_and_starts_the_time(
     book: Book, pages: int | None, failed: bool, state: JobState, settled: tuple[int, int]
 ) -> None:
     await book.running()
-    book.now += 30.7
+    book.now += 30.702  # divided by 0.001 it is the millisecond before
     known = Known.FAILED if failed else Known.COMPLETE
     expected = Learnt(state, int(book.now + TTL), known, Settled("key:ci", *settled), is_end=True)
     assert await book.end(pages, failed=failed) == expected

@@ -16,6 +16,7 @@ from gateway.ledger.schema import Stage, reservations, windows
 from gateway.ledger.schema import usage as usage_table
 from gateway.ledger.statement import raw_of
 from gateway.model.audit import Action, Entry
+from tests.support.endings import settle
 from tests.support.ledgers import NOON, make_claim, make_profile
 
 LONG = {"reservations", "windows", "usage", "keys", "secrets", "accounts"}
@@ -74,7 +75,7 @@ def live(connection: Connection) -> None:
             steps.reserve(connection, claim, profile, Ask(3, 2, ""), NOON, NOON + 60)
     steps.renew(connection, ["a", "b"], NOON + 60)
     steps.accept(connection, make_claim("a", "key:7"), "job", NOON + 60)
-    steps.settle(connection, "key:7", "a", 2, NOON, failed=False)
+    settle(connection, "key:7", "a", 2, NOON, failed=False)
     steps.cancel(connection, make_claim("b", "key:7"), NOON)
     steps.overdue(connection, NOON + 100)
     steps.reclaim(connection, "key:7", NOON + 100)

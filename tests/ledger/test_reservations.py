@@ -17,6 +17,7 @@ from gateway.ledger.usage import UsedOnDay, grant, reset, standings, used_since
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
+from tests.support.endings import settle
 from tests.support.ledgers import NOON, assert_sound, make_claim, make_profile, rows_of
 
 ACCOUNT = "key:ci"
@@ -64,7 +65,7 @@ class Book:
         await self.do(steps.accept, claim, request_id, self.now + TTL)
 
     async def settle(self, pages: int | None, claim: Claim = CLAIM, *, failed: bool = False) -> Any:
-        return await self.do(steps.settle, claim.account, claim.id, pages, self.now, failed=failed)
+        return await self.do(settle, claim.account, claim.id, pages, self.now, failed=failed)
 
     async def cancel(self, claim: Claim = CLAIM) -> Any:
         return await self.do(steps.cancel, claim, self.now)

@@ -209,8 +209,8 @@ async def test_a_file_that_is_no_database(tmp_path: Path, content: bytes) -> Non
     file = tmp_path / "ledger.db"
     file.write_bytes(content)
     engine = open_engine(f"sqlite:///{file}", PATIENT)
-    assert await refused(engine.write(beat)) == "the file is no SQLite database"
-    assert await refused(engine.read(beats)) == "the file is no SQLite database"
+    assert await refused(engine.write(beat)) == "the file is not an SQLite database"
+    assert await refused(engine.read(beats)) == "the file is not an SQLite database"
     assert file.read_bytes() == content
     file.unlink()
     assert await engine.write(beat) == 1

@@ -133,19 +133,19 @@ def test_what_resets_when() -> None:
             {"pages_per_day": 10},
             AccountCounts(day=Used(pages=10)),
             "Page budget used up until 2026-11-24",
-            "10 of 10 are used or reserved and this needs 6 (pages_per_day); it begins anew on 2026-11-24.",
+            "10 of 10 are used or reserved and this needs 6 (pages_per_day); it resets on 2026-11-24.",
         ),
         (
             {"pages_per_month": 10},
             AccountCounts(month=Used(pages=5)),
             "Page budget too small for this until 2026-12-01",
-            "5 of 10 are used or reserved and this needs 6 (pages_per_month); it begins anew on 2026-12-01.",
+            "5 of 10 are used or reserved and this needs 6 (pages_per_month); it resets on 2026-12-01.",
         ),
         (
             {"spend_per_month": 5_000_000},
             AccountCounts(month=Used(spend=1_500_000)),
             "Spend budget too small for this until 2026-12-01",
-            "1.5 of 5 are used or reserved and this needs 3.6 (spend_per_month); it begins anew on 2026-12-01.",
+            "1.5 of 5 are used or reserved and this needs 3.6 (spend_per_month); it resets on 2026-12-01.",
         ),
     ],
 )

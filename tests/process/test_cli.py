@@ -177,7 +177,7 @@ def test_a_key_of_another_certificate(tmp_path: Path, certificates: Path, upstre
 
 @pytest.mark.parametrize("text", ["listen: [", "a: b: c", "\tlisten: 1", "- listen", "listen: *x", "\x00", "&a [*a]"])
 @pytest.mark.parametrize("command", ["serve", "check"])
-def test_bad_yaml(tmp_path: Path, text: str, command: str) -> None:
+def test_bad_yaml_is_one_line_of_complaint(tmp_path: Path, text: str, command: str) -> None:
     (tmp_path / "gateway.yaml").write_text(text)
     code, output = in_process(command, "--config", str(tmp_path / "gateway.yaml"))
     (line,) = complaints(output)

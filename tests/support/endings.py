@@ -1,8 +1,12 @@
 """Ends of jobs, as a container tells of them."""
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
+from gateway.ledger import closing, reservations
+from gateway.ledger.accounts import lock
+from gateway.ledger.closing import Settled
 from gateway.ledger.jobs import Learnt, find, learn, named
+from gateway.ledger.schema import Stage, accounts
 from gateway.limits.job_cost import Facts, FailedCosts, Known
 from gateway.model.jobs import JobKey
 
@@ -19,3 +23,20 @@ def end(
     """Lets the ledger know that a job has ended, well or not."""
     facts = Facts(Known.FAILED if failed else Known.COMPLETE, pages)
     return learn(connection, job_of(connection, job), facts, FailedCosts.IF_TAKEN, now, ttl)
+
+
+def settle(
+    connection: Connection, account: str, reservation: str, pages: int | None, now: float, *, failed: bool
+) -> Settled | None:
+    """Charges what a job cost, of its reservation alone; None: it does not exist, or nothing changes."""
+    lock(connection, account)
+    row = reservations.find(connection, reservation)
+    if row is None:
+        return None
+    reset_at = select(accounts.c.reset_at).where(accounts.c.account == account)
+    last = connection.execute(reset_at).scalar_one() if row.stage == Stage.CHARGED else 0
+    end = closing.settle(row, pages, now, last, failed=failed)
+    if end is None:
+        return None
+    reservations.apply(connection, end)
+    return end.settled

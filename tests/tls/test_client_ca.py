@@ -161,7 +161,7 @@ def test_a_certificate_that_is_no_cas_is_told(tmp_path: Path, ca: bool | None) -
     else:
         Authority().issue(tmp_path / "leaf")
         no_ca = (tmp_path / "leaf.pem").read_bytes()
-    with pytest.raises(SetupError, match=rf"^{tmp_path}/clients.pem holds a certificate that is no CA's: CN="):
+    with pytest.raises(SetupError, match=rf"^{tmp_path}/clients.pem holds a certificate that is not a CA's: CN="):
         loaded(tmp_path, Authority().pem, no_ca)
 
 

@@ -169,7 +169,7 @@ def test_a_client_has_one_name_a_dns_name_or_a_mail_address(clients: Path) -> No
     ["", ".", "..", "../a", "/a", "a/b", "-a", ".a", "a b", "a\n", "a\0", "ä", "a@", "@a", "a@b@c", "x" * 64, "a\\b"],
 )
 def test_a_name_that_is_no_file_is_refused_and_nothing_is_written(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SetupError, match="is no client's name"):
+    with pytest.raises(SetupError, match="is not a client's name"):
         make_development_certificates(tmp_path / "new", HOSTS, [name])
     assert not (tmp_path / "new").exists()
 

@@ -47,7 +47,7 @@ async def sent_by_aiohttp(data: aiohttp.FormData) -> tuple[str, bytes]:
     return payload.headers["Content-Type"], written.body
 
 
-async def test_aiohttp() -> None:
+async def test_aiohttps_form_is_accepted() -> None:
     data = aiohttp.FormData()
     data.add_field("page_range", "0-4")
     data.add_field("page_schema", '{"a": "ä"}', content_type="application/json")
@@ -58,7 +58,7 @@ async def test_aiohttp() -> None:
     )
 
 
-async def test_the_sdk(tmp_path: Path) -> None:
+async def test_the_sdks_form_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "x.pdf"
     await asyncio.to_thread(path.write_bytes, PDF)
     with warnings.catch_warnings():  # tenacity's, about the SDK
@@ -118,7 +118,7 @@ def test_a_recorded_body(client: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
-async def test_curl_itself(tmp_path: Path) -> None:
+async def test_curls_form_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / 'x "1".pdf'
     await asyncio.to_thread(path.write_bytes, PDF)
     received = loop_future()

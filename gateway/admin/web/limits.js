@@ -100,16 +100,16 @@ export function endGrants(kind, name) {
   });
 }
 
-/** Lets the windows of this day and month begin anew, once that is confirmed. */
+/** Resets this day's and this month's windows, once that is confirmed. */
 export function reset(kind, name) {
   return ask({
     title: `Reset ${name}?`,
-    text: "What it used today and this month counts no more, but for what is in flight. Reports of usage keep it.",
+    text: "What it used today and this month no longer counts, except what is in flight. Reports of usage keep it.",
     submit: "Reset",
     danger: true,
     act: async () => {
       const told = await post(path(kind, name, "reset"));
-      say(`${number(told.pages)} pages and ${number(told.requests)} requests of ${name} count no more.`);
+      say(`${number(told.pages)} pages and ${number(told.requests)} requests of ${name} no longer count.`);
       return told;
     },
   });

@@ -1,4 +1,4 @@
-// How this replica stands, and its last hour.
+// The state of this replica, and its last hour.
 
 import { get } from "./api.js";
 import { chart } from "./chart.js";
@@ -73,7 +73,7 @@ function nearOf({ near, total, unknown, is_complete: isComplete }) {
   ].filter(Boolean);
   const rest = more.length ? [el("p", { class: "faint" }, `${more.join("; ")}.`)] : [];
   if (!near.length) return [el("p", {}, "Nobody has used 80 percent or more of a limit."), ...rest];
-  const heads = ["Key or caller", "Profile", "Limit", "Used", "Begins anew"];
+  const heads = ["Key or caller", "Profile", "Limit", "Used", "Resets"];
   const row = (found) => [
     found.key ?? found.account,
     found.profile,

@@ -58,7 +58,7 @@ def size_of(begun: bytes) -> int | None:
         HelloError: it is not a ClientHello, or it is too long.
     """
     if begun and begun[0] != _CLIENT_HELLO:
-        raise HelloError("it is no ClientHello")
+        raise HelloError("it is not a ClientHello")
     if len(begun) < _HEADER:
         return None
     size = _HEADER + int.from_bytes(begun[1:_HEADER], "big")

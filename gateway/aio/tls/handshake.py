@@ -1,7 +1,7 @@
-"""A handshake beneath a transport: its steps, of which long ones have a thread, and who waits for its end.
+"""A handshake beneath a transport: its steps, of which long ones have a thread, and the task that waits for its end.
 
-A step that has begun in a thread goes on whatever happens; who leaves meanwhile is forgotten, and what it used is
-freed when the step ends.
+A step that has begun in a thread goes on whatever happens; a connection that ends meanwhile is forgotten, and what it
+used is freed when the step ends.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class Handshake:
         self._stepped: Callable[[], None] | None = None  # called when the thread has taken a step
         self._step_error: Exception | None = None
         self._is_shaken = False
-        self._refusal: Exception | None = None  # for whoever waits
+        self._refusal: Exception | None = None  # for the task that waits
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -39,7 +39,7 @@ class Handshake:
         """Whether a thread has the engine, or will have it."""
         return self._stepped is not None
 
-    # Whoever waits for its end
+    # The task that waits for its end
 
     async def until_over(self) -> None:
         """Waits for the end.

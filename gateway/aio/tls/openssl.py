@@ -22,7 +22,7 @@ _MAX_WIRE_RECORD: Final = 16_645
 keeps until its end."""
 
 _MAX_OF_CLIENT: Final = 12_288
-"""Byte limit of a client's handshake behind its hello: four certificates of RSA-4096 with long names are 9 KB."""
+"""Byte limit of a client's handshake after its hello: four certificates of RSA-4096 with long names are 9 KB."""
 
 _MAX_OF_SERVER: Final = 32_768
 _NOTHING: Final = memoryview(b"")
@@ -183,7 +183,7 @@ class TlsEngine:
         return self.object.read(len(record))
 
     def seal(self, data: bytes) -> list[bytes]:
-        """Encrypts data; returns what is to be sent, in pieces, behind what was ready to send before.
+        """Encrypts data; returns what is to be sent, in pieces, after what was ready to send before.
 
         Raises:
             ssl.SSLError: encryption failed.

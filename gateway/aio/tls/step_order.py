@@ -1,8 +1,8 @@
 """Whose step of a handshake comes next, of those that may be long: pure.
 
 OpenSSL decodes the keys of a peer's certificates as it reads them, before anybody is trusted: 12 KB of keys with
-curves of their own take it ten seconds and more, and no thread can be stopped. So who knows that must not keep others
-out. The rules:
+curves of their own take it ten seconds and more, and no thread can be stopped. An attacker who knows that must not
+keep others out. The rules:
 
 - One step of a household at a time, or as many as there may be at once; its others wait for the end of one.
 - Households have a standing. PROVED: lately showed a certificate that is trusted. QUICK: lately shook hands without
@@ -11,7 +11,7 @@ out. The rules:
 - Of those that wait PROVED come first, and those that owe last. QUICK and NEW take turns: anybody is QUICK for one
   handshake, so it must not come before those that never came. Within one standing each household has its turn.
 - Threads have lanes: each takes households of one standing or better. So strangers never have all of them, nor do
-  those that owe: who comes for the first time finds one. QUICK has a lane beside NEW, whose threads may all be taken.
+  those that owe: a first-time client finds one. QUICK has a lane beside NEW, whose threads may all be taken.
 """
 
 from collections import Counter, OrderedDict
@@ -154,7 +154,7 @@ class StepOrder(Generic[T]):
         return Standing.QUICK if self._quick.holds(household, now) else Standing.NEW
 
     def _line_up(self, household: Hashable) -> None:
-        """Lets it wait for its turn, if it has steps that may begin; who waits in that line keeps its place."""
+        """Lets it wait for its turn, if it has steps that may begin; one that waits already keeps its place."""
         if household not in self._waiting or self._running[household] >= self._at_once:
             return
         mine = self._lines[self.standing(household)]

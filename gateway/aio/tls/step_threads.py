@@ -1,4 +1,4 @@
-"""Threads for steps of handshakes that may be long: who comes next is step_order.py's.
+"""Threads for steps of handshakes that may be long: step_order.py says whose is next.
 
 A thread is made when a step has none, and of each lane one is kept for the next step. Threads for strangers run at
 a lower priority: OpenSSL lets the loop run meanwhile, but there may be more threads than processors. They are

@@ -138,7 +138,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._raw: asyncio.Transport | None = None
         self._kernel: select.poll | None = None
         self._rest = b""  # of what was read, for the next turn
-        self._has_more = False  # behind what is decrypted now
+        self._has_more = False  # after what is decrypted now
         self._idle = 0  # records in a row that had nothing for the protocol above
         self._iteration = iteration
         self.peer = of

@@ -13,7 +13,7 @@ def check_fetched(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise ValueError("is no URL") from None
+        raise ValueError("is not a URL") from None
     if parts.scheme == "http" and parts.hostname in _LOOPBACK:
         return url
     is_odd = "%" in parts.netloc  # a zone or an escape: two parsers would not read the same host

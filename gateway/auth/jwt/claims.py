@@ -19,8 +19,8 @@ _VISIBLE: Final = frozenset(map(chr, range(0x21, 0x7F)))
 _MAX_AUDIENCE: Final = 100
 _INVALID: Final = "This token is not valid here."
 _EXPIRED: Final = "This token has expired; get a new one."
-_SCOPE: Final = "This token lacks a scope that is asked for here."
-_PROFILE: Final = "This token names no profile that there is here."
+_SCOPE: Final = "This token lacks a scope that is required here."
+_PROFILE: Final = "This token names a profile that does not exist here."
 
 
 @dataclass(frozen=True, slots=True)

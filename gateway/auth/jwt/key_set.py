@@ -103,7 +103,7 @@ def read_pem(document: bytes, algorithms: Collection[str]) -> KeySet:
         NoKeys: it holds something else or more, or a key that verifies none of the algorithms.
     """
     if document.count(b"-----BEGIN ") != 1:
-        raise NoKeys("is no PEM file of exactly one public key")
+        raise NoKeys("is not a PEM file of exactly one public key")
     if b"PRIVATE KEY-----" in document:
         raise NoKeys("is a private key; only the public half belongs here")
     try:
@@ -137,7 +137,7 @@ def read_secret(secret: bytes, algorithms: Collection[str]) -> KeySet:
 def _listed(document: bytes) -> list[Any]:
     jwks = (read_object(document) or {}).get("keys")
     if not isinstance(jwks, list):
-        raise NoKeys("is no JWK set")
+        raise NoKeys("is not a JWK set")
     if len(jwks) > _MAX_KEYS:
         raise NoKeys(f"holds more than {_MAX_KEYS} keys")
     return jwks

@@ -212,5 +212,5 @@ class RouteSettings(Section):
     @classmethod
     def _host(cls, host: str | None) -> str | None:
         if host is not None and not HOST.fullmatch(host.lower()):
-            raise ValueError("is no host name without a port")
+            raise ValueError("is not a host name without a port")
         return host.lower() if host else None

@@ -74,7 +74,7 @@ def _address(text: str) -> str:
     try:
         return str(ip_address(text))
     except ValueError:
-        raise ValueError("is no IP address, such as 0.0.0.0, 127.0.0.1 or ::") from None
+        raise ValueError("is not an IP address, such as 0.0.0.0, 127.0.0.1 or ::") from None
 
 
 Duration = Annotated[float, BeforeValidator(seconds), AfterValidator(_foreseeable), WithJsonSchema(_SPAN_SCHEMA)]
@@ -98,11 +98,11 @@ def check_origin(url: str) -> str:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ValueError("is no URL") from None
+        raise ValueError("is not a URL") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
         raise ValueError("needs the form http://host:port or https://host:port")
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise ValueError("is an origin: scheme, host and port, with no path behind it")
+        raise ValueError("is an origin: scheme, host and port, with no path after it")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     if not HOST.fullmatch(host):
         raise ValueError("has a host name with characters that none has")
@@ -119,7 +119,7 @@ def one_container(value: object) -> object:
 def plain_path(path: str) -> str:
     """Checks that a path is absolute and has no pattern in it."""
     if "{" in path or "}" in path or path.endswith("/"):
-        raise ValueError(f"{path} is no plain path, such as /api/v1/marker")
+        raise ValueError(f"{path} is not a plain path, such as /api/v1/marker")
     compile_pattern(path)
     return path
 

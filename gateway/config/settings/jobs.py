@@ -22,10 +22,10 @@ def _template(text: str) -> str:
         if name not in {"path", "id"}:
             raise ValueError(f"has {{{name}}}; there are {{path}}, the submit's path, and {{id}}, the job's id")
     if not text.startswith(("/", "{path}")) or "{path}" in text[1:]:
-        raise ValueError("is no target: it begins with {path} or /, and {path} stands nowhere else")
+        raise ValueError("is not a target: it begins with {path} or /, and {path} stands nowhere else")
     sample = text.replace("{path}", "/x").replace("{id}", "x")
     if not _SAMPLE.fullmatch(sample) or {".", ".."} & set(sample.partition("?")[0].split("/")):
-        raise ValueError("is no target, such as {path}/{id} or /results?id={id}")
+        raise ValueError("is not a target, such as {path}/{id} or /results?id={id}")
     return text
 
 
@@ -41,7 +41,7 @@ def _pattern(text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from None
+        raise ValueError(f"is not a regular expression: {error}") from None
     return text
 
 

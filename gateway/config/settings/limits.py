@@ -48,7 +48,7 @@ class ProfileSettings(Section):
     spend_per_month: Money | None = None
     """What the pages of a month may cost, by prices; null: any sum."""
     soft_limit: Share = 0.8
-    """The share of a budget from which on it is told: by an event, a metric and a header."""
+    """The share of a budget from which on it is reported: by an event, a metric and a header."""
     page_range: Literal["optional", "required"] = "optional"
     """required: a submit without page_range is refused."""
     networks: list[CIDR] = []

@@ -56,7 +56,7 @@ class Listen(Section):
     idle_timeout: Timeout = default("75s")
     """Longest idle keep-alive between two requests."""
     connection_lifetime: Timeout = default("1h")
-    """Longest life of a connection: then it closes, idle at once, busy behind its present answer."""
+    """Longest life of a connection: then it closes, idle at once, busy after its present answer."""
     body_idle_timeout: Timeout = default("30s")
     """Longest silence within a request body; also the window that body_min_rate is measured over."""
     send_idle_timeout: Timeout = default("30s")

@@ -41,14 +41,14 @@ def _target(url: str) -> str:
 
 def _attempt(seconds: float) -> float:
     if seconds > _MAX_ATTEMPT:
-        raise ValueError("is more than 5m: so long nobody waits for a receiver")
+        raise ValueError("is more than 5m: a receiver is never waited for that long")
     return seconds
 
 
 def _remembered(seconds: float) -> float:
     if seconds < _LEAST_REMEMBERED:
         least = f"{_LEAST_REMEMBERED / 60:.0f}m"
-        raise ValueError(f"must be {least} at the least: a message that was seen on its way is believed for so long")
+        raise ValueError(f"must be {least} or more: a message that somebody saw on its way is accepted for that long")
     return seconds
 
 
@@ -58,7 +58,7 @@ def _handed_on(url: str) -> str:
         parts = urlsplit(url)
         parts.port  # noqa: B018 -- asked for its fault
     except ValueError:
-        raise ValueError("is no URL") from None
+        raise ValueError("is not a URL") from None
     is_plain = (
         len(url) <= MAX_CHARACTERS and "\\" not in url and all("\x21" <= character <= "\x7e" for character in url)
     )
@@ -111,7 +111,7 @@ class OwnerSecret(RotatedSecret):
 
 
 class WebhooksOut(RotatedSecret):
-    """Webhooks that tell of ended jobs. Without a secret for the owner of a job there are none."""
+    """Webhooks that report ended jobs. Without a secret for the owner of a job there are none."""
 
     secrets: list[OwnerSecret] = []
     """Secrets of single owners; all others have `secret`."""
@@ -182,7 +182,7 @@ class Webhooks(Section):
     """Webhooks, out and in."""
 
     out: WebhooksOut = WebhooksOut()
-    """Webhooks that tell of ended jobs."""
+    """Webhooks that report ended jobs."""
     in_: list[WebhookIn] = Field(default=[], alias="in")
     """Webhooks that are received and handed on."""
 

@@ -32,7 +32,7 @@ _MAX_LENGTH: Final = len(_LINE_END) + MAX_PART_HEAD + len(_HEAD_END)
 _ENDINGS: Final = (b"", b"\n", _LINE_END)
 _COMPARED: Final = 8
 _DIFFERENT: Final = 5
-_MISUSED: Final = "The boundary stands where it is no plain delimiter."
+_MISUSED: Final = "The boundary stands where it is not a plain delimiter."
 
 
 class PartSink(Protocol):
@@ -148,7 +148,7 @@ class MultipartFraming:
 
     def _closing(self, buffer: bytes, place: int) -> int:
         if not any(ending.startswith(buffer[place:]) for ending in _ENDINGS):
-            raise ambiguous("Something stands behind the form's closing delimiter.")
+            raise ambiguous("There is data after the form's closing delimiter.")
         return self._hold(buffer, place)
 
     def _hold(self, buffer: bytes, place: int) -> int:

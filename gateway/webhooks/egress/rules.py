@@ -91,7 +91,7 @@ def read_entry(text: str) -> str | Address | Network:
         return "." + read_host(text[2:]) if text.startswith("*.") else read_host(text)
     except ValueError:
         raise ValueError(
-            f"{text} is no host name, *.domain, address or network, such as 10.1.0.0/16; a port is not part of it"
+            f"{text} is not a host name, *.domain, address or network, such as 10.1.0.0/16; a port is not part of it"
         ) from None
 
 
@@ -99,7 +99,7 @@ def _network(text: str) -> Network:
     try:
         network = ip_network(text)
     except ValueError as error:
-        raise ValueError(f"is no network, such as 10.1.0.0/16: {error}") from None
+        raise ValueError(f"is not a network, such as 10.1.0.0/16: {error}") from None
     if is_wholly_forbidden(network):
         raise ValueError(f"{text} is never allowed as a network; name the host, or the one address without a slash")
     return network

@@ -99,5 +99,5 @@ def _authority(text: str) -> tuple[str, int]:
         raise ValueError("has a malformed host or port")
     port = int(match[2] or _HTTPS)
     if not 0 < port <= _LAST_PORT:
-        raise ValueError("has a port that there is not")
+        raise ValueError("has a port that does not exist")
     return match[1].lower(), port

@@ -16,10 +16,12 @@ import structlog
 
 from gateway.aio.background import keep_task
 from gateway.aio.iteration import Iteration
-from gateway.errors import LedgerUnavailable, Refused, refuse
+from gateway.errors import LedgerUnavailable, Refused, ledger_unavailable, refuse
 from gateway.ledger.inbound_webhooks import Message, Taken, give_back, handled, take
 from gateway.ledger.ledger import Ledger
 from gateway.model.reasons import Denial, Reason
+from gateway.model.request import BodyLimit
+from gateway.policy.body_limits import check_length
 from gateway.webhooks.inbound.forward import NotTaken, hand_on
 from gateway.webhooks.inbound.settings import InboundSettings
 from gateway.webhooks.inbound.verification import Incoming, check_head, read
@@ -92,8 +94,7 @@ class Receiver:
                 takes too long.
         """
         found = self._find(name)
-        if len(body) > found.body_limit:
-            raise refuse(Reason.BODY_TOO_LARGE, f"The body is larger than {found.body_limit} bytes.")
+        check_length(len(body), BodyLimit(found.body_limit, "webhooks.in[].body_limit"))
         incoming = read(found, headers, body, self._wall())
         if len(self._tasks) >= MAX_AT_ONCE:
             raise _later("Too many webhooks are being handed on.")
@@ -171,4 +172,4 @@ class Receiver:
 
 
 def _later(detail: str) -> Refused:
-    return Refused(Denial(Reason.LEDGER_UNAVAILABLE, detail, retry_after=_RETRY_AFTER, title="Try again later"))
+    return ledger_unavailable(detail, retry_after=_RETRY_AFTER, title="Try again later")

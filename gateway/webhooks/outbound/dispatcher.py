@@ -51,9 +51,8 @@ from gateway.webhooks.signature import sign
 
 TURN: Final = 1.0  # seconds
 _LOOK_EVERY: Final = 30.0  # seconds
-_LEASE_SECONDS: Final = (
-    60.0  # longer than the longest attempt: lookup, last bytes, an outcome that waits for the ledger
-)
+# Longer than the longest attempt: look-up, last bytes, an outcome that waits for the ledger.
+_LEASE_SECONDS: Final = 60.0
 NOTE_AGAIN: Final = 1.0  # seconds
 PATIENCE: Final = 30.0  # for the CA file
 _SHARE: Final = 4
@@ -156,9 +155,8 @@ class Dispatcher:
             return
         until = now + means.out.timeout + _LEASE_SECONDS
         most, rooms = means.out.most_in_flight_per_destination, self._breaker.rooms(self._clock())
-        share = max(
-            1, means.out.most_in_flight // _SHARE
-        )  # of one owner, so that slow receivers of one owner don't block the others
+        # Per owner, so that one owner's slow receivers don't block the others.
+        share = max(1, means.out.most_in_flight // _SHARE)
         bounds = Bounds(room, most, rooms, share)
         claimed = await self._ledger.write(lambda c: claim_due(c, self._me, now, until, bounds))
         loop = asyncio.get_running_loop()

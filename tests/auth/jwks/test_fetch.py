@@ -94,18 +94,18 @@ async def test_keys_are_fetched_and_little_is_told_of_us(provider: Provider) -> 
         (plain(status=204, body=b""), "the answer is 204"),
         (plain(status=206), "the answer is 206"),
         *[(plain(status=status, Location="/keys2"), f"the answer is {status}") for status in REDIRECTS],
-        (plain(b"<html>"), "the answer is no JWK set"),
-        (plain(b""), "the answer is no JWK set"),
+        (plain(b"<html>"), "the answer is not a JWK set"),
+        (plain(b""), "the answer is not a JWK set"),
         (plain(b'{"keys":[]}'), "the answer holds no key that can be used for the algorithms of this issuer"),
         (plain(b'{"keys":[{}]}'), "the answer holds no key that can be used for the algorithms of this issuer"),
         (plain(json.dumps({"keys": [{}] * 101}).encode()), "the answer holds more than 100 keys"),
-        (plain(b"[" * 200_000), "the answer is no JWK set"),
+        (plain(b"[" * 200_000), "the answer is not a JWK set"),
         (plain(bytes(10_000_000)), "the answer is larger than 256 KB"),
         (plain(GOOD + b" " * (256 * 1024 - len(GOOD) + 1)), "the answer is larger than 256 KB"),
         (plain(gzip.compress(GOOD), Content_Encoding="gzip"), COMPRESSED),
         (plain(gzip.compress(bytes(50_000_000)), Content_Encoding="gzip"), COMPRESSED),
         (plain(GOOD, Content_Encoding="br"), COMPRESSED),
-        (plain(gzip.compress(GOOD)), "the answer is no JWK set"),
+        (plain(gzip.compress(GOOD)), "the answer is not a JWK set"),
     ],
 )  # fmt: skip
 async def test_answers_that_bring_no_keys(provider: Provider, answer: Answer, reason: str) -> None:
@@ -206,7 +206,7 @@ async def test_a_provider_that_sends_much_and_says_little_has_turns_and_a_bound(
     assert work.total < 200_000
 
 
-async def test_nobody_there(unused_tcp_port: int) -> None:
+async def test_a_refused_connection_is_a_failed_fetch(unused_tcp_port: int) -> None:
     with pytest.raises(FetchFailed, match=r"^no connection$"):
         await fetch_keys(iteration_now(), issuer_at(f"http://127.0.0.1:{unused_tcp_port}"), 5.0)
     with pytest.raises(FetchFailed, match=r"^no such host$"):
@@ -241,7 +241,7 @@ def origin_of(issuer: str) -> str:
 
 
 @pytest.mark.parametrize("path", ["", "/", "/tenant", "/tenant/"])
-async def test_discovery(provider: Provider, path: str) -> None:
+async def test_the_keys_url_is_discovered(provider: Provider, path: str) -> None:
     found = await discovered(provider, lambda name: {"issuer": name, "jwks_uri": origin_of(name) + "/keys"}, path)
     assert found == ["a"]
 

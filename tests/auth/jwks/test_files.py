@@ -59,8 +59,8 @@ def test_all_that_is_wrong_is_told_at_once_by_its_setting(files: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read_local_keys(issuers)
     assert str(caught.value).splitlines() == [
-        "authentication.jwt[1].jwks: is no JWK set",
-        "authentication.jwt[2].public_key: is no PEM file of exactly one public key",
+        "authentication.jwt[1].jwks: is not a JWK set",
+        "authentication.jwt[2].public_key: is not a PEM file of exactly one public key",
         "authentication.jwt[3].jwks: is larger than 256 KB",
         "authentication.jwt[4].jwks: holds no key that can be used for the algorithms of this issuer",
         "authentication.jwt[5].public_key: can't be read: No such file or directory",

@@ -11,8 +11,8 @@ from tests.support.tokens import CLAIMS, ISSUER, NOW, PROFILES, make_issuer
 
 INVALID = Denial(Reason.TOKEN_INVALID, "This token is not valid here.")
 EXPIRED = Denial(Reason.TOKEN_EXPIRED, "This token has expired; get a new one.")
-NO_SCOPE = Denial(Reason.FORBIDDEN, "This token lacks a scope that is asked for here.")
-NO_PROFILE = Denial(Reason.FORBIDDEN, "This token names no profile that there is here.")
+NO_SCOPE = Denial(Reason.FORBIDDEN, "This token lacks a scope that is required here.")
+NO_PROFILE = Denial(Reason.FORBIDDEN, "This token names a profile that does not exist here.")
 GONE = object()
 
 
@@ -79,7 +79,7 @@ def test_audiences_that_are_ours(aud: Any) -> None:
     GONE, None, "", [], "Gateway", "gateway ", "gatewa", "gateway2", ["other"], ["gateway", 1], [["gateway"]],
     {"gateway": 1}, True, 1, "gateway,other", "other gateway", "*",
 ])  # fmt: skip
-def test_audiences_that_are_not(aud: Any) -> None:
+def test_a_token_for_another_audience_is_refused(aud: Any) -> None:
     assert refused(claims_with(aud=aud)) == INVALID
 
 
@@ -93,7 +93,7 @@ def test_the_issuer_is_the_very_one(iss: Any) -> None:
 @pytest.mark.parametrize(("sub", "owner"), [
     ("alice", "alice"), ("7", "7"), ("a" * 255, "a" * 255), ("!~", "!~"), ("a#b%", "a#b%"),
 ])  # fmt: skip
-def test_owners(sub: Any, owner: str) -> None:
+def test_an_owner_is_named_with_its_issuer(sub: Any, owner: str) -> None:
     assert judged(claims_with(sub=sub)).owner == f"jwt:{ISSUER}#{owner}"
     assert judged(claims_with(uid=sub, sub="x"), owner_claim="uid").owner == f"jwt:{ISSUER}#{owner}"
 
@@ -102,7 +102,7 @@ def test_owners(sub: Any, owner: str) -> None:
     GONE, None, "", "a b", " ", "a\n", "a\r\nX: y", "\x00", "\x7f", "\u00e9", "\ud800", "\u212a", "a" * 256, True,
     False, 1.0, 1.5, [], ["alice"], {"a": 1}, 7, 0, -7,
 ])  # fmt: skip
-def test_owners_that_are_none(sub: Any) -> None:
+def test_a_claim_that_can_be_no_owner_is_refused(sub: Any) -> None:
     assert refused(claims_with(sub=sub)) == INVALID
 
 
@@ -121,13 +121,13 @@ def test_no_issuer_reaches_into_the_names_of_another() -> None:
     ({"scp": ["a", "b c", ""]}, {"a", "b c"}), ({"scope": ["a"]}, {"a"}), ({"scope": "a", "scp": []}, {"a"}),
     ({"scope": "a\tb"}, {"a\tb"}),
 ])  # fmt: skip
-def test_scopes(claims: dict[str, Any], scopes: set[str]) -> None:
+def test_scopes_are_those_of_scope_and_scp(claims: dict[str, Any], scopes: set[str]) -> None:
     assert judged(claims_with(**claims)).scopes == scopes
 
 
 @pytest.mark.parametrize("name", ["scope", "scp"])
 @pytest.mark.parametrize("value", [None, 1, True, {}, {"admin": 1}, ["a", 1], [None], [["admin"]]])
-def test_scopes_that_are_none(name: str, value: Any) -> None:
+def test_a_malformed_scope_claim_is_refused(name: str, value: Any) -> None:
     assert refused(claims_with(**{name: value})) == INVALID
 
 

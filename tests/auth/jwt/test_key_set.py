@@ -171,8 +171,8 @@ def test_the_largest_and_the_smallest_rsa_key() -> None:
         json.dumps([GOOD]).encode(), json.dumps(GOOD).encode(),
     ],
 )  # fmt: skip
-def test_what_is_no_set(document: bytes) -> None:
-    with pytest.raises(NoKeys, match=r"^is no JWK set$"):
+def test_a_malformed_jwks_is_refused(document: bytes) -> None:
+    with pytest.raises(NoKeys, match=r"^is not a JWK set$"):
         read_jwks(document, ASYMMETRIC)
 
 

@@ -44,8 +44,8 @@ def test_a_job_is_read_where_a_template_says(read: str) -> None:
     assert DeleteSettings(path=read).path == read
 
 
-NO_TARGET = "is no target, such as {path}/{id} or /results?id={id}"
-NOWHERE_ELSE = "is no target: it begins with {path} or /, and {path} stands nowhere else"
+NO_TARGET = "is not a target, such as {path}/{id} or /results?id={id}"
+NOWHERE_ELSE = "is not a target: it begins with {path} or /, and {path} stands nowhere else"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_lists_of_words_may_be_empty_but_for_the_good_end() -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
-    [("(", "is no regular expression: missing ), unterminated subpattern at position 0"),
+    [("(", "is not a regular expression: missing ), unterminated subpattern at position 0"),
      ("a" * 1001, "is longer than 1000 characters")],
 )  # fmt: skip
 def test_a_pattern_that_can_not_be_read_is_refused(tmp_path: Path, pattern: str, message: str) -> None:

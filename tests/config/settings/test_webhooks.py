@@ -45,7 +45,7 @@ def test_what_is_received_has_defaults_of_its_own() -> None:
 @pytest.mark.parametrize("remember", ["0s", "2s", "299s", "5m", "599s"])
 def test_a_request_id_is_remembered_for_as_long_as_its_signature_is_believed(remember: str) -> None:
     """A sender's clock may be 5 minutes ahead, and its message is believed until 5 minutes behind that."""
-    told = "must be 10m at the least: a message that was seen on its way is believed for so long"
+    told = "must be 10m or more: a message that somebody saw on its way is accepted for that long"
     assert faults_of(**{"in": [{**IN, "remember": remember}]}) == f"in.0.remember: Value error, {told}"
     (received,) = of(**{"in": [{**IN, "remember": "10m"}]}).in_
     assert received.remember == 2 * TOLERANCE
@@ -107,7 +107,7 @@ def test_faults_of_out(out: dict[str, Any], fault: str) -> None:
         ({"secret": None}, "in.0.secret"),
         ({"forward_to": "127.0.0.1:9000/webhook"}, "needs the form"),
         ({"forward_to": "http://127.0.0.1:9000"}, "needs the form"),
-        ({"forward_to": "http://127.0.0.1:x/y"}, "is no URL"),
+        ({"forward_to": "http://127.0.0.1:x/y"}, "is not a URL"),
         ({"forward_to": "http://127.0.0.1/\u00e9"}, "needs the form"),
         ({"forward_to": "http://u:p@127.0.0.1/y"}, "a user name or a fragment"),
         ({"forward_to": "http://127.0.0.1/y#z"}, "a user name or a fragment"),

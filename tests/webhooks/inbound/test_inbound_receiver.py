@@ -166,6 +166,8 @@ async def test_whoever_may_not_learns_nothing(taker: Taker, service: Receiver) -
     assert await refusal(taker, headers=signed(message("r2"))) is Reason.UNAUTHENTICATED
     assert await refusal(taker, name="other") is Reason.ROUTE_NOT_FOUND
     assert await refusal(taker, b"x" * (1024**2 + 1)) is Reason.BODY_TOO_LARGE
+    with pytest.raises(Refused, match=r"the limit is 1048576 \(webhooks\.in\[\]\.body_limit\)"):
+        await taker.take("datalab", signed(message()), b"x" * (1024**2 + 1))
     assert await refusal(taker, b"{}") is Reason.BODY_MALFORMED
     assert taker.expect("datalab", signed(message())) == 1024**2
     assert denial_of(taker.expect, "other", signed(message())).reason is Reason.ROUTE_NOT_FOUND
@@ -216,6 +218,7 @@ async def test_who_waits_too_long_is_told_to_come_again(
     with pytest.raises(Refused) as caught:
         await take(taker)
     assert (caught.value.denial.reason, caught.value.denial.retry_after) == (Reason.LEDGER_UNAVAILABLE, 5)
+    assert caught.value.denial.title == "Try again later"
     service.gate.set()
     assert await first == PROCESSED
 
