@@ -27,7 +27,7 @@ from gateway.listener.newcomers import Newcomer, who_gives_way
 from gateway.listener.opening import Accepted, GaveWayError, Opening, OpeningParts, SilentError
 from gateway.listener.proxy_protocol import DeclaredClient, ProxyHeaderError
 from gateway.model.identity import Peer
-from gateway.model.networks import Networks, household, parse_address
+from gateway.model.networks import Networks, client_prefix, parse_address
 
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
@@ -173,15 +173,15 @@ class Acceptor:
         door = self._door()
         if self.connections >= door.most:
             return "too_many"
-        if self._by_address[household(peer.ip)] >= door.most_of_address and peer.ip not in door.exempt:
+        if self._by_address[client_prefix(peer.ip)] >= door.most_of_address and peer.ip not in door.exempt:
             return "too_many_of_address"
         return None
 
     def _has_made_room(self, full: str, peer: Peer) -> bool:
         if not self._door().makes_room:
             return False
-        home = household(peer.ip) if full == "too_many_of_address" else None
-        newcomer = who_gives_way(chain(self._newcomers.values(), self._openings), self._by_address, home)
+        prefix = client_prefix(peer.ip) if full == "too_many_of_address" else None
+        newcomer = who_gives_way(chain(self._newcomers.values(), self._openings), self._by_address, prefix)
         if newcomer is None:
             return False
         self.refused["gave_way"] += 1
@@ -190,14 +190,14 @@ class Acceptor:
 
     def _enter(self, peer: Peer) -> None:
         self.connections += 1
-        self._by_address[household(peer.ip)] += 1
+        self._by_address[client_prefix(peer.ip)] += 1
 
     def _leave(self, peer: Peer) -> None:
         self.connections -= 1
-        home = household(peer.ip)
-        self._by_address[home] -= 1
-        if self._by_address[home] <= 0:
-            del self._by_address[home]
+        prefix = client_prefix(peer.ip)
+        self._by_address[prefix] -= 1
+        if self._by_address[prefix] <= 0:
+            del self._by_address[prefix]
 
     def _over(self, accepted: socket.socket, opening: Opening, error: BaseException | None) -> None:
         """Called by each opening when it ends: TLS is established, or the connection is refused."""

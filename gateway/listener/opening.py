@@ -27,7 +27,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.listener.proxy_protocol import MAX_BYTES, DeclaredClient, header_end, read_header
 from gateway.model.identity import Peer
-from gateway.model.networks import household
+from gateway.model.networks import client_prefix
 
 _MORE: Final = 0.1
 """Extra seconds for a connection that is past its deadline while it waits for a turn of ours."""
@@ -167,7 +167,7 @@ class Opening:
         if means.tls is None:
             await self._attach(made)
         else:
-            await self._shake_hands(TlsTransport(means.tls(), made, means.buffers, means.iteration, of=self._home))
+            await self._shake_hands(TlsTransport(means.tls(), made, means.buffers, means.iteration, of=self._prefix))
 
     async def _shake_hands(self, tls: TlsTransport) -> None:
         self._tls = tls
@@ -250,14 +250,14 @@ class Opening:
     # Turns and deadlines
 
     @property
-    def _home(self) -> Hashable:
-        return household(self.peer.ip)
+    def _prefix(self) -> Hashable:
+        return client_prefix(self.peer.ip)
 
     def _in_turn(self, go_on: Callable[[], None]) -> None:
         iteration = self._means.iteration
         if iteration.is_over:
             self._waits = True
-            iteration.wait(lambda: self._have_turn(go_on), self._home, is_small=True)
+            iteration.wait(lambda: self._have_turn(go_on), self._prefix, is_small=True)
         else:
             begun = iteration.clock()
             go_on()

@@ -22,12 +22,12 @@ class Handshake:
     each other.
     """
 
-    __slots__ = ("_engine", "_household", "_is_shaken", "_refusal", "_step_error", "_stepped", "_threads", "over")
+    __slots__ = ("_engine", "_is_shaken", "_refusal", "_source", "_step_error", "_stepped", "_threads", "over")
 
     def __init__(self, engine: TlsEngine, threads: StepThreads) -> None:
         self._engine = engine
         self._threads = threads
-        self._household: Hashable = None
+        self._source: Hashable = None
         self._stepped: Callable[[], None] | None = None  # called when the thread has taken a step
         self._step_error: Exception | None = None
         self._is_shaken = False
@@ -63,7 +63,7 @@ class Handshake:
 
     # Its steps
 
-    def step(self, household: Hashable, stepped: Callable[[], None]) -> bool:
+    def step(self, source: Hashable, stepped: Callable[[], None]) -> bool:
         """Takes the next step, here or in a thread, which then calls `stepped`; whether the handshake is complete.
 
         Raises:
@@ -71,8 +71,8 @@ class Handshake:
         """
         if not self._engine.is_heavy:
             return self._engine.shake()
-        self._household, self._stepped = household, stepped
-        self._threads.begin(household, self)
+        self._source, self._stepped = source, stepped
+        self._threads.begin(source, self)
         return False
 
     def result(self) -> bool | Exception:
@@ -84,7 +84,7 @@ class Handshake:
         """Takes no more steps: the connection ends."""
         if self._stepped is not None:
             self._stepped = None
-            self._threads.drop(self._household, self)
+            self._threads.drop(self._source, self)
 
     # The thread's side
 

@@ -444,7 +444,7 @@ class TlsTransport(asyncio.BufferedProtocol):
     def _shake(self) -> bool:
         """Goes on with the handshake; whether it is over now, and well."""
         try:
-            is_complete = self._handshake.step(self._household, self._shaken_aside)
+            is_complete = self._handshake.step(self._source, self._shaken_aside)
         except (ssl.SSLError, UnicodeError) as error:
             self._fail(error)
             return False
@@ -475,7 +475,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         return True
 
     @property
-    def _household(self) -> Hashable:
+    def _source(self) -> Hashable:
         """Whose certificates are read: of a client whom we turn to, of a server who it is."""
         if self._engine.is_server or self._raw is None:
             return self.peer
