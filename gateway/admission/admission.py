@@ -106,7 +106,7 @@ class Admission:
             raise
         return lease
 
-    async def tell(self, permit: Permit) -> AccountCounts:
+    async def read_counts(self, permit: Permit) -> AccountCounts:
         """Returns an account's counts.
 
         Raises:

@@ -110,7 +110,7 @@ async def running(
         registry = make_registry(observation, public, tls.public, reloader, health)
         _register(registry, *ledger_parts.collectors(), jobs, jobs.metrics, trail, observation.refusal_log)
         overview = Overview(live, ledger_parts, jobs, observation, public.acceptor, health)
-        watch = Watch(partial(overview.tell, reloader, tls), overview.history, observation.seen, overview.started_at)
+        watch = Watch(partial(overview.read, reloader, tls), overview.history, observation.seen, overview.started_at)
         probed = Probed(
             lambda: health.is_up,
             ledger_parts.problems,
@@ -181,7 +181,7 @@ def _reach_upstreams(stack: AsyncExitStack, loop: Loop, observer: Observer) -> U
     def tick(_: float) -> None:
         now = time.monotonic()
         upstreams.close_expired(now)
-        observer.tell(now)
+        observer.log_due_sums(now)
 
     loop.sweep.also(tick)
     return upstreams

@@ -60,7 +60,7 @@ class LedgerParts:
             lambda: url_of(live.state.settings),
             turn=settings.ledger.turn_timeout,
             behind_pooler=settings.ledger.pooler,
-            upkeep=Upkeep(changed=partial(_tell_of_change, named(url_of(settings)))),
+            upkeep=Upkeep(changed=partial(_log_change, named(url_of(settings)))),
         )
         self.replica = Replica(new_id(), self.ledger, wall, Background())
         throttle = Throttle(wall, _PATIENCE * settings.ledger.turn_timeout)
@@ -172,7 +172,7 @@ class LedgerParts:
                 self.metrics.stands(account, ratios_of(profile, standings.get(account, AccountCounts()), now))
 
 
-def _tell_of_change(ledger: str, before: str) -> None:
+def _log_change(ledger: str, before: str) -> None:
     if before:
         log.warning("ledger tables changed", ledger=ledger, before=before, now=HEAD)
     else:

@@ -67,7 +67,7 @@ class Overview:
         )
         return reading_of(self._requests.routes.values(), self._wall(), self._parts.metrics.settled, gauges)
 
-    def tell(self, reloader: Reloader, tls: CertificateStores) -> overview_answers.Overview:
+    def read(self, reloader: Reloader, tls: CertificateStores) -> overview_answers.Overview:
         """How it stands now."""
         missing = self._parts.problems()
         return overview_answers.Overview(

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.options import AS_JSON
-from gateway.cli.output import answer, fail, or_fail, tell
+from gateway.cli.output import answer, fail, or_fail, print_lines
 
 
 @click.group()
@@ -46,7 +46,7 @@ def dev(directory: Path, hosts: tuple[str, ...], clients: tuple[str, ...]) -> No
         **made.pop("server"),
         "clients": [{"name": name, **pair} for name, pair in made.items()],
     }
-    answer(told, lambda: tell(*_lines(directory, clients)))
+    answer(told, lambda: print_lines(*_lines(directory, clients)))
 
 
 def _pair(directory: Path, name: str) -> dict[str, str]:

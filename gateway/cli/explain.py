@@ -86,9 +86,9 @@ def explain(config: Path, method: str | None, path: str | None, **asked: Any) ->
             asked[name] is not None for name in ("key_id", "token_file", "certificate_file")
         ):
             raise click.UsageError("--request-id stands alone.")
-        from gateway.cli.run_refusal import tell_of_refusal  # noqa: PLC0415 -- not needed for `gateway --help`
+        from gateway.cli.run_refusal import show_refusal  # noqa: PLC0415 -- not needed for `gateway --help`
 
-        tell_of_refusal(config, asked["request_id"])
+        show_refusal(config, asked["request_id"])
         return
     credentials = [name for name in ("key_id", "token_file", "certificate_file") if asked[name] is not None]
     if len(credentials) > 1:
@@ -97,6 +97,6 @@ def explain(config: Path, method: str | None, path: str | None, **asked: Any) ->
         raise click.UsageError("Name METHOD and PATH of a request, or a --token or --certificate.")
     if method is not None and (path is None or asked["address"] is None):
         raise click.UsageError("A request needs METHOD, PATH and --ip.")
-    from gateway.cli.run_explain import tell_why  # noqa: PLC0415 -- not needed for `gateway --help`
+    from gateway.cli.run_explain import show_explanation  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    tell_why(config, (method or "").upper(), path or "", asked)
+    show_explanation(config, (method or "").upper(), path or "", asked)

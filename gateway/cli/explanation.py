@@ -68,7 +68,7 @@ class Explanation:
         """Begins a step; `would_help` says what to do if it refuses."""
         self._asking, self.help = name, would_help
 
-    def tell(self, text: str) -> None:
+    def allow(self, text: str) -> None:
         """Ends a step that passes."""
         self.steps.append(RuleStep(self._asking, text))
 
@@ -97,7 +97,7 @@ def _walk(
     told.ask("request", "Write host and path as a client sends them, such as /api/v1/marker.")
     cached = cache_headers(state, Peer(question.address, 0), (1, 1), ((b"Host", question.host.encode("utf-8")),))
     path, _ = read_target(question.method, question.target)
-    told.tell(f"{question.method} {path} from {question.address}, Host {question.host}")
+    told.allow(f"{question.method} {path} from {question.address}, Host {question.host}")
     rule = _route(told, question, state, path)
     _address(told, state, cached, rule)
     identity = _identity(told, state, question, rule, now)
@@ -111,14 +111,14 @@ def _walk(
     else:
         told.ask("limits", "")
         text = f"polls_per_minute {profile.polls_per_minute}, counted by each replica in memory: not seen from here"
-        told.tell(text)
+        told.allow(text)
 
 
 def _route(told: Explanation, question: ExplainedRequest, state: State, path: str) -> Rule:
     plain = state.routes.unaliased(path)
     if plain != path:
         told.ask("alias", "")
-        told.tell(f"{path} stands for {plain}")
+        told.allow(f"{path} stands for {plain}")
     routes = state.settings.routes
     known = "; ".join(f"{route.name}: {' '.join(route.methods)} {route.path}" for route in routes)
     told.ask("route", f"First match wins, by method, path and host (--host). The routes are {known}.")
@@ -126,7 +126,7 @@ def _route(told: Explanation, question: ExplainedRequest, state: State, path: st
     written = next(
         (route.path for route in routes if route.name == rule.route.label), "answered by the gateway itself"
     )
-    told.tell(f"{rule.route.label} ({rule.route.kind}, access {rule.route.access}): {written}")
+    told.allow(f"{rule.route.label} ({rule.route.kind}, access {rule.route.access}): {written}")
     return rule
 
 
@@ -134,7 +134,7 @@ def _host(told: Explanation, state: State, question: ExplainedRequest, rule: Rul
     """The gateway's origin as clients who send this Host see it."""
     told.ask("host", "Set public_url, or name a host of the certificate or of a route (--host).")
     origin = origin_for(state, question.host, rule.route)
-    told.tell(f"clients know this gateway as {origin}" if origin else "no name of ours: URLs are paths alone")
+    told.allow(f"clients know this gateway as {origin}" if origin else "no name of ours: URLs are paths alone")
 
 
 def _address(told: Explanation, state: State, cached: CachedHeaders, rule: Rule) -> None:
@@ -146,28 +146,28 @@ def _address(told: Explanation, state: State, cached: CachedHeaders, rule: Rule)
     also = (
         "; a trusted proxy, too: the address that it forwards is what counts" if ip in state.trusted_proxies else ""
     )
-    told.tell(f"{ip} is in {network} of network.allow{also}")
+    told.allow(f"{ip} is in {network} of network.allow{also}")
     if state.needs_certificate:
         told.ask("certificate", "")
-        told.tell("tls.client_certificates is required: taken as shown")
+        told.allow("tls.client_certificates is required: taken as shown")
 
 
 def _identity(told: Explanation, state: State, question: ExplainedRequest, rule: Rule, now: float) -> Identity | None:
     if rule.route.access is Access.ANYONE:
         told.ask("key", "")
-        told.tell("none is asked for; submits without a key share one account")
+        told.allow("none is asked for; submits without a key share one account")
         return None
     kind, judged = question.shown or ("key", judge_key(state, question.key_id, now, question.config))
     told.ask(kind, judged.help)
     if judged.identity is None:
         raise Refused(judged.denial) if judged.denial else refuse(Reason.UNAUTHENTICATED, judged.text)
-    told.tell(judged.text)
+    told.allow(judged.text)
     identity = judged.identity
     if kind == "key":
         _networks(told, state, identity, question)
     told.ask("access", _opening(identity, rule, question.config))
     check_access(rule.route, identity, question.address)
-    told.tell(f"profile {identity.profile.name} may use this route from here")
+    told.allow(f"profile {identity.profile.name} may use this route from here")
     return identity
 
 
@@ -175,7 +175,7 @@ def _networks(told: Explanation, state: State, identity: Identity, question: Exp
     changed = _changed(identity, f"--network {question.address}", question.config)
     told.ask("key's networks", f"{changed} (and all others it is to have)")
     check_networks(state, identity, question.address)
-    told.tell("may be used from here")
+    told.allow("may be used from here")
 
 
 def _opening(identity: Identity, rule: Rule, config: str | None) -> str:
@@ -197,21 +197,21 @@ def _submit(
     profile = identity.profile if identity else state.anonymous
     told.ask("limits", _more(identity, question.config))
     _raise(refuse_submit(profile, standing, now))
-    told.tell(
+    told.allow(
         f"a submit more is within rate, concurrency and budgets; its body may have {_bytes(profile.body_limit)}"
     )
     if profile.needs_page_range:
         told.ask("page_range", "")
-        told.tell("has to be in the form (profiles.<name>.page_range): taken as there")
+        told.allow("has to be in the form (profiles.<name>.page_range): taken as there")
     told.ask("pages", _fewer(identity, question.config))
     if question.pages is None:
-        told.tell("not asked; see --pages")
+        told.allow("not asked; see --pages")
         return
     check_cap(question.pages, profile.pages_per_request)
     told.ask("pages", _more(identity, question.config))
     price = state.pricing.of(question.mode)
     _raise(refuse_pages(profile, standing, question.pages, question.pages * price, now))
-    told.tell(f"{question.pages} pages more are within pages_per_request, pages_in_flight and budgets")
+    told.allow(f"{question.pages} pages more are within pages_per_request, pages_in_flight and budgets")
 
 
 def _bytes(count: int) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.cli.output import say, tell_piece, wants_json
+from gateway.cli.output import print_piece, say, wants_json
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_table
 from gateway.cli.words import Shown, at
@@ -19,12 +19,12 @@ _MOMENTS: Final = frozenset({"until", "previous_ends_at", "expires_at"})
 _Take = Callable[[list[Recorded]], None]
 
 
-def tell_audit(config: Path, since: float, of: str | None) -> None:
+def show_trail(config: Path, since: float, of: str | None) -> None:
     """Prints all records since a moment, in seconds since the epoch; `of` is a key's id or an owner."""
     if wants_json():
         told = _told_as_json()
         look(config, lambda session: _each_page(session, since, of, told))
-        tell_piece("\n]\n")
+        print_piece("\n]\n")
         return
     rows = look(
         config, lambda session: session.ledger.read(lambda c: recorded(c, since=since, of=of, most=MAX_ROWS + 1))
@@ -53,9 +53,9 @@ def _told_as_json() -> _Take:
     def take(page: list[Recorded]) -> None:
         nonlocal before
         if not page and before == "[":
-            tell_piece(before)
+            print_piece(before)
         for row in page:
-            tell_piece(f"{before}\n  {json.dumps(_fields(row))}")
+            print_piece(f"{before}\n  {json.dumps(_fields(row))}")
             before = ","
 
     return take

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.cli.output import answer, tell
+from gateway.cli.output import answer, print_lines
 from gateway.cli.session import LEDGER, Session, change, look
 from gateway.cli.table import show_facts, show_table, shown
 from gateway.cli.words import at, spend
@@ -60,7 +60,7 @@ def block(config: Path, account: str, *, blocked: bool) -> None:
 
     found, is_followed = change(config, work, needs=_needs(account) if blocked else LEDGER)
     text = f"{shown(found.row.account)} is {'blocked' if blocked else 'not blocked'}.{_SOON if is_followed else ''}"
-    answer(_in_full(found), lambda: tell(text))
+    answer(_in_full(found), lambda: print_lines(text))
 
 
 def grant(config: Path, account: str, pages: int, until: float) -> None:
@@ -73,7 +73,7 @@ def grant(config: Path, account: str, pages: int, until: float) -> None:
     name, _ = change(config, work, needs=_needs(account))
     ends = moment(until)
     text = f"{shown(name)} has {pages} pages more, each day and each month, until {shown(at(ends))}."
-    answer({"account": name, "pages": pages, "until": ends}, lambda: tell(text))
+    answer({"account": name, "pages": pages, "until": ends}, lambda: print_lines(text))
 
 
 def reset(config: Path, account: str) -> None:
@@ -88,7 +88,7 @@ def reset(config: Path, account: str) -> None:
         f"The windows of {shown(name)} begin anew; forgotten of this month: {used.requests} requests, "
         f"{used.pages} pages, spend {shown(spend(used.spend, currency))}. What is in flight stays."
     )
-    answer({"account": name, **_used(used)}, lambda: tell(text))
+    answer({"account": name, **_used(used)}, lambda: print_lines(text))
 
 
 async def _shown(session: Session, account: str) -> tuple[ShownCaller, str | None]:

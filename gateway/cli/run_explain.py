@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from gateway.authorize.permit import ANYONE
 from gateway.cli.credential_files import ShownCredential, judge_certificate_file, judge_token_file
 from gateway.cli.explanation import ExplainedRequest, Explanation, RuleStep, explain
-from gateway.cli.output import answer, named_config, tell
+from gateway.cli.output import answer, named_config, print_lines
 from gateway.cli.session import Session, look
 from gateway.cli.show_keys import limit_rows
 from gateway.cli.table import printable, show_table
@@ -37,7 +37,7 @@ class _Explained(NamedTuple):
     currency: str | None
 
 
-def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any]) -> None:
+def show_explanation(config: Path, method: str, path: str, asked: Mapping[str, Any]) -> None:
     """Prints the explanation; `asked` holds the options' values by name."""
     found = look(config, lambda session: _asked(session, method, path, asked), needs_all=True)
     whole = {**_object(found.told), "overdue_reservations": found.overdue_count}
@@ -47,13 +47,13 @@ def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any]) -> 
 def _print(found: _Explained) -> None:
     told, overdue_count = found.told, found.overdue_count
     for step in told.steps:
-        tell(f"{step.name:<{_WIDTH}} {printable(step.text)}")
+        print_lines(f"{step.name:<{_WIDTH}} {printable(step.text)}")
     if overdue_count:
         text = f"{overdue_count} reservations of this account are over: a gateway takes them back before it refuses"
-        tell(f"{_OVERDUE:<{_WIDTH}} {text}")
-    tell(f"\n{_verdict(told)}")
+        print_lines(f"{_OVERDUE:<{_WIDTH}} {text}")
+    print_lines(f"\n{_verdict(told)}")
     if told.limits is not None:
-        tell("")
+        print_lines("")
         show_table(*limit_rows(told.limits, found.now, found.currency))
 
 

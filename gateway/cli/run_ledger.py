@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection
 
 from gateway.aio.named_files import read_named
-from gateway.cli.output import answer, say, tell, tell_taken
+from gateway.cli.output import answer, print_lines, say, say_configuration
 from gateway.cli.session import actor, attempt
 from gateway.cli.table import printable, show_table, shown
 from gateway.cli.words import at as moment_of
@@ -63,7 +63,7 @@ def back_up(config: Path, file: Path) -> None:
         url = url_of(settings)
         return {"ledger": named(url), "file": str(file), "tables": _save_as(url, settings, file)}
 
-    _tell(attempt(config, act))
+    _answer(attempt(config, act))
 
 
 def fill_from(config: Path, file: Path, may: Permission) -> None:
@@ -82,8 +82,8 @@ def fill_from(config: Path, file: Path, may: Permission) -> None:
             filled = _fill(url, settings, copy, origin, may)
         return {"file": str(file), "ledger": named(url), "version": before or HEAD, **_told_of(filled)}
 
-    tell_taken()
-    _tell(attempt(config, act))
+    say_configuration()
+    _answer(attempt(config, act))
 
 
 def copy_to(config: Path, target: str, may: Permission) -> None:
@@ -101,8 +101,8 @@ def copy_to(config: Path, target: str, may: Permission) -> None:
             filled = _fill(url, settings, copy, origin, may, but_at=_place(source, settings))
         return {"ledger": named(source), "to": named(url), **_told_of(filled)}
 
-    tell_taken()
-    _tell(attempt(config, act))
+    say_configuration()
+    _answer(attempt(config, act))
 
 
 def bring_up_ledger(config: Path) -> None:
@@ -113,9 +113,9 @@ def bring_up_ledger(config: Path) -> None:
         version = _named_as(named(url), lambda: _transact(url, settings, Upkeep(changed=changes.append), version_of))
         return {"ledger": named(url), "before": changes[0] if changes else version, "version": version}
 
-    tell_taken()
+    say_configuration()
     told = attempt(config, act)
-    answer(told, lambda: tell(_brought_up(**told)))
+    answer(told, lambda: print_lines(_brought_up(**told)))
 
 
 def _brought_up(ledger: str, before: str, version: str) -> str:
@@ -125,7 +125,7 @@ def _brought_up(ledger: str, before: str, version: str) -> str:
     return f"The ledger {ledger} {was}, and has the tables of version {version} now."
 
 
-def _tell(told: Mapping[str, Any]) -> None:
+def _answer(told: Mapping[str, Any]) -> None:
     answer(told, lambda: _print(told))
 
 

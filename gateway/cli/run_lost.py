@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.cli.output import answer, fail, tell
+from gateway.cli.output import answer, fail, print_lines
 from gateway.cli.session import change, look
 from gateway.cli.table import printable, show_table
 from gateway.cli.words import at
@@ -36,7 +36,7 @@ def refund_job(config: Path, name: str, upstream: str | None) -> None:
     if not done.account:
         fail(f"{printable(name)} {_why_not(done)}")
     told = {"request_id": name, "account": done.account, "pages": done.pages}
-    answer(told, lambda: tell(f"{done.pages} pages were given back to {printable(str(done.account))}."))
+    answer(told, lambda: print_lines(f"{done.pages} pages were given back to {printable(str(done.account))}."))
 
 
 def _facts(row: Any) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _LEDGER: Final = (
 )
 
 
-def tell_of_refusal(config: Path, request_id: str) -> None:
+def show_refusal(config: Path, request_id: str) -> None:
     """Prints it, or fails when there is none."""
 
     async def work(session: Session) -> tuple[RefusalRow | None, Settings]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.authorize.permit import ANYONE
-from gateway.cli.output import answer, say, tell_piece
+from gateway.cli.output import answer, print_piece, say
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_table
 from gateway.cli.words import Shown, spend
@@ -29,12 +29,14 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NOBODY: Final = "(without a key)"
 
 
-def tell_usage(config: Path, key_id: str | None, since: float, *, is_csv: bool) -> None:
+def show_usage(config: Path, key_id: str | None, since: float, *, is_csv: bool) -> None:
     """Prints the usage; `since` is in seconds since the epoch."""
     first = day_of(since).period
     rows, gone, currency = look(config, lambda session: _rows(session, key_id, first))
     if is_csv:
-        tell_piece(as_csv(rows).encode())  # bytes: a text stream would replace RFC 4180's line ends by the platform's
+        print_piece(
+            as_csv(rows).encode()
+        )  # bytes: a text stream would replace RFC 4180's line ends by the platform's
         return
     told = {
         "since": day(first),

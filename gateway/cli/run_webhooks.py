@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from gateway.cli.output import answer, fail, tell
+from gateway.cli.output import answer, fail, print_lines
 from gateway.cli.session import Session, change, look
 from gateway.cli.table import printable, show_facts, show_table
 from gateway.cli.words import at
@@ -51,7 +51,7 @@ def retry_webhook(config: Path, delivery: str) -> None:
         fail(f"webhook {delivery} was delivered")
     soon = " A running gateway sends it within 2 seconds." if is_followed else ""
     text = f"Webhook {delivery} is due now.{soon}"
-    answer(webhook_facts(row), lambda: tell(text))
+    answer(webhook_facts(row), lambda: print_lines(text))
 
 
 def _retried(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from gateway.cli.followers import Following, following
-from gateway.cli.output import fail, say, tell_taken
+from gateway.cli.output import fail, say, say_configuration
 from gateway.config.ledger_url import url_of
 from gateway.config.load import load
 from gateway.config.salvage import Salvaged, salvage
@@ -88,7 +88,7 @@ def change(config: Path, work: Callable[[Session], Awaitable[T]], *, needs: froz
             say(f"warning: {found.warning}")
         return ChangeDone(result, found.is_followed)
 
-    tell_taken()
+    say_configuration()
     return _attempt(config, lambda found: asyncio.run(_change_at(found, changing)), needs)
 
 
@@ -140,7 +140,7 @@ async def _followed(session: Session) -> Following:
 
 async def _change_at(found: Salvaged, work: Callable[[Session], Awaitable[T]]) -> T:
     url = url_of(found.settings)
-    changed, waits = partial(_tell_of_change, named(url)), partial(_tell_of_wait, named(url))
+    changed, waits = partial(_say_change, named(url)), partial(_say_wait, named(url))
     return await _on(url, found, work, Upkeep(changed=changed, patience=MIGRATION_SECONDS, waits=waits))
 
 
@@ -185,12 +185,12 @@ async def _on(url: str, found: Salvaged, work: Callable[[Session], Awaitable[T]]
         await ledger.close()
 
 
-def _tell_of_change(ledger: str, before: str) -> None:
+def _say_change(ledger: str, before: str) -> None:
     if before:
         say(f"The tables of the ledger {ledger} were changed from version {before} to {HEAD}.")
     else:
         say(f"The ledger {ledger} was made.")
 
 
-def _tell_of_wait(ledger: str) -> None:
+def _say_wait(ledger: str) -> None:
     say(f"The tables of the ledger {ledger} are being made or changed; this waits until they are.")

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from gateway.auth.keyring import profile_for
 from gateway.cli.key_view import View, configured_view, ledger_view
-from gateway.cli.output import answer, tell
+from gateway.cli.output import answer, print_lines
 from gateway.cli.run_audit import detail_in_words, with_moments
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_facts, show_table, shown
@@ -59,9 +59,9 @@ def show_key(config: Path, key_id: str) -> None:
 
 def _print(found: ShownKey, limits: dict[str, Any] | None) -> None:
     show_facts(_described(found))
-    tell(*_secrets(found.view))
+    print_lines(*_secrets(found.view))
     if limits is not None:
-        tell("")
+        print_lines("")
         show_table(*limit_rows(limits, found.now, found.currency))
 
 

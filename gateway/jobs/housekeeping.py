@@ -47,15 +47,15 @@ class Housekeeping:
 
     async def run_changes(self) -> None:
         """Hears each second what other replicas changed."""
-        await take_turns(lambda _: self.hear(), _tell_of)
+        await take_turns(lambda _: self.hear(), _log_error)
 
     async def run_heartbeat(self) -> None:
         """Sends the heartbeat every few seconds; one that was not sent, a second later."""
-        await take_turns(self.beat, _tell_of)
+        await take_turns(self.beat, _log_error)
 
     async def run(self) -> None:
         """Runs one turn of all else each second."""
-        await take_turns(self.turn, _tell_of)
+        await take_turns(self.turn, _log_error)
 
     async def hear(self) -> None:
         """Applies what other replicas changed.
@@ -115,5 +115,5 @@ async def _do_all(works: Iterable[Callable[[], Awaitable[None]]]) -> None:
         raise failures[0]
 
 
-def _tell_of(error: str) -> None:
+def _log_error(error: str) -> None:
     log.error("jobs could not be followed", error=error)

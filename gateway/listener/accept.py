@@ -89,7 +89,7 @@ class Acceptor:
         self._by_address: Counter[bytes] = Counter()
         self.iteration = iteration
         self.connections = 0
-        self._told_of_certificates = 0.0
+        self._bad_certificates_tat = 0.0
         self.is_stopped = False
         self.refused = Counter(dict.fromkeys(_WHYS, 0))
 
@@ -219,13 +219,13 @@ class Acceptor:
         accepted.close()
         log.debug("connection refused", peer=str(opening.peer.ip), why=why)
         if isinstance(error, SSLCertVerificationError):
-            self._tell_of_certificate(opening.peer, error)
+            self._log_bad_certificate(opening.peer, error)
 
-    def _tell_of_certificate(self, peer: Peer, error: SSLCertVerificationError) -> None:
+    def _log_bad_certificate(self, peer: Peer, error: SSLCertVerificationError) -> None:
         """One event for each, but not more of them than a log can take: whoever knows the address can cause them."""
         now = self._loop.time()
-        if not wait_for(self._told_of_certificates, now, 1, _EVENTS):
-            self._told_of_certificates = take(self._told_of_certificates, now, 1, _EVENTS)
+        if not wait_for(self._bad_certificates_tat, now, 1, _EVENTS):
+            self._bad_certificates_tat = take(self._bad_certificates_tat, now, 1, _EVENTS)
             log.info("client certificate refused", peer=str(peer.ip), why=error.verify_message)
 
     def _move(self, peer: Peer, origin: DeclaredClient) -> Peer:

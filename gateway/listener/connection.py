@@ -189,9 +189,9 @@ class ClientConnection(asyncio.Protocol):
             await self.writable
         self.expect_nothing()
 
-    def tell_writable(self, tell: Callable[[], None] | None) -> None:
+    def on_writable(self, callback: Callable[[], None] | None) -> None:
         """Calls this whenever the client takes more again, instead of resuming `writable`; until the next call."""
-        self._on_writable = tell
+        self._on_writable = callback
 
     async def until_all_taken(self) -> None:
         """Waits until the client took all that was written, at its least rate.
@@ -386,7 +386,7 @@ class ClientConnection(asyncio.Protocol):
         self._reader.clear()
         self._on_writable = None
         if self._drive is None:
-            self._tell_end()
+            self._notify_end()
         elif not self.finishes_alone:
             self.interrupt(ClientGone("The client closed the connection."))
 
@@ -583,7 +583,7 @@ class ClientConnection(asyncio.Protocol):
         self._drive = None
         self._state = ConnectionState.CLOSING
         if self.transport is None:
-            self._tell_end()
+            self._notify_end()
         else:
             # Meanwhile TLS drops what comes (unwanted.py), and waits for the peer's end with no bound but this.
             self.expect(_LINGERING if self._is_unread else self._live.state.pace.send_idle, Idle)
@@ -594,6 +594,6 @@ class ClientConnection(asyncio.Protocol):
         if error is not None and not isinstance(error, GatewayError):
             self._loop.call_exception_handler({"message": "A connection's loop failed", "exception": error})
 
-    def _tell_end(self) -> None:
+    def _notify_end(self) -> None:
         self._state = ConnectionState.GONE
         self._owner.ended(self)

@@ -72,15 +72,15 @@ class Observer:
         if is_enabled(level, self.level):
             self._stream.put(request_event(exchange, level, self._now()))
 
-    def tell(self, now: float) -> None:
+    def log_due_sums(self, now: float) -> None:
         """Logs the sums of refusals when they are due; `now` is by the clock of exchanges."""
-        self._tell(self._sampling.due(now))
+        self._log_sums(self._sampling.due(now))
 
     def close(self) -> None:
         """Logs the remaining sums of refusals."""
-        self._tell(self._sampling.all())
+        self._log_sums(self._sampling.all())
 
-    def _tell(self, sums: Iterable[Sum]) -> None:
+    def _log_sums(self, sums: Iterable[Sum]) -> None:
         for found in sums:
             log.info("refusals summed up", **found._asdict())
             self._told.summed(found)

@@ -222,7 +222,7 @@ class Handler:
         elif permit.route in HEALTH_ROUTES:
             self._answer(order, _HEALTHY)
         elif permit.identity is not None:
-            await self._tell_of_account(order)
+            await self._answer_me(order)
         else:  # webhooks are the only routes of ours without a caller
             await self._receive_webhook(order)
 
@@ -237,10 +237,10 @@ class Handler:
         finally:
             self._places.give_back(account)
 
-    async def _tell_of_account(self, order: ForwardOrder) -> None:
+    async def _answer_me(self, order: ForwardOrder) -> None:
         """Answers GET /gateway/v1/me."""
         permit = order.prepared.permit
-        standing = await self._parts.admission.tell(permit)
+        standing = await self._parts.admission.read_counts(permit)
         self._forwarder.recheck_if_stale(order)
         self._answer(order, orjson.dumps(account_report(permit, standing, self._wall())))
 

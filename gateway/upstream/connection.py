@@ -139,9 +139,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport.write(head)
         self._states.mark_head_sent(body_length)
 
-    def tell_early(self, tell: Callable[[], None] | None) -> None:
+    def on_early(self, callback: Callable[[], None] | None) -> None:
         """Calls this when the answer begins, ends or fails while the body is still sent; until the next call."""
-        self._on_early = tell
+        self._on_early = callback
 
     def send(self, data: bytes) -> None:
         """Sends the next bytes of the body, or drops them when no more of it is wanted (`wants_body`)."""

@@ -172,7 +172,7 @@ async def test_all_keys_of_an_owner_have_its_turns_at_the_ledger(desk: Desk) -> 
         if ends:
             await lease.accept(None, None)
         lease.close()
-    await desk.admission.tell(permit)
+    await desk.admission.read_counts(permit)
     await desk.quiet()
     assert desk.gated.turns == {"key:team"}
 
@@ -449,9 +449,9 @@ async def test_a_soft_limit_is_told_once_when_it_is_crossed(desk: Desk) -> None:
 
 async def test_how_an_account_stands_is_told_or_that_nobody_knows(desk: Desk) -> None:
     await desk.reserved()
-    assert (await desk.admission.tell(desk.permit())).day == Used(1, 10, 50)
+    assert (await desk.admission.read_counts(desk.permit())).day == Used(1, 10, 50)
     desk.faulty.is_away = True
-    assert await refusal(desk.admission.tell(desk.permit())) is Reason.LEDGER_UNAVAILABLE
+    assert await refusal(desk.admission.read_counts(desk.permit())) is Reason.LEDGER_UNAVAILABLE
 
 
 async def test_the_end_waits_for_what_is_still_to_be_told_but_not_for_ever(desk: Desk) -> None:

@@ -273,7 +273,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         if self._raw is not None:
             self._raw.abort()
         elif was_lost:
-            self._loop.call_soon(self._tell_end)
+            self._loop.call_soon(self._notify_end)
 
     # The protocol of the socket
 
@@ -332,18 +332,18 @@ class TlsTransport(asyncio.BufferedProtocol):
             self._state = TlsState.CLOSED
             self._rest = b""
             self._unwanted = None  # it holds this transport, and would keep it until a garbage collection
-            self._tell_end_in_turn()
+            self._notify_end_in_turn()
 
-    def _tell_end_in_turn(self) -> None:
+    def _notify_end_in_turn(self) -> None:
         """Many may be lost at once."""
         if self._iteration.is_over:
-            self._iteration.wait(self._tell_end, self.peer, is_small=True)
+            self._iteration.wait(self._notify_end, self.peer, is_small=True)
         else:
             begun = self._iteration.clock()
-            self._tell_end()
+            self._notify_end()
             self._iteration.add(self._iteration.clock() - begun, 0)
 
-    def _tell_end(self) -> None:
+    def _notify_end(self) -> None:
         if self._state is TlsState.LOST and self._rest:  # the protocol above paused when it had the first of it
             return
         self._state = TlsState.CLOSED
@@ -417,7 +417,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         reads = self._unwanted.may_read if self._unwanted is not None else not is_over and self._may_deliver()
         raw = self._raw
         if self._state is TlsState.LOST and not self._rest:
-            self._loop.call_soon(self._tell_end)
+            self._loop.call_soon(self._notify_end)
         if raw is not None and reads is not self._is_reading and not raw.is_closing():
             self._is_reading = reads
             if reads:
@@ -548,7 +548,7 @@ class TlsTransport(asyncio.BufferedProtocol):
             if self._raw is not None:
                 self._raw.close()
             elif self._is_announced:
-                self._loop.call_soon(self._tell_end)
+                self._loop.call_soon(self._notify_end)
 
 
 _ENDING: Final = frozenset({TlsState.CLOSING, TlsState.CLOSED})

@@ -43,7 +43,7 @@ from gateway.webhooks.egress.resolver import NotFound, Saturated, Undecided
 from gateway.webhooks.egress.rules import Rules
 from gateway.webhooks.outbound.backoff import next_at, pause_after, read_retry_after
 from gateway.webhooks.outbound.circuit_breaker import Breaker
-from gateway.webhooks.outbound.metrics import WebhookMetrics, tell
+from gateway.webhooks.outbound.metrics import WebhookMetrics, log_attempt
 from gateway.webhooks.outbound.outcome import DeliveryAttempt, Result, Trouble
 from gateway.webhooks.outbound.sender import Link, body_of, make_context, send
 from gateway.webhooks.outbound.settings import OutboundSettings
@@ -272,7 +272,7 @@ class Dispatcher:
             at = next_at(now, due.since, out.give_up_after, pause)
             result = Result.DEAD if at is None else result
         self.metrics.attempted(result)
-        tell(due, attempt, result, None if at is None else at - now)
+        log_attempt(due, attempt, result, None if at is None else at - now)
         while self._clock() < deadline:
             try:
                 if result is Result.DELIVERED:

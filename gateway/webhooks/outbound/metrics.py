@@ -52,7 +52,7 @@ class WebhookMetrics:
         yield from (results, states)
 
 
-def tell(due: Due, attempt: DeliveryAttempt, result: Result, retry_in: float | None) -> None:
+def log_attempt(due: Due, attempt: DeliveryAttempt, result: Result, retry_in: float | None) -> None:
     """Logs one event per attempt: never the URL, which may hold a secret, nor what was sent or answered."""
     facts = {
         "delivery": due.lease.id,

@@ -569,7 +569,7 @@ async def test_an_error_of_ours_is_no_endless_one(
 async def test_an_error_behind_the_answer_is_told_of(
     parts: Set, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher.tell", lambda *_: 1 / 0)
+    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher.log_attempt", lambda *_: 1 / 0)
     await parts.make_due(receiver.port)
     with capture_logs() as logs:
         await parts.settle()
