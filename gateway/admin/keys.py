@@ -93,11 +93,11 @@ async def create(context: Context, call: Call) -> key_answers.NewSecret:
 
 async def show(context: Context, call: Call) -> key_answers.KeyInFull:
     """Shows a key and the state of its account."""
-    record, standing, grants = await context.keys.show(call.subject)
+    record, counts, grants = await context.keys.show(call.subject)
     now = context.wall()
     return key_answers.KeyInFull(
         **views.key_fields(record, context.live.state.settings, now),
-        standing=_standing(context, record, standing, now),
+        standing=_standing(context, record, counts, now),
         grants=[views.granted(grant) for grant in grants],
     )
 
@@ -180,13 +180,11 @@ def _new_secret(made: Made) -> key_answers.NewSecret:
     return key_answers.NewSecret(id=made.id, generation=made.generation, secret=made.secret, previous_ends_at=ends_at)
 
 
-def _standing(
-    context: Context, record: KeyRecord, standing: AccountCounts, now: float
-) -> dict[str, answer.LimitState]:
+def _standing(context: Context, record: KeyRecord, counts: AccountCounts, now: float) -> dict[str, answer.LimitState]:
     profile = profile_for(record, context.live.state.profiles)
     if profile is None:
         return {}
-    return _limits(limits_report(profile, standing, now))
+    return _limits(limits_report(profile, counts, now))
 
 
 def _limits(report: Mapping[str, Any]) -> dict[str, answer.LimitState]:

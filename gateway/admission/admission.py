@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from gateway.admission.throttle import Throttle
 from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff, whereabouts
-from gateway.ledger.accounts import standing_of
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.closing import Settled
 from gateway.ledger.deliveries import Planned
 from gateway.ledger.jobs import NewJob
@@ -114,7 +114,7 @@ class Admission:
         """
         ledger, wall = self._replica.ledger, self._replica.wall
         try:
-            return await ledger.read(lambda c: standing_of(c, permit.account, wall()), of=permit.owner)
+            return await ledger.read(lambda c: read_counts(c, permit.account, wall()), of=permit.owner)
         except LedgerUnavailable:
             raise ledger_away() from None
 

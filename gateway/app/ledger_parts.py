@@ -73,7 +73,9 @@ class LedgerParts:
             self.ledger,
             times,
             self.uses,
-            SyncListeners(self._keys_changed, lambda settled: self.metrics.pages(*settled), self._stand, self._block),
+            SyncListeners(
+                self._keys_changed, lambda settled: self.metrics.pages(*settled), self._show_counts, self._block
+            ),
             self.admission.renew_held,
         )
         live.state = with_blocked(live.state, None)  # until the ledger has said it
@@ -161,15 +163,15 @@ class LedgerParts:
     def _issuers_changed(self, sets: Mapping[str, KeySet]) -> None:
         self._live.state = with_issuers_keys(self._live.state, sets)
 
-    def _stand(self, standings: dict[str, AccountCounts]) -> None:
+    def _show_counts(self, counts: dict[str, AccountCounts]) -> None:
         """Updates the metrics of accounts; an account shown before and missing now has used nothing in this month."""
         now = self._wall()
-        for account in {*standings, *self.metrics.shown()}:
+        for account in {*counts, *self.metrics.shown()}:
             profile = profile_of(self._live.state, account)
             if profile is None:
                 self.metrics.forget(account)
             else:
-                self.metrics.stands(account, ratios_of(profile, standings.get(account, AccountCounts()), now))
+                self.metrics.stands(account, ratios_of(profile, counts.get(account, AccountCounts()), now))
 
 
 def _log_change(ledger: str, before: str) -> None:

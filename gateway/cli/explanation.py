@@ -79,12 +79,12 @@ class Explanation:
 
 
 def explain(
-    question: ExplainedRequest, state: State, standings: Mapping[str, AccountCounts], now: float
+    question: ExplainedRequest, state: State, counts_by_account: Mapping[str, AccountCounts], now: float
 ) -> Explanation:
-    """Runs all steps of a request; `standings` are by account, `now` is in seconds since the epoch."""
+    """Runs all steps of a request; `now` is in seconds since the epoch."""
     told = Explanation()
     try:
-        _walk(told, question, state, standings, now)
+        _walk(told, question, state, counts_by_account, now)
         told.help = ""
     except Refused as refused:
         told.refused(refused.denial)
@@ -92,7 +92,11 @@ def explain(
 
 
 def _walk(
-    told: Explanation, question: ExplainedRequest, state: State, standings: Mapping[str, AccountCounts], now: float
+    told: Explanation,
+    question: ExplainedRequest,
+    state: State,
+    counts_by_account: Mapping[str, AccountCounts],
+    now: float,
 ) -> None:
     told.ask("request", "Write host and path as a client sends them, such as /api/v1/marker.")
     cached = cache_headers(state, Peer(question.address, 0), (1, 1), ((b"Host", question.host.encode("utf-8")),))
@@ -104,10 +108,10 @@ def _walk(
     _host(told, state, question, rule)
     profile = identity.profile if identity else state.anonymous
     account = identity.account if identity else ANYONE
-    standing = standings.get(account, AccountCounts())
-    told.limits = limits_report(profile, standing, now)
+    counts = counts_by_account.get(account, AccountCounts())
+    told.limits = limits_report(profile, counts, now)
     if rule.route.kind is Kind.SUBMIT:
-        _submit(told, state, identity, standing, question, now)
+        _submit(told, state, identity, counts, question, now)
     else:
         told.ask("limits", "")
         text = f"polls_per_minute {profile.polls_per_minute}, counted by each replica in memory: not seen from here"
@@ -190,13 +194,13 @@ def _submit(
     told: Explanation,
     state: State,
     identity: Identity | None,
-    standing: AccountCounts,
+    counts: AccountCounts,
     question: ExplainedRequest,
     now: float,
 ) -> None:
     profile = identity.profile if identity else state.anonymous
     told.ask("limits", _more(identity, question.config))
-    _raise(refuse_submit(profile, standing, now))
+    _raise(refuse_submit(profile, counts, now))
     told.allow(
         f"a submit more is within rate, concurrency and budgets; its body may have {_bytes(profile.body_limit)}"
     )
@@ -210,7 +214,7 @@ def _submit(
     check_cap(question.pages, profile.pages_per_request)
     told.ask("pages", _more(identity, question.config))
     price = state.pricing.of(question.mode)
-    _raise(refuse_pages(profile, standing, question.pages, question.pages * price, now))
+    _raise(refuse_pages(profile, counts, question.pages, question.pages * price, now))
     told.allow(f"{question.pages} pages more are within pages_per_request, pages_in_flight and budgets")
 
 

@@ -14,7 +14,7 @@ from gateway.cli.words import at, spend
 from gateway.keys.callers import CallerService, ShownCaller
 from gateway.ledger import callers
 from gateway.ledger.callers import CallerRow
-from gateway.ledger.usage import standings_of
+from gateway.ledger.usage import read_counts_of_many
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.units import maybe_moment, moment
@@ -31,7 +31,7 @@ def list_callers(config: Path, text: str | None, limit: int, *, blocked: bool) -
     async def work(session: Session) -> list[tuple[CallerRow, AccountCounts]]:
         rows = await session.ledger.report(partial(callers.callers, most=limit, text=text, blocked=blocked))
         names, now = [row.account for row in rows], session.wall()
-        counts = await session.ledger.report(lambda c: standings_of(c, names, now)) if names else {}
+        counts = await session.ledger.report(lambda c: read_counts_of_many(c, names, now)) if names else {}
         return [(row, counts.get(row.account, AccountCounts())) for row in rows]
 
     found = look(config, work)

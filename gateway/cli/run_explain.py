@@ -16,7 +16,7 @@ from gateway.config.compile import compile_settings
 from gateway.config.settings import Settings
 from gateway.config.state import State, with_names, with_ring
 from gateway.errors import SetupError
-from gateway.ledger.accounts import standing_of
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.keys import one_key
 from gateway.ledger.reservations import count_overdue
 from gateway.limits.quotas import AccountCounts
@@ -65,8 +65,8 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
     if shown is not None and not method:
         return _Explained(_alone(shown), 0, now, currency)
     accounts = [ANYONE, *_account(key_id, shown)]
-    standings: dict[str, AccountCounts] = await session.ledger.read(
-        lambda c: {account: standing_of(c, account, now) for account in accounts}
+    counts_by_account: dict[str, AccountCounts] = await session.ledger.read(
+        lambda c: {account: read_counts(c, account, now) for account in accounts}
     )
     over = await session.ledger.read(lambda c: count_overdue(c, now, accounts[-1]))
     host = asked["host"] or urlsplit(state.origins.public_url or "").netloc or _host(names, session.settings)
@@ -74,7 +74,7 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
     question = ExplainedRequest(
         method, path, host, asked["address"], key_id, asked["pages"], asked["mode"], credential, named_config()
     )
-    told = explain(question, state, standings, now)
+    told = explain(question, state, counts_by_account, now)
     if shown is not None:
         told.steps[:0] = _judgement(shown) if shown.judged.identity is None else _judgement(shown)[:1]
     return _Explained(told, over, now, currency)

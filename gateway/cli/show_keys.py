@@ -15,7 +15,7 @@ from gateway.cli.session import Session, look
 from gateway.cli.table import show_facts, show_table, shown
 from gateway.cli.words import Shown, at, away, in_bytes, size, spend
 from gateway.config.compile import compile_overrides, compile_settings
-from gateway.ledger.accounts import standing_of
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.audit import recorded
 from gateway.ledger.usage import GrantRow, grants_of
 from gateway.limits.prices import MILLION
@@ -34,7 +34,7 @@ class ShownKey(NamedTuple):
 
     view: View
     profile: Profile | None
-    standing: AccountCounts
+    counts: AccountCounts
     grants: Sequence[GrantRow]
     now: float
     currency: str | None
@@ -49,10 +49,10 @@ def list_keys(config: Path) -> None:
 def show_key(config: Path, key_id: str) -> None:
     """Prints one key and the state of its account."""
     found = look(config, lambda session: shown_key(session, key_id))
-    limits = limits_report(found.profile, found.standing, found.now) if found.profile else None
-    usage = {"day": used_report(found.standing.day), "month": used_report(found.standing.month)}
+    limits = limits_report(found.profile, found.counts, found.now) if found.profile else None
+    usage = {"day": used_report(found.counts.day), "month": used_report(found.counts.month)}
     grants = [{"pages": grant.pages, "until": moment(grant.until)} for grant in found.grants]
-    account = {"granted_pages": found.standing.granted, "grants": grants, "usage": usage, "limits": limits}
+    account = {"granted_pages": found.counts.granted, "grants": grants, "usage": usage, "limits": limits}
     noted = {"last_used_is_noted_every_seconds": _NOTED_EVERY}
     answer({**found.view, **noted, "account": account}, lambda: _print(found, limits))
 
@@ -114,16 +114,16 @@ async def shown_key(session: Session, key_id: str) -> ShownKey:
     account = of_keys(key_id)
     for key in settings.keys:
         if key.id == key_id:
-            standing, grants = await session.ledger.read(
-                lambda c: (standing_of(c, account, now), grants_of(c, account, now))
+            counts, grants = await session.ledger.read(
+                lambda c: (read_counts(c, account, now), grants_of(c, account, now))
             )
             profile = profiles.get(key.profile)
             if profile is not None:
                 profile = replace(profile, **compile_overrides(key.limits))
-            return ShownKey(configured_view(key, now), profile, standing, grants, now, settings.prices.currency)
-    record, standing, granted = await session.keys.show(key_id)
+            return ShownKey(configured_view(key, now), profile, counts, grants, now, settings.prices.currency)
+    record, counts, granted = await session.keys.show(key_id)
     view = ledger_view(record, settings, now, knows_profiles=session.knows_profiles)
-    return ShownKey(view, profile_for(record, profiles), standing, granted, now, settings.prices.currency)
+    return ShownKey(view, profile_for(record, profiles), counts, granted, now, settings.prices.currency)
 
 
 def has_no_page_budget(found: ShownKey) -> bool:

@@ -19,7 +19,7 @@ from gateway.config.settings import Settings
 from gateway.keys.grants import detail_of, ended_grants
 from gateway.keys.validation import Wanted, changed_values, future, new_key, plain_id
 from gateway.ledger import audit, keys, usage
-from gateway.ledger.accounts import standing_of
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger
 from gateway.limits.quotas import AccountCounts, Used
@@ -269,7 +269,7 @@ class KeyService:
         account = of_keys(self._plain(key_id))
         now = self._wall()
         return await self._ledger.read(
-            lambda c: (keys.one_key(c, key_id), standing_of(c, account, now), usage.grants_of(c, account, now))
+            lambda c: (keys.one_key(c, key_id), read_counts(c, account, now), usage.grants_of(c, account, now))
         )
 
     def _known(self, connection: Connection, key_id: str) -> None:

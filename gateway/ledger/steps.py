@@ -229,17 +229,17 @@ def _admit_several(connection: Connection, steps: Sequence[Admit]) -> list[StepO
         return [_admit_one(connection, step) for step in steps]
     account, now = steps[0].claim.account, max(step.now for step in steps)
     seen = together.look(connection, account, now)
-    standing, outcomes, taken = seen.standing, list[StepOutcome](), list[Claim]()
+    counts, outcomes, taken = seen.counts, list[StepOutcome](), list[Claim]()
     for step in steps:
-        before, denial = standing, refuse_submit(step.profile, standing, now)
+        before, denial = counts, refuse_submit(step.profile, counts, now)
         if denial is None:
-            standing = with_place(standing, take_submit(step.profile, standing.tat, now))
+            counts = with_place(counts, take_submit(step.profile, counts.tat, now))
             taken.append(step.claim)
-        outcomes.append(StepOutcome(before, standing, denial))
+        outcomes.append(StepOutcome(before, counts, denial))
     if seen.is_overdue and len(taken) < len(steps):
         return Again.OVERDUE
     until = max(step.until for step in steps)
-    if taken and not together.admit(connection, seen, standing.tat, taken, now, until):
+    if taken and not together.admit(connection, seen, counts.tat, taken, now, until):
         return Again.CHANGED
     return outcomes
 
@@ -253,14 +253,14 @@ def _reserve_several(connection: Connection, steps: Sequence[Reserve]) -> list[S
         return [_reserve_one(connection, step) for step in steps]
     account, now = steps[0].claim.account, max(step.now for step in steps)
     seen = together.look(connection, account, now)
-    standing, outcomes, taken = seen.standing, list[StepOutcome](), list[tuple[str, Ask]]()
+    counts, outcomes, taken = seen.counts, list[StepOutcome](), list[tuple[str, Ask]]()
     for step in steps:
         spend = step.ask.pages * step.ask.price
-        before, denial = standing, refuse_pages(step.profile, standing, step.ask.pages, spend, now)
+        before, denial = counts, refuse_pages(step.profile, counts, step.ask.pages, spend, now)
         if denial is None:
-            standing = with_pages(standing, step.ask)
+            counts = with_pages(counts, step.ask)
             taken.append((step.claim.id, step.ask))
-        outcomes.append(StepOutcome(before, standing, denial))
+        outcomes.append(StepOutcome(before, counts, denial))
     if len(taken) < len(steps) and seen.is_overdue:
         return Again.OVERDUE
     until = max(step.until for step in steps)

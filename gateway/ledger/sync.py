@@ -25,14 +25,14 @@ from gateway.ledger.news import Question
 from gateway.ledger.reservations import overdue, reclaim
 from gateway.ledger.schema import counters
 from gateway.ledger.statement import Statement
-from gateway.ledger.usage import standings
+from gateway.ledger.usage import active_counts
 from gateway.limits.quotas import AccountCounts
 from gateway.model.keys import KeyRecord
 from gateway.model.times import Times
 
 _BEAT: Final = 5
 _USES: Final = 10
-STANDINGS: Final = 10
+COUNTS_EVERY: Final = 10
 _MAX_ACCOUNTS: Final = 1000
 _NOTHING: Final = -1
 _RECLAIM_SECONDS: Final = 2.0
@@ -56,7 +56,7 @@ class SyncListeners(NamedTuple):
 
     changed: Callable[[list[KeyRecord]], None]
     settled: Callable[[Settled], None]
-    stand: Callable[[dict[str, AccountCounts]], None]
+    show_counts: Callable[[dict[str, AccountCounts]], None]
     blocked: Callable[[frozenset[str]], None]
 
 
@@ -123,8 +123,10 @@ class LedgerSync:
             await self._reclaim()
         if turn % _USES == 0 or not self._uses.keys() <= self._noted:
             await self.note_uses()  # a secret's first use at once: a rotation asks which one is in use
-        if turn % STANDINGS == 0:
-            self._listeners.stand(await self._ledger.read(lambda c: standings(c, self._wall(), _MAX_ACCOUNTS)))
+        if turn % COUNTS_EVERY == 0:
+            self._listeners.show_counts(
+                await self._ledger.read(lambda c: active_counts(c, self._wall(), _MAX_ACCOUNTS))
+            )
 
     async def follow_keys(self) -> None:
         """Applies what has changed of the keys, if anything has changed in the ledger.

@@ -27,7 +27,7 @@ from sqlalchemy import (
     text,
 )
 
-from gateway.ledger.accounts import standing_in
+from gateway.ledger.accounts import counts_in
 from gateway.ledger.schema import accounts, grants, reservations, windows
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.windows import day_of, month_of
@@ -159,7 +159,7 @@ STATEMENTS: Final = (_LOOK, _ADMIT, _RESERVE, _ACCEPT)
 class Seen(NamedTuple):
     """An account as read: its counts, the version of its row, and whether any reservation has expired."""
 
-    standing: AccountCounts
+    counts: AccountCounts
     version: str
     is_overdue: bool
 
@@ -168,7 +168,7 @@ def look(connection: Connection, account: str, now: float) -> Seen:
     """Reads an account; one that does not exist yet has an empty version."""
     day, month = day_of(now).period, month_of(now).period
     rows = connection.execute(_LOOK, {"of": account, "now": int(now), "day": day, "month": month}).all()
-    return Seen(standing_in(rows, day, month), rows[0].version or "", bool(rows[0].is_overdue))
+    return Seen(counts_in(rows, day, month), rows[0].version or "", bool(rows[0].is_overdue))
 
 
 def admit(connection: Connection, seen: Seen, tat: float, claims: Sequence[Any], now: float, until: float) -> bool:

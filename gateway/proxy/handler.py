@@ -240,9 +240,9 @@ class Handler:
     async def _answer_me(self, order: ForwardOrder) -> None:
         """Answers GET /gateway/v1/me."""
         permit = order.prepared.permit
-        standing = await self._parts.admission.read_counts(permit)
+        counts = await self._parts.admission.read_counts(permit)
         self._forwarder.recheck_if_stale(order)
-        self._answer(order, orjson.dumps(account_report(permit, standing, self._wall())))
+        self._answer(order, orjson.dumps(account_report(permit, counts, self._wall())))
 
     async def _receive_webhook(self, order: ForwardOrder) -> None:
         """Takes what is posted to /gateway/v1/webhooks/<name>: its signature is its credential."""

@@ -42,8 +42,8 @@ def profile(**limits: Any) -> Profile:
     return Profile(**{"name": "p", "body_limit": 1, "requests_per_minute": 60, **limits})
 
 
-def denied(standing: AccountCounts, limits: Profile) -> StepOutcome:
-    return StepOutcome(standing, standing, refuse_submit(limits, standing, NOON))
+def denied(counts: AccountCounts, limits: Profile) -> StepOutcome:
+    return StepOutcome(counts, counts, refuse_submit(limits, counts, NOON))
 
 
 RATE = AccountCounts(tat=NOON + 62.5)  # a burst of 60 is used up, and two and a half more
@@ -174,5 +174,5 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     assert ledger.count == 4
 
 
-def test_the_standings_of_these_tests_are_refused() -> None:
+def test_the_counts_of_these_tests_are_refused() -> None:
     assert isinstance(refuse_submit(profile(), RATE, NOON), Denial)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select, text, update
 
 from gateway.ledger import expiry
 from gateway.ledger import jobs as steps
-from gateway.ledger.accounts import standing_of
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import Learnt, NewJob, learn
@@ -336,8 +336,8 @@ async def test_a_charge_that_a_reset_forgot_stays_forgotten_whatever_is_learnt(b
             book.now += 5
             await book.do(reset, "key:ci", book.now)
         book.now += 5
-    standing = await book.engine.read(lambda c: standing_of(c, "key:ci", book.now))
-    assert standing.day.pages == 0
+    counts = await book.engine.read(lambda c: read_counts(c, "key:ci", book.now))
+    assert counts.day.pages == 0
 
 
 async def test_many_forget_and_end_at_once(book: Book) -> None:

@@ -31,7 +31,7 @@ from sqlalchemy import Connection, select
 from gateway.ledger import jobs
 from gateway.ledger import reservations as steps
 from gateway.ledger import usage as reports
-from gateway.ledger.accounts import standing_of
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, Claim, ReservationLost
@@ -452,11 +452,11 @@ class Machine(RuleBasedStateMachine):
         for row in connection.execute(select(windows)):
             assert Used(row.requests, row.pages, row.spend) == self.model.window(row.account, row.period), row
         for account in ACCOUNTS:
-            standing = standing_of(connection, account, self.now)
-            assert standing.day == self.model.window(account, day_of(self.now).period)
-            assert standing.month == self.model.window(account, month_of(self.now).period)
-            assert standing.concurrent == sum(found.stage in HELD for found in self.model.of(account))
-            assert standing.pages_in_flight == sum(h.pages for h in self.model.of(account) if h.stage in LIVE)
+            counts = read_counts(connection, account, self.now)
+            assert counts.day == self.model.window(account, day_of(self.now).period)
+            assert counts.month == self.model.window(account, month_of(self.now).period)
+            assert counts.concurrent == sum(found.stage in HELD for found in self.model.of(account))
+            assert counts.pages_in_flight == sum(h.pages for h in self.model.of(account) if h.stage in LIVE)
 
     def _usage(self, connection: Connection) -> None:
         expected: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0] * 5)

@@ -80,7 +80,7 @@ def live(connection: Connection) -> None:
     steps.reclaim(connection, "key:7", NOON + 100)
     usage.used_since(connection, 20990101)
     usage.used_since(connection, 20990101, "key:7")
-    usage.standings(connection, NOON, 10)
+    usage.active_counts(connection, NOON, 10)
     usage.reset(connection, "key:7", NOON)
     keys.changes_since(connection, 59)
     keys.rotate(connection, "k7", b"new".ljust(32), 1, NOON, "op")

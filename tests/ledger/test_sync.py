@@ -40,13 +40,13 @@ class Kept:
         self.ring = Keyring(PROFILES)
         self.changes: list[list[str]] = []
         self.settled: list[Settled] = []
-        self.standings: list[dict[str, AccountCounts]] = []
+        self.shown: list[dict[str, AccountCounts]] = []
         self.blocked: list[frozenset[str]] = []
         self.sync = LedgerSync(
             self.ledger,
             Times(lambda: self.now - NOON, lambda: self.now),
             self.uses,
-            SyncListeners(self._changed, self.settled.append, self.standings.append, self.blocked.append),
+            SyncListeners(self._changed, self.settled.append, self.shown.append, self.blocked.append),
             self._renewed,
         )
         self.renewals = 0
@@ -86,7 +86,7 @@ async def test_a_turn_does_all_that_is_due(kept: Kept) -> None:
     assert kept.settled == [Settled("key:ci", 3, 0)]
     assert kept.uses == {}
     assert (await engine.read(lambda c: one_key(c, "a"))).generations[0].last_used_at == NOON + 7
-    assert kept.standings[0]["key:ci"].month.pages == 3
+    assert kept.shown[0]["key:ci"].month.pages == 3
     assert await engine.read(beats) == 2
     await engine.write(assert_sound)
 
