@@ -87,7 +87,7 @@ async def create(context: Context, call: Call) -> key_answers.NewSecret:
         body.expires_at.timestamp() if body.expires_at else None,
     )
     made = await context.keys.create(call.actor, wanted)
-    await context.changed()
+    await context.apply_changes()
     return _new_secret(made)
 
 
@@ -109,10 +109,10 @@ async def change(context: Context, call: Call) -> key_answers.Key:
     record: KeyRecord | None = None
     if values:
         record = await context.keys.change(call.actor, call.subject, **values)
-        await context.changed()
+        await context.apply_changes()
     if "disabled" in body.model_fields_set:
         record = await context.keys.disable(call.actor, call.subject, disabled=body.disabled)
-        await context.changed()
+        await context.apply_changes()
     assert record is not None  # noqa: S101 -- a body that names nothing was refused
     return key_answers.Key(**views.key_fields(record, context.live.state.settings, context.wall()))
 
@@ -126,7 +126,7 @@ async def rotate(context: Context, call: Call) -> key_answers.NewSecret:
         raise AdminProblem("invalid", f"{fault.path} {fault.message}", errors=[fault])
     made = await context.keys.rotate(call.actor, call.subject, body.overlap, operation)
     if made.secret is not None:
-        await context.changed()
+        await context.apply_changes()
     return _new_secret(made)
 
 
@@ -134,7 +134,7 @@ async def revoke(context: Context, call: Call) -> key_answers.Revoked:
     """Ends one secret, or all."""
     body: Revocation = call.body
     ended = await context.keys.revoke(call.actor, call.subject, body.generation, force=body.force)
-    await context.changed()
+    await context.apply_changes()
     return key_answers.Revoked(id=call.subject, generations=ended)
 
 
@@ -143,7 +143,7 @@ async def grant(context: Context, call: Call) -> key_answers.Granted:
     body: Grant = call.body
     until = body.until.timestamp()
     await context.keys.grant(call.actor, call.subject, body.pages, until)
-    await context.changed()
+    await context.apply_changes()
     budgets = page_budgets(profile_of(context.live.state, f"key:{call.subject}"))
     return key_answers.Granted(id=call.subject, pages=body.pages, until=moment(until), budgets=budgets or [])
 
@@ -152,7 +152,7 @@ async def end_grants(context: Context, call: Call) -> key_answers.GrantsEnded:
     """Ends one grant of a key, or all, at once."""
     body: GrantEnd = call.body
     ended = await context.keys.end_grants(call.actor, call.subject, body.grant)
-    await context.changed()
+    await context.apply_changes()
     return key_answers.GrantsEnded(id=call.subject, grants=[views.granted(grant) for grant in ended])
 
 
@@ -160,7 +160,7 @@ async def reset(context: Context, call: Call) -> key_answers.Forgotten:
     """Resets a key's windows."""
     _: Nothing = call.body
     forgotten = await context.keys.reset(call.actor, call.subject)
-    await context.changed()
+    await context.apply_changes()
     return views.forgotten(call.subject, forgotten)
 
 

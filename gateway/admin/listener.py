@@ -34,8 +34,8 @@ async def listening_on(
     context = None if tls is None else lambda: tls
 
     def connection_of(peer: Peer) -> AdminConnection:
-        connection = AdminConnection(server, loop, peer, acceptor.ended, iteration)
-        acceptor.made(connection)
+        connection = AdminConnection(server, loop, peer, acceptor.release, iteration)
+        acceptor.add_newcomer(connection)
         return connection
 
     acceptor = Acceptor(sock, lambda: DOOR, context, connection_of, iteration)

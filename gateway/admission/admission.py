@@ -49,10 +49,10 @@ class Counts(Protocol):
     def pages(self, account: str, settled: int, refunded: int) -> None:
         """Counts one settlement."""
 
-    def stands(self, account: str, ratios: dict[str, float]) -> None:
+    def set_ratios(self, account: str, ratios: dict[str, float]) -> None:
         """Records the share of each limit that an account has used."""
 
-    def crossed(self, account: str, limits: frozenset[str]) -> None:
+    def count_crossed(self, account: str, limits: frozenset[str]) -> None:
         """Counts soft limits that an account has just crossed."""
 
 
@@ -121,7 +121,7 @@ class Admission:
     def settled(self, settled: Settled) -> None:
         """Counts a settlement, and lets submits of its account that wait for pages try again."""
         self._counts.pages(*settled)
-        self._throttle.given_back(settled.account)
+        self._throttle.drop_refusal(settled.account)
 
     async def run(self) -> None:
         """Renews the held reservations, until cancelled."""
@@ -222,7 +222,7 @@ class Lease:
         except RequestIdTaken:
             raise UpstreamBrokeOff("The upstream gave this job the id of another one.", arrived=True) from None
         self._end()
-        self._means.throttle.given_back(self._claim.account)
+        self._means.throttle.drop_refusal(self._claim.account)
 
     def mark_refused(self) -> None:
         """Records that the upstream has refused the job: closing the lease gives all back."""
@@ -242,9 +242,9 @@ class Lease:
         profile, counts, account = self._profile, self._means.counts, self._claim.account
         limits = limits_of(profile, outcome.after, now)
         self._shown = profile, limits, now
-        counts.stands(account, {limit.name: limit.ratio for limit in limits})
+        counts.set_ratios(account, {limit.name: limit.ratio for limit in limits})
         soft = soft_among(profile, limits)
-        counts.crossed(account, soft - soft_limits(profile, outcome.before, now) if soft else soft)
+        counts.count_crossed(account, soft - soft_limits(profile, outcome.before, now) if soft else soft)
         if outcome.denial is not None:
             denial = outcome.denial
             raise Refused(Denial(denial.reason, denial.detail, denial.retry_after, (), denial.title, self.lines))
@@ -277,7 +277,7 @@ class Lease:
                 continue
             if settled is not None:
                 self._means.counts.pages(*settled)
-            self._means.throttle.given_back(self._claim.account)
+            self._means.throttle.drop_refusal(self._claim.account)
             return
         log.error("a place could not be given back; it will expire")
 

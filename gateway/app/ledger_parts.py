@@ -171,7 +171,7 @@ class LedgerParts:
             if profile is None:
                 self.metrics.forget(account)
             else:
-                self.metrics.stands(account, ratios_of(profile, counts.get(account, AccountCounts()), now))
+                self.metrics.set_ratios(account, ratios_of(profile, counts.get(account, AccountCounts()), now))
 
 
 def _log_change(ledger: str, before: str) -> None:

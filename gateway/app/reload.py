@@ -216,16 +216,16 @@ class Reloader:
 
     async def reload(self) -> bool:
         """Tries once; tells whether the new configuration is in force."""
-        self.notifier.reloading()
+        self.notifier.notify_reloading()
         self._faults = []
         is_in_force = await self._try()
-        self.notifier.reloaded(in_force=is_in_force)
+        self.notifier.notify_reloaded(in_force=is_in_force)
         return is_in_force
 
     async def _try_refused(self) -> None:
         """Tries what was refused once more; nobody is told when nothing has changed about it."""
         if await self._try():
-            self.notifier.reloaded(in_force=True)
+            self.notifier.notify_reloaded(in_force=True)
 
     async def _try(self) -> bool:
         told, self._faults = self._faults, []

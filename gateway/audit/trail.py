@@ -159,7 +159,7 @@ class AuditTrail:
                 self._log(entry)
             if not entries:  # another replica is writing them, and its transaction has not ended yet
                 return
-        self._untold.answered()
+        self._untold.mark_answered()
 
     async def _purge(self) -> None:
         kept = self._settings().audit

@@ -72,7 +72,7 @@ class Explanation:
         """Ends a step that passes."""
         self.steps.append(RuleStep(self._asking, text))
 
-    def refused(self, denial: Denial) -> None:
+    def refuse(self, denial: Denial) -> None:
         """Ends a step that refuses."""
         self.steps.append(RuleStep(self._asking, denial.detail))
         self.denial = denial
@@ -87,7 +87,7 @@ def explain(
         _walk(told, question, state, counts_by_account, now)
         told.help = ""
     except Refused as refused:
-        told.refused(refused.denial)
+        told.refuse(refused.denial)
     return told
 
 

@@ -168,7 +168,7 @@ class Registry:
         # Another replica's clock may be ahead, by hours. In quiet, what was heard last is not read again for ever.
         self._heard = min(max(heard, now - _OVERLAP), now)
         self._heard_at, self.is_alone = began, not others
-        self._changes.answered()
+        self._changes.mark_answered()
         for change in changed:  # only now: what was applied before a failure is told by the next call
             change.job.heard = change.news
         return [(change.job, change.watcher) for change in changed]

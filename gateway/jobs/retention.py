@@ -111,7 +111,7 @@ class Retention:
         if not await self._due.is_open(now):
             return False
         first = await self._ledger.read(first_expiry)
-        self._due.answered(inf if first is None else first)
+        self._due.mark_answered(inf if first is None else first)
         return first is not None and first <= now
 
     async def purge(self) -> None:

@@ -83,9 +83,9 @@ class Telling:
         except Exception as error:  # noqa: BLE001 -- a fault of ours: its job, told alone at last, delays no other
             why, lane.is_alone = whereabouts(error), True
         finally:
-            if batch and lane.failed(batch):
+            if batch and lane.requeue(batch):
                 log.warning("an account's jobs can't be settled yet", account=account, why=why)
-            self._untold.ended(account, lane)
+            self._untold.finish(account, lane)
 
     async def _tell_batch(self, batch: list[Untold]) -> list[Learnt | None]:
         """Without a lock at first: one that others of the account wait for is held for no round trip."""

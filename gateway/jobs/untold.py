@@ -49,7 +49,7 @@ class Lane:
                 break
         return list(some.values())
 
-    def failed(self, batch: list[Untold]) -> bool:
+    def requeue(self, batch: list[Untold]) -> bool:
         """Puts a batch behind all others, and waits longer each time: 0, 1, 3 and 7 turns.
 
         Returns whether that is worth a word.
@@ -97,7 +97,7 @@ class UntoldFacts:
             self._count -= 1
             self._tidy(told.job.account, lane)
 
-    def ended(self, account: str, lane: Lane) -> None:
+    def finish(self, account: str, lane: Lane) -> None:
         """Called when nobody tells a lane any more: another one is next."""
         lane.is_running = lane.is_alone = False
         if self._lanes.get(account) is lane:

@@ -36,7 +36,7 @@ class ConnectionPlaces:
             self._leave(account)
 
     def _leave(self, account: str) -> None:
-        self._turns.done(account)
+        self._turns.finish(account)
         self._free += 1
         self._call()
 
@@ -44,7 +44,7 @@ class ConnectionPlaces:
         while self._free and (found := self._turns.take()) is not None:
             account, turn = found
             if turn.done():  # the waiter has left
-                self._turns.done(account)
+                self._turns.finish(account)
             else:
                 self._free -= 1
                 turn.set_result(None)

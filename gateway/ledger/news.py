@@ -96,7 +96,7 @@ class Question:
         self._asked, self.age = await self._version()
         return self._asked != self._answered or now >= self._until
 
-    def answered(self, until: float = inf) -> None:
+    def mark_answered(self, until: float = inf) -> None:
         """What was asked since `is_open` is its answer, until a moment, or until something changes."""
         self._answered, self._until = self._asked, until
 

@@ -231,7 +231,7 @@ class LedgerThread:
             found = self._jobs.take()
             if found is None:
                 return None
-            self._jobs.done(found[0])  # the share is one, and this thread runs one at a time
+            self._jobs.finish(found[0])  # the share is one, and this thread runs one at a time
             return found[1]
 
     def _serve(self, job: _Call) -> None:

@@ -136,7 +136,7 @@ class LedgerSync:
         """
         if await self._keys.is_open():
             await self.apply_key_changes()
-            self._keys.answered()
+            self._keys.mark_answered()
 
     async def apply_key_changes(self) -> None:
         """Applies what has changed of the keys, one call after the other: what was read earlier never counts later.

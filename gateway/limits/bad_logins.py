@@ -24,7 +24,7 @@ class BadLogins:
     def __len__(self) -> int:
         return len(self._tats)
 
-    def failed(self, address: IPv4Address | IPv6Address, now: float, rate: Rate) -> int | None:
+    def count_failure(self, address: IPv4Address | IPv6Address, now: float, rate: Rate) -> int | None:
         """Counts one failure; returns the seconds to wait (1 or more) once the address has used up its failures."""
         subject = client_prefix(address)
         tat = self._tats.pop(subject, now)

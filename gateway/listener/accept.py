@@ -119,11 +119,11 @@ class Acceptor:
         """Whether handshakes are under way."""
         return bool(self._openings)
 
-    def made(self, connection: NewConnection) -> None:
+    def add_newcomer(self, connection: NewConnection) -> None:
         """Registers a connection that may yield its slot; others never do."""
         self._newcomers[connection] = connection
 
-    def ended(self, connection: Accepted) -> None:
+    def release(self, connection: Accepted) -> None:
         """Called at least once for each connection that ended: frees its slot."""
         if not connection.has_ended:
             connection.has_ended = True
@@ -215,7 +215,7 @@ class Acceptor:
         if opening.made is None:
             self._leave(opening.peer)
         else:
-            self.ended(opening.made)
+            self.release(opening.made)
         accepted.close()
         log.debug("connection refused", peer=str(opening.peer.ip), why=why)
         if isinstance(error, SSLCertVerificationError):

@@ -271,7 +271,7 @@ class ClientConnection(asyncio.Protocol):
                 await self._more_body
                 self._turn.work()
 
-    def body_moved(self) -> None:
+    def note_body_progress(self) -> None:
         """Some of the body came: the silence begins anew, the rate is measured on."""
         self._clocks.move(self._loop.time() + self._live.state.pace.body_idle)
 
@@ -482,7 +482,7 @@ class ClientConnection(asyncio.Protocol):
         if now >= self.ends_at:
             self.retire()  # at each sweep: what waits for its turn now may be nothing that ends it later
         if waits:
-            self._clocks.stand_still(now - since)
+            self._clocks.extend(now - since)
             return
         if self.writing_paused and not self.is_reading_body:
             self._clocks.note(self._taken(), now + self._live.state.pace.send_idle)

@@ -55,7 +55,7 @@ class Connections:
         def ended(connection: ClientConnection) -> None:
             self._open.discard(connection)
             self._sweep.remove(connection)
-            acceptor.ended(connection)
+            acceptor.release(connection)
 
         owner = ConnectionOwner(self._started, ended)
         connection = ClientConnection(self._live, peer, self._serve, traffic, owner, self._iteration)

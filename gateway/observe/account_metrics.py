@@ -30,7 +30,7 @@ class AccountMetrics:
         self.settled += max(0, settled)
         self._pages[label, "refunded"] += refunded
 
-    def stands(self, account: str, ratios: dict[str, float]) -> None:
+    def set_ratios(self, account: str, ratios: dict[str, float]) -> None:
         """Sets how much of each limit an account has used, as a share."""
         label = self._label(account)
         if label != OTHER:
@@ -44,7 +44,7 @@ class AccountMetrics:
         """Removes an account's limits from the metrics."""
         self._ratios.pop(in_short(account), None)
 
-    def crossed(self, account: str, limits: frozenset[str]) -> None:
+    def count_crossed(self, account: str, limits: frozenset[str]) -> None:
         """Counts and logs soft limits that an account has just crossed."""
         for limit in sorted(limits):
             self._crossings[self._label(account), limit] += 1

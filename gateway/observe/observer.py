@@ -52,11 +52,11 @@ class Observer:
         self._told = told
         self._sampling = RefusalSampling()
 
-    def began(self) -> None:
+    def count_started(self) -> None:
         """Counts a request as in flight."""
         self._metrics.in_flight += 1
 
-    def ended(self, exchange: Exchange) -> None:
+    def record(self, exchange: Exchange) -> None:
         """Takes the record of a finished request."""
         self._metrics.in_flight -= 1
         self._metrics.add(exchange)

@@ -101,7 +101,7 @@ class Handler:
     async def __call__(self, client: ClientConnection, request: Request, body: StreamReader) -> None:
         """Serves one request; raises nothing."""
         exchange = Exchange(self._new_id(), self._clock(), client.peer_ip, client.peer_ip)
-        self._observer.began()
+        self._observer.count_started()
         try:
             await self._serve(client, request, body, exchange)
         except Refused as refused:
@@ -119,7 +119,7 @@ class Handler:
         finally:
             client.finishes_alone = False
             exchange.ended = exchange.ended or self._clock()
-            self._observer.ended(exchange)
+            self._observer.record(exchange)
 
     async def _serve(
         self, client: ClientConnection, request: Request, body: StreamReader, exchange: Exchange

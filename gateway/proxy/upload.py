@@ -118,7 +118,7 @@ class Upload:
             while not is_over and self._upstream.wants_body and not has_paused():
                 is_over = await self._send_piece()
                 if not is_over and self._upstream.wants_body:
-                    client.body_moved()
+                    client.note_body_progress()
                     await self._until_writable(watch_upstream)
         except _NoMoreWanted:
             return

@@ -52,11 +52,11 @@ class Told:
     def pages(self, account: str, settled: int, refunded: int) -> None:
         self.settled.append((account, settled, refunded))
 
-    def stands(self, account: str, ratios: dict[str, float]) -> None:
+    def set_ratios(self, account: str, ratios: dict[str, float]) -> None:
         assert account == ACCOUNT
         self.ratios = ratios
 
-    def crossed(self, account: str, limits: frozenset[str]) -> None:
+    def count_crossed(self, account: str, limits: frozenset[str]) -> None:
         assert account == ACCOUNT
         self.crossings.append(limits)
 

@@ -81,7 +81,7 @@ async def test_what_others_may_give_back_is_remembered_for_a_moment_alone() -> N
         assert outcome.denial is not None
         assert outcome.denial.reason is Reason.TOO_MANY_REQUESTS_IN_FLIGHT
     assert ledger.count == 1
-    throttle.given_back("key:a")
+    throttle.drop_refusal("key:a")
     await throttle.through("key:a", limits, ledger)
     clock.now += 0.6
     await throttle.through("key:a", limits, ledger)
@@ -92,8 +92,8 @@ async def test_what_is_given_back_does_not_earn_a_rate() -> None:
     clock, limits = Clock(), profile()
     throttle, ledger = Throttle(clock, 1), Asked(denied(AccountCounts(tat=NOON + 60), limits))
     await throttle.through("key:a", limits, ledger)
-    throttle.given_back("key:a")
-    throttle.given_back("key:b")
+    throttle.drop_refusal("key:a")
+    throttle.drop_refusal("key:b")
     await throttle.through("key:a", limits, ledger)
     assert ledger.count == 1
 

@@ -208,7 +208,7 @@ async def serve(
         listening,
         lambda: Door(9, 9, within),
         lambda: context,
-        lambda peer: Above(peer, acceptor.ended),
+        lambda peer: Above(peer, acceptor.release),
         iteration_now(),
     )
     acceptor.start()

@@ -71,8 +71,8 @@ def test_a_lane_that_fails_pauses_longer_each_time_and_tells_of_fewer() -> None:
             turns.append(turn)
             sizes.append(len(lane.batch()))
             lane.is_running = True
-            lane.failed(lane.batch())
-            untold.ended("key:a", lane)
+            lane.requeue(lane.batch())
+            untold.finish("key:a", lane)
         assert other.pause == 0
     assert [later - sooner for sooner, later in pairwise(turns)] == [1, 2, 4, 8, 8, 8, 8]
     assert sizes == [64, 16, 4, 1, 1, 1, 1, 1]
@@ -82,7 +82,7 @@ def test_what_failed_is_behind_the_others() -> None:
     untold = UntoldFacts()
     lane = filled(untold, 3)
     lane.failures = 5
-    lane.failed(lane.batch())
+    lane.requeue(lane.batch())
     assert [one.job.request_id for one in lane.batch()] == ["job-1"]
 
 
@@ -92,8 +92,8 @@ def test_to_fail_while_the_ledger_is_there_for_nobody_is_no_reason_to_pause() ->
     for _ in range(9):
         untold.next_turn(is_well=False)
         lane.is_running = True
-        assert not lane.failed(lane.batch())
-        untold.ended("key:a", lane)
+        assert not lane.requeue(lane.batch())
+        untold.finish("key:a", lane)
     assert (lane.failures, lane.pause) == (0, 0)
     assert untold.next_turn(is_well=True) == [("key:a", lane)]
 
@@ -107,7 +107,7 @@ def test_a_lane_that_is_told_is_not_begun_twice() -> None:
         untold.drop(one)
     assert untold.add(make_job(9), END) is lane
     untold.drop(lane.batch()[0])
-    untold.ended("key:a", lane)
+    untold.finish("key:a", lane)
     assert untold.add(make_job(9), END) is not lane
 
 
@@ -121,5 +121,5 @@ def test_of_many_lanes_others_are_next_each_turn() -> None:
         assert len(due) <= 200
         for account, lane in due:
             seen.add(account)
-            untold.ended(account, lane)
+            untold.finish(account, lane)
     assert len(seen) == 250

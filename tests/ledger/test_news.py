@@ -127,14 +127,14 @@ async def test_an_answer_holds_until_something_changes_or_its_time_comes(engine:
     question = Question(ledger.version)
     assert await question.is_open(5.0)
     assert await question.is_open(5.0)  # nobody has answered it
-    question.answered(until=7.0)
+    question.mark_answered(until=7.0)
     assert not await question.is_open(6.9)
     assert await question.is_open(7.0)
-    question.answered()
+    question.mark_answered()
     assert not await question.is_open(1e12)
     await make(engine, "k")
     assert await question.is_open(5.0)
-    question.answered()
+    question.mark_answered()
     question.reopen()
     assert await question.is_open(5.0)
 
@@ -144,7 +144,7 @@ async def test_what_changes_while_the_answer_is_read_opens_it_again(engine: Engi
     question = Question(Ledger(engine).version)
     assert await question.is_open()
     await make(engine, "k")
-    question.answered()
+    question.mark_answered()
     assert await question.is_open()
 
 
@@ -153,7 +153,7 @@ async def test_nobody_is_told_that_nothing_is_new_while_the_ledger_is_away(engin
     ledger = Ledger(faulty)
     question = Question(ledger.version)
     await question.is_open()
-    question.answered()
+    question.mark_answered()
     faulty.is_away = True
     found = await asyncio.gather(*(question.is_open() for _ in range(3)), return_exceptions=True)
     assert [type(failure) for failure in found] == [LedgerUnavailable] * 3

@@ -27,10 +27,10 @@ def test_none_runs_more_than_its_share() -> None:
     for number in range(3):
         turns.put("a", number)
     assert [turns.take() for _ in range(3)] == [("a", 0), ("a", 1), None]
-    turns.done("a")
+    turns.finish("a")
     assert turns.take() == ("a", 2)
     for _ in range(2):
-        turns.done("a")
+        turns.finish("a")
     assert repr(turns) == "<AccountTurns waiting=0 accounts_running=0>"
 
 

@@ -16,9 +16,9 @@ def lines_at(level: str, **changes: object) -> tuple[RequestMetrics, list[bytes]
     reading, writing = os.pipe()
     metrics, stream = RequestMetrics(), LogStream(writing, json_line)
     observer = Observer(metrics, stream, level, lambda: NOW, Told(lambda _, __: None))
-    observer.began()
+    observer.count_started()
     assert metrics.in_flight == 1
-    observer.ended(make_exchange(**changes))
+    observer.record(make_exchange(**changes))
     stream.start()
     stream.close()
     os.close(writing)
@@ -52,7 +52,7 @@ def test_who_called_is_told_of_every_request() -> None:
         Told(lambda _, __: None, lambda found: seen.append(found.key_id)),
     )
     for key_id in ("ci", None):
-        told.ended(make_exchange(key_id=key_id))
+        told.record(make_exchange(key_id=key_id))
     assert seen == ["ci", None]
 
 
@@ -69,9 +69,9 @@ def test_a_flood_of_a_stranger_is_some_events_and_a_sum_and_all_of_it_is_counted
     observer = Observer(metrics, stream, "info", lambda: NOW, Told(lambda _, reason: refused.append(reason)))
     flood = make_exchange(reason=Reason.UNAUTHENTICATED, source=Source.CLIENT, status=401, key_id=None)
     for _ in range(500):
-        observer.ended(flood)
+        observer.record(flood)
     for _ in range(30):  # whoever is known has all of them
-        observer.ended(make_exchange(reason=Reason.FORBIDDEN, source=Source.CLIENT, status=403, key_id="ci"))
+        observer.record(make_exchange(reason=Reason.FORBIDDEN, source=Source.CLIENT, status=403, key_id="ci"))
     observer.close()
     stream.start()
     stream.close()

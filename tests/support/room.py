@@ -102,10 +102,10 @@ class Told:
     def pages(self, account: str, settled: int, refunded: int) -> None:
         self.settled.append((account, settled, refunded))
 
-    def stands(self, account: str, ratios: dict[str, float]) -> None:
+    def set_ratios(self, account: str, ratios: dict[str, float]) -> None:
         """Nobody asks."""
 
-    def crossed(self, account: str, limits: frozenset[str]) -> None:
+    def count_crossed(self, account: str, limits: frozenset[str]) -> None:
         """Nobody asks."""
 
 

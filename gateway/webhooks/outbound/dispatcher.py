@@ -171,7 +171,7 @@ class Dispatcher:
         if not await self._due.is_open(now):
             return False
         first = await self._ledger.read(first_due)
-        self._due.answered(inf if first is None else first)
+        self._due.mark_answered(inf if first is None else first)
         return first is not None and first <= now
 
     async def close(self, within: float) -> None:
@@ -219,9 +219,9 @@ class Dispatcher:
             late = partial(give_up, line=line, before=now - patience, now=now)
             given_up = await self._ledger.write(late)
             for delivery in given_up:
-                self.metrics.attempted(Result.DEAD)
+                self.metrics.count_attempt(Result.DEAD)
                 log.error("webhook given up", delivery=delivery, destination=line[0])
-        self.metrics.stand(await self._ledger.read(counts))
+        self.metrics.set_states(await self._ledger.read(counts))
 
     async def _deliver(self, due: Due, means: _DispatcherParts, deadline: float) -> None:
         asked = None
@@ -254,10 +254,10 @@ class Dispatcher:
     def _judge(self, due: Due, attempt: DeliveryAttempt) -> None:
         line = due.destination, due.owner
         if attempt.status is not None:
-            if self._breaker.succeeded(line):
+            if self._breaker.record_success(line):
                 log.info("webhook destination answers again", destination=due.destination)
         elif attempt.trouble in _DOWN:
-            pause = self._breaker.failed(line, self._clock())
+            pause = self._breaker.record_failure(line, self._clock())
             if pause is not None:
                 log.warning("webhook destination paused", destination=due.destination, seconds=round(pause))
 
@@ -271,7 +271,7 @@ class Dispatcher:
             pause = pause_after(due.lease.attempt, self._dice(), asked)
             at = next_at(now, due.since, out.give_up_after, pause)
             result = Result.DEAD if at is None else result
-        self.metrics.attempted(result)
+        self.metrics.count_attempt(result)
         log_attempt(due, attempt, result, None if at is None else at - now)
         while self._clock() < deadline:
             try:

@@ -21,11 +21,11 @@ class WebhookMetrics:
         self._results: Counter[Result] = Counter(dict.fromkeys(Result, 0))
         self._states: Mapping[DeliveryState, int] = {}
 
-    def attempted(self, result: Result) -> None:
+    def count_attempt(self, result: Result) -> None:
         """Counts one attempt."""
         self._results[result] += 1
 
-    def stand(self, states: Mapping[DeliveryState, int]) -> None:
+    def set_states(self, states: Mapping[DeliveryState, int]) -> None:
         """Sets how many deliveries the ledger has in each state."""
         self._states = states
 
