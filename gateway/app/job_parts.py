@@ -73,7 +73,7 @@ class JobParts:
             self._registry,
             self.watcher,
             retention,
-            self.completion.retry_untold,
+            self.completion.retry_pending,
             *_purges(ledger, out, wall),
         )
 

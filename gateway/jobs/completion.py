@@ -14,10 +14,10 @@ from gateway.admission.admission import ledger_away
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable
 from gateway.jobs.checkpoints import Checkpoints
+from gateway.jobs.end_writer import EndWriter, Terms
 from gateway.jobs.job import Job, job_not_found
 from gateway.jobs.registry import Registry
 from gateway.jobs.status_watch import SMALL, StatusWatch
-from gateway.jobs.telling import Telling, Terms
 from gateway.ledger.closing import Settled
 from gateway.ledger.jobs import Deleted, Learnt, delete_for_owner, learn
 from gateway.ledger.replica import Replica
@@ -64,7 +64,7 @@ class Completion:
         self._unfinished: set[tuple[int, bytes]] = set()  # by the id of the shape that parsed the answer
         self._shapes = state().shapes
         terms = Terms(self.failed_costs, lambda: state().settings.jobs.result_ttl)
-        self._telling = Telling(replica, terms, self._apply_learnt)
+        self._end_writer = EndWriter(replica, terms, self._apply_learnt)
         self._words: set[tuple[str, str]] = set()
         self.unreadable: Counter[str] = Counter()
         """How many answers were unreadable, by reason."""
@@ -72,7 +72,7 @@ class Completion:
         """How many answers had a status word unknown to their shape."""
 
     def __repr__(self) -> str:
-        return f"<Completion unfinished={len(self._unfinished)} untold={len(self._telling)}>"
+        return f"<Completion unfinished={len(self._unfinished)} pending={len(self._end_writer)}>"
 
     def is_unfinished(self, job: Job, content: bytes) -> bool:
         """Whether this very answer was parsed before, and said that a job of this shape still runs."""
@@ -163,11 +163,11 @@ class Completion:
 
     def add_facts(self, job: Job, facts: Facts) -> None:
         """Adds facts about a job's end, and writes them to the ledger in the background, with retries."""
-        self._telling.add(job, facts)
+        self._end_writer.add(job, facts)
 
-    def retry_untold(self) -> None:
+    def retry_pending(self) -> None:
         """Retries writes that the ledger has not taken; called each second while it answers."""
-        self._telling.retry()
+        self._end_writer.retry()
 
     def failed_costs(self, job: Job) -> FailedCosts:
         """The stricter of the shape that the job began with and the one in force."""
@@ -233,8 +233,8 @@ class Completion:
 
     async def _forget_in_ledger(self, job: Job) -> tuple[Settled | None, Deleted]:
         """Forgets a job in the ledger, after its pending facts; returns what came of both."""
-        untold = self._telling.pending(job)
-        learning = None if untold is None else self._telling.learning(untold)
+        end = self._end_writer.pending(job)
+        learning = None if end is None else self._end_writer.learning(end)
 
         def work(connection: Connection) -> tuple[Settled | None, Deleted]:
             now, ttl = self._wall(), self._state().settings.jobs.result_ttl
@@ -243,8 +243,8 @@ class Completion:
             return None if learnt is None else learnt.settled, forgotten
 
         came_of = await self._ledger.write(work, of=job.owner)
-        if untold is not None:
-            self._telling.drop(untold)
+        if end is not None:
+            self._end_writer.drop(end)
         return came_of
 
 

@@ -33,14 +33,14 @@ class Housekeeping:
         registry: Registry,
         watcher: Watcher,
         retention: Retention,
-        retry_untold: Callable[[], None],
+        retry_pending: Callable[[], None],
         *purges: Callable[[], Awaitable[None]],
     ) -> None:
         self._ledger = ledger
         self._registry = registry
         self._watcher = watcher
         self._retention = retention
-        self._retry_untold = retry_untold
+        self._retry_pending = retry_pending
         self._purges = purges
         self._is_beat_due = True
         self.counts: dict[str, int] = {}
@@ -64,7 +64,7 @@ class Housekeeping:
             LedgerUnavailable: some of it is still due.
         """
         self._watcher.apply_changes(await self._registry.read_changes())
-        self._retry_untold()  # the ledger just answered
+        self._retry_pending()  # the ledger just answered
 
     async def beat(self, turn: int) -> None:
         """Sends the heartbeat, if it is due.

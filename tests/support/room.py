@@ -170,7 +170,7 @@ class Room:
             replica, self.registry, self.upstream_client, lambda: self.state, self.clock, iteration_now()
         )
         self.housekeeping = Housekeeping(
-            self.ledger, self.registry, self.watcher, self.retention, self.completion.retry_untold
+            self.ledger, self.registry, self.watcher, self.retention, self.completion.retry_pending
         )
 
     def _ended(self) -> None:
@@ -235,7 +235,7 @@ class Room:
     async def turn(self, seconds: float = 0.0) -> None:
         """Lets so much time pass, and what is due then be done."""
         self.seconds += seconds
-        self.completion.retry_untold()
+        self.completion.retry_pending()
         self.watcher.ask_due()
         await self.quiet()
 

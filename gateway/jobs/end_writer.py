@@ -1,7 +1,7 @@
-"""Tells the ledger how jobs ended: for each account one task, which tells of many jobs at a time.
+"""Writes to the ledger how jobs ended: for each account one task, which writes many ends at a time.
 
-A ledger may be far away, and all jobs of an account change one row of it. Told singly and at once, they would wait
-for each other's lock, and the account's submits for them all.
+A ledger may be far away, and all jobs of an account change one row of it. Written one by one and at once, ends would
+wait for each other's lock, and the account's submits for them all.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import structlog
 
 from gateway.errors import LedgerUnavailable, whereabouts
 from gateway.jobs.job import Job
-from gateway.jobs.untold import Lane, Untold, UntoldFacts
+from gateway.jobs.pending_ends import Lane, PendingEnd, PendingEnds
 from gateway.ledger.jobs import Learning, Learnt, learn_locked, learn_unlocked
 from gateway.ledger.replica import Replica
 from gateway.limits.job_cost import Facts, FailedCosts
@@ -28,7 +28,7 @@ class Terms(NamedTuple):
     ttl: Callable[[], float]
 
 
-class Telling:
+class EndWriter:
     """Facts are pending from `add` until the ledger has taken them; `learnt` is told what came of each."""
 
     def __init__(self, replica: Replica, terms: Terms, learnt: Callable[[Job, Learnt | None], None]) -> None:
@@ -37,59 +37,59 @@ class Telling:
         self._background = replica.background
         self._terms = terms
         self._learnt = learnt
-        self._untold = UntoldFacts()
+        self._pending = PendingEnds()
 
     def __len__(self) -> int:
-        return len(self._untold)
+        return len(self._pending)
 
     def add(self, job: Job, facts: Facts) -> None:
-        """Adds facts about a job's end, and begins to tell them, if the account's lane does not pause."""
-        lane = self._untold.add(job, facts)
+        """Adds facts about a job's end, and begins to write them, if the account's lane does not pause."""
+        lane = self._pending.add(job, facts)
         if lane is not None:
             job.add_known(facts.known)
             if not lane.is_running and not lane.pause:
                 self._begin(job.account, lane)
 
     def retry(self) -> None:
-        """Tells again what the ledger has not taken; called each second while it answers."""
-        for account, lane in self._untold.next_turn(is_well=self._ledger.problem is None):
+        """Writes again what the ledger has not taken; called each second while it answers."""
+        for account, lane in self._pending.next_turn(is_well=self._ledger.problem is None):
             self._begin(account, lane)
 
-    def pending(self, job: Job) -> Untold | None:
-        """What is untold of a job, for a caller who tells it himself, and then drops it."""
-        return self._untold.of(job)
+    def pending(self, job: Job) -> PendingEnd | None:
+        """What is pending of a job, for a caller who writes it himself, and then drops it."""
+        return self._pending.of(job)
 
-    def drop(self, told: Untold) -> None:
-        """Removes facts that were told, unless more were learnt meanwhile."""
-        self._untold.drop(told)
+    def drop(self, end: PendingEnd) -> None:
+        """Removes facts that were written, unless more were learnt meanwhile."""
+        self._pending.drop(end)
 
-    def learning(self, untold: Untold) -> Learning:
+    def learning(self, end: PendingEnd) -> Learning:
         """As the ledger learns it."""
-        return Learning(untold.job.named, untold.facts, self._terms.failed_costs(untold.job))
+        return Learning(end.job.named, end.facts, self._terms.failed_costs(end.job))
 
     def _begin(self, account: str, lane: Lane) -> None:
         lane.is_running = True
-        self._background.start(self._tell(account, lane))
+        self._background.start(self._write_lane(account, lane))
 
-    async def _tell(self, account: str, lane: Lane) -> None:
-        """Tells a lane to its end, also what is learnt meanwhile; what the ledger does not take stays pending."""
-        batch, why = list[Untold](), ""
+    async def _write_lane(self, account: str, lane: Lane) -> None:
+        """Writes a lane to its end, also what is learnt meanwhile; what the ledger does not take stays pending."""
+        batch, why = list[PendingEnd](), ""
         try:
             while batch := lane.batch():
-                self._took(batch, await self._tell_batch(batch))
+                self._apply(batch, await self._write_batch(batch))
                 lane.failures = 0
         except LedgerUnavailable as error:
             why = str(error)
-        except Exception as error:  # noqa: BLE001 -- a fault of ours: its job, told alone at last, delays no other
+        except Exception as error:  # noqa: BLE001 -- a fault of ours: its job, written alone at last, delays no other
             why, lane.is_alone = whereabouts(error), True
         finally:
             if batch and lane.requeue(batch):
                 log.warning("an account's jobs can't be settled yet", account=account, why=why)
-            self._untold.finish(account, lane)
+            self._pending.finish(account, lane)
 
-    async def _tell_batch(self, batch: list[Untold]) -> list[Learnt | None]:
+    async def _write_batch(self, batch: list[PendingEnd]) -> list[Learnt | None]:
         """Without a lock at first: one that others of the account wait for is held for no round trip."""
-        asked, now, ttl = [self.learning(untold) for untold in batch], self._wall(), self._terms.ttl()
+        asked, now, ttl = [self.learning(end) for end in batch], self._wall(), self._terms.ttl()
         owner = batch[0].job.owner
         for _ in range(_TRIES):
             found = await self._ledger.guarded(partial(learn_unlocked, asked=asked, now=now, ttl=ttl), of=owner)
@@ -97,7 +97,7 @@ class Telling:
                 return found
         return await self._ledger.write(partial(learn_locked, asked=asked, now=now, ttl=ttl), of=owner)
 
-    def _took(self, batch: list[Untold], learnt: list[Learnt | None]) -> None:
-        for untold, found in zip(batch, learnt, strict=True):
-            self._untold.drop(untold)
-            self._learnt(untold.job, found)
+    def _apply(self, batch: list[PendingEnd], learnt: list[Learnt | None]) -> None:
+        for end, found in zip(batch, learnt, strict=True):
+            self._pending.drop(end)
+            self._learnt(end.job, found)

@@ -179,7 +179,7 @@ async def test_a_lock_of_one_account_is_nobody_elses_and_no_ledger_that_is_away(
             for job in mine[turn * 3 : turn * 3 + 3]:
                 room.completion.add_facts(job, Facts(Known.COMPLETE, 4))
             room.completion.add_facts(theirs[turn % 5], Facts(Known.COMPLETE, 4))
-            room.completion.retry_untold()
+            room.completion.retry_pending()
             assert int(repr(room.background).partition("=")[2][:-1]) <= 2
             await room.quiet()
             await sync.turn(turn)
@@ -188,11 +188,11 @@ async def test_a_lock_of_one_account_is_nobody_elses_and_no_ledger_that_is_away(
     assert [event["account"] for event in told] == [OWNER]
     assert not any(event["event"] == "ledger is unavailable" for event in events)
     assert not any(job.is_running for job in theirs)
-    assert "untold=24 " in repr(room.completion).replace(">", " ")
+    assert "pending=24 " in repr(room.completion).replace(">", " ")
     await shell.execute("ROLLBACK")
     await shell.close()
     for _ in range(8):
-        room.completion.retry_untold()
+        room.completion.retry_pending()
         await room.quiet()
     assert [job.is_running for job in mine].count(False) == 24
     assert await room.used() == (24 * 4 + 5 * 4, 24 * 6 + 5 * 6, 0)
@@ -290,9 +290,9 @@ async def test_many_of_which_the_ledger_was_not_heard_to_take_are_told_again(mak
     for job in found:
         room.completion.add_facts(job, Facts(Known.COMPLETE, 4))
     await room.quiet()
-    assert "untold=5" in repr(room.completion)
-    room.completion.retry_untold()
-    await eventually(lambda: "untold=0" in repr(room.completion))
+    assert "pending=5" in repr(room.completion)
+    room.completion.retry_pending()
+    await eventually(lambda: "pending=0" in repr(room.completion))
     await room.quiet()
     assert await room.used() == (20, 30, 0)
     assert not any(job.is_running for job in found)
@@ -308,13 +308,13 @@ async def test_a_fault_of_ours_is_told_with_its_place_and_tried_ever_more_rarely
         tries.append(len(asked))
         raise OverflowError("canary")
 
-    monkeypatch.setattr("gateway.jobs.telling.learn_unlocked", fails)
+    monkeypatch.setattr("gateway.jobs.end_writer.learn_unlocked", fails)
     with capture_logs() as events:
         for job in jobs_of_it:
             room.completion.add_facts(job, Facts(Known.COMPLETE, 4))
         await room.quiet()
         for _ in range(16):
-            room.completion.retry_untold()
+            room.completion.retry_pending()
             await room.quiet()
     assert 4 <= len(tries) <= 7
     assert tries[-1] == 1
@@ -323,6 +323,6 @@ async def test_a_fault_of_ours_is_told_with_its_place_and_tried_ever_more_rarely
     assert "canary" not in str(told)
     monkeypatch.undo()
     for _ in range(20):
-        room.completion.retry_untold()
+        room.completion.retry_pending()
         await room.quiet()
     assert not any(job.is_running for job in jobs_of_it)
