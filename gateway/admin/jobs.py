@@ -45,7 +45,7 @@ async def list_jobs(context: Context, call: Call) -> job_answers.Jobs:
 async def show_job(context: Context, call: Call) -> job_answers.Job:
     """Shows a job."""
     query: JobQuery = call.query
-    rows = await context.ledger.read(lambda c: joblist.named(c, call.subject, query.upstream))
+    rows = await context.ledger.read(lambda c: joblist.jobs_with_id(c, call.subject, query.upstream))
     if not rows:
         raise AdminProblem("job_not_found", "The ledger has no job of this id.")
     if len(rows) > 1:

@@ -9,7 +9,7 @@ from gateway.admin.cursors import written
 from gateway.admin.portions import convert_all
 from gateway.admin.problem import AdminProblem
 from gateway.admin.requests import RefusedQuery
-from gateway.ledger.refusals import RefusalMark, RefusalRow, listed, named
+from gateway.ledger.refusals import RefusalMark, RefusalRow, find_refusal, listed
 from gateway.model.meanings import meaning_of
 from gateway.model.reasons import VERDICTS, Reason, Source
 from gateway.units import moment
@@ -29,7 +29,7 @@ async def list_refused(context: Context, call: Call) -> caller_answers.RefusedRe
 
 async def show_refused(context: Context, call: Call) -> caller_answers.RefusedRequest:
     """Shows one."""
-    row = await context.ledger.read(lambda c: named(c, call.subject))
+    row = await context.ledger.read(lambda c: find_refusal(c, call.subject))
     if row is None:
         raise AdminProblem("refusal_not_found", "No request of this id was refused or failed in the last day.")
     return _refused(context, row)

@@ -23,7 +23,7 @@ from gateway.ledger.ledger import open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep
 from gateway.ledger.replica import Replica
 from gateway.ledger.sync import LedgerSync, SyncListeners
-from gateway.ledger.url import named
+from gateway.ledger.url import shown_url
 from gateway.ledger.writeahead import log_bytes
 from gateway.limits.quotas import AccountCounts, ratios_of
 from gateway.model.keys import KeyRecord
@@ -60,7 +60,7 @@ class LedgerParts:
             lambda: url_of(live.state.settings),
             turn=settings.ledger.turn_timeout,
             behind_pooler=settings.ledger.pooler,
-            upkeep=Upkeep(changed=partial(_log_change, named(url_of(settings)))),
+            upkeep=Upkeep(changed=partial(_log_change, shown_url(url_of(settings)))),
         )
         self.replica = Replica(new_id(), self.ledger, wall, Background())
         throttle = Throttle(wall, _PATIENCE * settings.ledger.turn_timeout)

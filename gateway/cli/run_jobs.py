@@ -28,7 +28,7 @@ def list_jobs(config: Path, owner: str | None, state: str | None, limit: int) ->
 
 def show_job(config: Path, request_id: str, upstream: str | None) -> None:
     """Prints one job."""
-    rows = look(config, lambda session: session.ledger.read(lambda c: joblist.named(c, request_id, upstream)))
+    rows = look(config, lambda session: session.ledger.read(lambda c: joblist.jobs_with_id(c, request_id, upstream)))
     if not rows:
         where = "" if upstream is None else f" of the upstream {printable(upstream)}"
         fail(f"there is no job {printable(request_id)}{where} in the ledger")

@@ -38,7 +38,7 @@ from gateway.ledger.transfer import (
     save,
     save_sqlite,
 )
-from gateway.ledger.url import SQLITE, named, place_of
+from gateway.ledger.url import SQLITE, place_of, shown_url
 
 T = TypeVar("T")
 _PATIENCE: Final = 3600.0
@@ -61,7 +61,7 @@ def back_up(config: Path, file: Path) -> None:
 
     def act(settings: Settings) -> Mapping[str, Any]:
         url = url_of(settings)
-        return {"ledger": named(url), "file": str(file), "tables": _save_as(url, settings, file)}
+        return {"ledger": shown_url(url), "file": str(file), "tables": _save_as(url, settings, file)}
 
     _answer(attempt(config, act))
 
@@ -80,7 +80,7 @@ def fill_from(config: Path, file: Path, may: Permission) -> None:
             before = _named_as(str(file), lambda: (save_sqlite(file, copy), bring_up(copy))[1])
             origin = FillRecord(actor(), "ledger.restore", str(file.absolute()))
             filled = _fill(url, settings, copy, origin, may)
-        return {"file": str(file), "ledger": named(url), "version": before or HEAD, **_told_of(filled)}
+        return {"file": str(file), "ledger": shown_url(url), "version": before or HEAD, **_told_of(filled)}
 
     say_configuration()
     _answer(attempt(config, act))
@@ -92,14 +92,14 @@ def copy_to(config: Path, target: str, may: Permission) -> None:
     def act(settings: Settings) -> Mapping[str, Any]:
         source, url = url_of(settings), _target(target)
         if place_of(source) == place_of(url) or _is_same_file(source, url):
-            raise SetupError(f"--to: {named(url)} is the ledger itself")
+            raise SetupError(f"--to: {shown_url(url)} is the ledger itself")
         with TemporaryDirectory(prefix="gateway-") as directory:
             copy = Path(directory) / "copy.db"
             _save_as(source, settings, copy)
-            _named_as(named(source), lambda: bring_up(copy))
-            origin = FillRecord(actor(), "ledger.copy", named(source))
+            _named_as(shown_url(source), lambda: bring_up(copy))
+            origin = FillRecord(actor(), "ledger.copy", shown_url(source))
             filled = _fill(url, settings, copy, origin, may, but_at=_place(source, settings))
-        return {"ledger": named(source), "to": named(url), **_told_of(filled)}
+        return {"ledger": shown_url(source), "to": shown_url(url), **_told_of(filled)}
 
     say_configuration()
     _answer(attempt(config, act))
@@ -110,8 +110,10 @@ def bring_up_ledger(config: Path) -> None:
 
     def act(settings: Settings) -> Mapping[str, Any]:
         url, changes = url_of(settings), list[str]()
-        version = _named_as(named(url), lambda: _transact(url, settings, Upkeep(changed=changes.append), version_of))
-        return {"ledger": named(url), "before": changes[0] if changes else version, "version": version}
+        version = _named_as(
+            shown_url(url), lambda: _transact(url, settings, Upkeep(changed=changes.append), version_of)
+        )
+        return {"ledger": shown_url(url), "before": changes[0] if changes else version, "version": version}
 
     say_configuration()
     told = attempt(config, act)
@@ -158,7 +160,7 @@ def _save_as(url: str, settings: Settings, file: Path) -> RowCounts:
         if file.exists():
             raise SetupError(f"{file} is there already: name another file")
         _private(partial)
-        counts = _named_as(named(url), lambda: _save(url, settings, partial))
+        counts = _named_as(shown_url(url), lambda: _save(url, settings, partial))
         os.link(partial, file)  # which fails when it is there by now
     except OSError as error:
         raise SetupError(f"{file} can't be written: {error.strerror}") from None
@@ -189,13 +191,13 @@ def _fill(
         require_elsewhere(connection, but_at)
         return fill(connection, file, origin, time.time(), may)
 
-    return _named_as(named(url), lambda: _transact(url, settings, Upkeep(), work))
+    return _named_as(shown_url(url), lambda: _transact(url, settings, Upkeep(), work))
 
 
 def _place(url: str, settings: Settings) -> Place | None:
     if url.startswith(SQLITE):
         return None
-    return _named_as(named(url), lambda: _look(url, settings, place_of_tables))
+    return _named_as(shown_url(url), lambda: _look(url, settings, place_of_tables))
 
 
 def _is_same_file(one: str, other: str) -> bool:

@@ -10,7 +10,7 @@ from gateway.cli.session import Session, look
 from gateway.cli.table import printable, show_facts
 from gateway.cli.words import at
 from gateway.config.settings import Settings
-from gateway.ledger.refusals import RefusalRow, named
+from gateway.ledger.refusals import RefusalRow, find_refusal
 from gateway.model.meanings import meaning_of
 from gateway.model.reasons import VERDICTS, Reason
 from gateway.units import moment
@@ -34,7 +34,7 @@ def show_refusal(config: Path, request_id: str) -> None:
     """Prints it, or fails when there is none."""
 
     async def work(session: Session) -> tuple[RefusalRow | None, Settings]:
-        return await session.ledger.read(lambda c: named(c, request_id)), session.settings
+        return await session.ledger.read(lambda c: find_refusal(c, request_id)), session.settings
 
     row, settings = look(config, work)
     if row is None:

@@ -26,7 +26,7 @@ from gateway.keys.key_changes import KeyService, user_name
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger, open_ledger
 from gateway.ledger.migrate import HEAD, MIGRATION_SECONDS, Upkeep
-from gateway.ledger.url import SQLITE, named
+from gateway.ledger.url import SQLITE, shown_url
 from gateway.observe.log import quietly
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ def look(config: Path, work: Callable[[Session], Awaitable[T]], *, needs_all: bo
         try:
             return await look_at(found, work)
         except LedgerUnavailable as error:
-            raise SetupError(f"the ledger {named(url_of(found.settings))} can't be used: {error}") from None
+            raise SetupError(f"the ledger {shown_url(url_of(found.settings))} can't be used: {error}") from None
 
     return _attempt(config, lambda found: asyncio.run(looking(found)), needs_all=needs_all)
 
@@ -140,7 +140,7 @@ async def _followed(session: Session) -> Following:
 
 async def _change_at(found: Salvaged, work: Callable[[Session], Awaitable[T]]) -> T:
     url = url_of(found.settings)
-    changed, waits = partial(_say_change, named(url)), partial(_say_wait, named(url))
+    changed, waits = partial(_say_change, shown_url(url)), partial(_say_wait, shown_url(url))
     return await _on(url, found, work, Upkeep(changed=changed, patience=MIGRATION_SECONDS, waits=waits))
 
 
@@ -154,7 +154,7 @@ async def look_at(found: Salvaged, work: Callable[[Session], Awaitable[T]]) -> T
     if _is_there(url):
         with suppress(LedgerEmpty):
             return await _on(url, found, work, Upkeep(migrates=False))
-    say(f"There is no ledger {named(url)} yet; `gateway serve` and `gateway keys create` make it.")
+    say(f"There is no ledger {shown_url(url)} yet; `gateway serve` and `gateway keys create` make it.")
     with tempfile.TemporaryDirectory(prefix="gateway-") as directory:
         told = found.settings.ledger.model_copy(update={"timeout": _FOR_TABLES})
         patient = found._replace(settings=found.settings.model_copy(update={"ledger": told}))
@@ -174,13 +174,13 @@ async def _on(url: str, found: Salvaged, work: Callable[[Session], Awaitable[T]]
         await (ledger.write if upkeep.migrates else ledger.read)(lambda _: None)  # creates the tables, too
         admin = KeyService(ledger, lambda: settings, time.time, os.urandom)
         has_begun = upkeep.migrates
-        where = named(url_of(settings))
+        where = shown_url(url_of(settings))
         return await work(Session(settings, ledger, admin, actor(), where, time.time, found.without))
     except LedgerUnavailable as error:
         if not upkeep.migrates:
             raise
         perhaps = _UNKNOWN if has_begun else ""
-        raise SetupError(f"the ledger {named(url)} can't be used: {error}{perhaps}") from None
+        raise SetupError(f"the ledger {shown_url(url)} can't be used: {error}{perhaps}") from None
     finally:
         await ledger.close()
 

@@ -248,7 +248,7 @@ def _compiled(issuer: JwtIssuer, keys: KeySet | None) -> Issuer:
 def _origins(settings: Settings) -> Origins:
     hosts = [route.host for route in settings.routes if route.host is not None]
     origins = Origins(settings.public_url, port=settings.listen.port, signs=settings.webhooks.out.is_on)
-    return origins.named(hosts)
+    return origins.with_names(hosts)
 
 
 def _words(words: Iterable[str]) -> frozenset[str]:

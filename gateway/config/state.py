@@ -91,7 +91,7 @@ def routed_upstreams(state: State) -> dict[str, UpstreamTarget]:
 
 def with_names(state: State, names: Iterable[str]) -> State:
     """The same configuration with the host names of its certificates."""
-    return replace(state, origins=state.origins.named(names))
+    return replace(state, origins=state.origins.with_names(names))
 
 
 def with_ring(state: State, ring: Keyring) -> State:

@@ -239,7 +239,7 @@ class Completion:
         def work(connection: Connection) -> tuple[Settled | None, Deleted]:
             now, ttl = self._wall(), self._state().settings.jobs.result_ttl
             learnt = None if learning is None else learn(connection, *learning, now, ttl)
-            forgotten = delete_for_owner(connection, job.named, now)
+            forgotten = delete_for_owner(connection, job.ref, now)
             return None if learnt is None else learnt.settled, forgotten
 
         came_of = await self._ledger.write(work, of=job.owner)

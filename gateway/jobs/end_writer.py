@@ -65,7 +65,7 @@ class EndWriter:
 
     def learning(self, end: PendingEnd) -> Learning:
         """As the ledger learns it."""
-        return Learning(end.job.named, end.facts, self._terms.failed_costs(end.job))
+        return Learning(end.job.ref, end.facts, self._terms.failed_costs(end.job))
 
     def _begin(self, account: str, lane: Lane) -> None:
         lane.is_running = True

@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 from gateway.jobs.job import Job
 from gateway.limits.job_cost import Facts
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 
 MOST: Final = 64
 _MAX_PAUSE: Final = 7
@@ -31,7 +31,7 @@ class Lane:
     __slots__ = ("facts", "failures", "is_alone", "is_running", "pause")
 
     def __init__(self) -> None:
-        self.facts: dict[JobKey, PendingEnd] = {}
+        self.facts: dict[JobRef, PendingEnd] = {}
         self.failures = 0
         self.pause = 0
         self.is_alone = False
@@ -44,7 +44,7 @@ class Lane:
         """What to write next, one fact of each reservation; fewer after failures: one job may be the cause."""
         most, some = max(1, MOST >> 2 * self.failures), dict[str, PendingEnd]()
         for end in self.facts.values():
-            some.setdefault(end.job.named.reservation, end)
+            some.setdefault(end.job.ref.reservation, end)
             if len(some) >= most:
                 break
         return list(some.values())
@@ -58,9 +58,9 @@ class Lane:
             self.failures += 1
             self.pause = min(2 ** (self.failures - 1) - 1, _MAX_PAUSE)
         for end in batch:
-            named = end.job.named
-            if named in self.facts:
-                self.facts[named] = self.facts.pop(named)
+            ref = end.job.ref
+            if ref in self.facts:
+                self.facts[ref] = self.facts.pop(ref)
         return self.is_alone and self.failures == _WARN_AFTER
 
 
@@ -77,7 +77,7 @@ class PendingEnds:
     def of(self, job: Job) -> PendingEnd | None:
         """What is pending of a job."""
         lane = self._lanes.get(job.account)
-        return None if lane is None else lane.facts.get(job.named)
+        return None if lane is None else lane.facts.get(job.ref)
 
     def add(self, job: Job, facts: Facts) -> Lane | None:
         """Adds facts, if they are new; returns their lane."""
@@ -86,14 +86,14 @@ class PendingEnds:
             return None
         lane = self._lanes.setdefault(job.account, Lane())
         self._count += before is None
-        lane.facts[job.named] = PendingEnd(job, facts if before is None else before.facts.plus(facts))
+        lane.facts[job.ref] = PendingEnd(job, facts if before is None else before.facts.plus(facts))
         return lane
 
     def drop(self, end: PendingEnd) -> None:
         """Removes facts that were written, unless more were learnt meanwhile."""
         lane = self._lanes.get(end.job.account)
-        if lane is not None and lane.facts.get(end.job.named) is end:
-            del lane.facts[end.job.named]
+        if lane is not None and lane.facts.get(end.job.ref) is end:
+            del lane.facts[end.job.ref]
             self._count -= 1
             self._tidy(end.job.account, lane)
 

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs.job import Job, job_not_found
-from gateway.ledger.jobs import HEARD_WITHIN, MAX_HEARD_ROWS, changed_since, find, has_others, known_of, named
+from gateway.ledger.jobs import HEARD_WITHIN, MAX_HEARD_ROWS, changed_since, find, has_others, job_ref, known_of
 from gateway.ledger.news import Question
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
@@ -123,9 +123,9 @@ class Registry:
         A row that was read before its id went to the job cached here says nothing of that one. A job cached here
         keeps its shape: a configuration without that shape, perhaps by mistake, does not take it away.
         """
-        told = named(row)
-        job = self._jobs.get(told.key)
-        if job is not None and job.named != told:
+        ref = job_ref(row)
+        job = self._jobs.get(ref.key)
+        if job is not None and job.ref != ref:
             if row.created_at < job.created_at:
                 return None
             job.end(0)  # its id is another job's now
@@ -133,11 +133,11 @@ class Registry:
             job.end(0)  # and stays cached: an older read of the ledger would revive it
         if row.state == JobState.GONE:
             return None
-        if job is None or job.named != told:
+        if job is None or job.ref != ref:
             shape = self._state().shapes.get(row.shape)
             if shape is None:
                 return None
-            job = Job(told, row.owner, shape, row.path, row.created_at, row.account)
+            job = Job(ref, row.owner, shape, row.path, row.created_at, row.account)
             self._cache(job)
         job.add_known(known_of(row))
         if row.state != JobState.RUNNING and job.is_running:

@@ -39,7 +39,7 @@ from gateway.ledger.expiry import (
     told,
     waited,
 )
-from gateway.ledger.jobs import DELETED_WITHIN, forget, named
+from gateway.ledger.jobs import DELETED_WITHIN, forget, job_ref
 from gateway.ledger.news import Question
 from gateway.ledger.replica import Replica
 from gateway.upstream.client import UpstreamCall, UpstreamClient
@@ -132,7 +132,7 @@ class Retention:
             return
         kept = [name for name, shape in self._state().shapes.items() if shape.delete is None]
         for row in await self._ledger.write(lambda c: forget_expired(c, rows, self._wall(), kept)):
-            await self._ledger.write(lambda c, row=row: forget(c, named(row), self._wall()))  # type: ignore[misc]
+            await self._ledger.write(lambda c, row=row: forget(c, job_ref(row), self._wall()))  # type: ignore[misc]
 
     async def _delete_some(self) -> bool:
         """Asks upstreams to delete as many forgotten jobs as they may be asked at once; returns whether more go now.
@@ -203,7 +203,7 @@ class Retention:
 
     def _drop(self, row: Row[Any]) -> None:
         job = self._registry.get((row.upstream, row.request_id))
-        if job is not None and job.named == named(row):
+        if job is not None and job.ref == job_ref(row):
             job.end(0)
             self._registry.drop(job)
 

@@ -243,12 +243,12 @@ class Watcher:
         """
         if not self._state().settings.jobs.watch:
             return
-        for index, named in enumerate(await self._ledger.read(lambda c: followed_by(c, self.me))):
+        for index, ref in enumerate(await self._ledger.read(lambda c: followed_by(c, self.me))):
             if index % _PORTION == 0:
                 await asyncio.sleep(0)  # there may be ten thousand
-            job = self._registry.get(named.key)
-            if job is None or job.named != named or not (job.is_gone or job.is_followed):
-                row = await self._ledger.read(lambda c, key=named.key: find(c, *key))  # type: ignore[misc]
+            job = self._registry.get(ref.key)
+            if job is None or job.ref != ref or not (job.is_gone or job.is_followed):
+                row = await self._ledger.read(lambda c, key=ref.key: find(c, *key))  # type: ignore[misc]
                 if row is not None and row.state == JobState.RUNNING and row.watcher == self.me:
                     self._begin_row(row)
             elif job.is_gone:
@@ -368,7 +368,7 @@ class Watcher:
 
     async def _adopt(self, job: Job) -> None:
         try:
-            await self._ledger.write(lambda c: adopt(c, job.named, self.me, self._wall()), of=job.owner)
+            await self._ledger.write(lambda c: adopt(c, job.ref, self.me, self._wall()), of=job.owner)
         except LedgerUnavailable:
             return  # two processes follow it for a while
 

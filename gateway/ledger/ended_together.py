@@ -19,7 +19,7 @@ from gateway.ledger.closing import Closing, UsageChange
 from gateway.ledger.schema import accounts, jobs, reservations
 from gateway.ledger.together import did, statement
 from gateway.limits.quotas import Used
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 
 K = TypeVar("K")
 _MILLISECOND: Final = 0.001
@@ -153,9 +153,9 @@ SELECT count(*) FROM sure""",
 )
 
 
-def look(connection: Connection, named: Sequence[JobKey]) -> list[Row[Any]]:
+def look(connection: Connection, refs: Sequence[JobRef]) -> list[Row[Any]]:
     """Reads jobs with their reservations and the moment of their account's last reset, without a lock."""
-    values = dict(zip(_NAMES, map(list, zip(*named, strict=True)), strict=True))
+    values = dict(zip(_NAMES, map(list, zip(*refs, strict=True)), strict=True))
     return list(connection.execute(_LOOK, values))
 
 

@@ -35,7 +35,7 @@ from gateway.ledger.reservations import find as find_reservation
 from gateway.ledger.schema import JobState, accounts, jobs, replicas, reservations
 from gateway.ledger.statement import Statement
 from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, cost_of
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 
 MAX_TAKEN: Final = 200
 MAX_HEARD_ROWS: Final = 5000
@@ -107,9 +107,9 @@ class NewJob(NamedTuple):
     check_url: str | None
 
 
-def named(row: Row[Any]) -> JobKey:
+def job_ref(row: Row[Any]) -> JobRef:
     """The job of a row."""
-    return JobKey(row.upstream, row.request_id, row.reservation)
+    return JobRef(row.upstream, row.request_id, row.reservation)
 
 
 class Learnt(NamedTuple):
@@ -125,7 +125,7 @@ class Learnt(NamedTuple):
 class Learning(NamedTuple):
     """Facts about a job's end that the ledger is to learn, and what the job costs if it failed."""
 
-    job: JobKey
+    job: JobRef
     facts: Facts
     failed_costs: FailedCosts
 
@@ -194,7 +194,7 @@ def find(connection: Connection, upstream: str, request_id: str) -> Row[Any] | N
 
 
 def learn(
-    connection: Connection, job: JobKey, facts: Facts, failed_costs: FailedCosts, now: float, ttl: float
+    connection: Connection, job: JobRef, facts: Facts, failed_costs: FailedCosts, now: float, ttl: float
 ) -> Learnt | None:
     """Adds facts about a job's end and charges what follows from all known facts.
 
@@ -223,7 +223,7 @@ def learn_unlocked(
     """Does so without a lock, in two round trips; returns None if another changed any of them meanwhile."""
     if connection.dialect.name != "postgresql":
         return learn_locked(connection, asked, now, ttl)
-    rows = {named(row): row for row in ended_together.look(connection, [one.job for one in asked])}
+    rows = {job_ref(row): row for row in ended_together.look(connection, [one.job for one in asked])}
     found = [(rows[one.job], one) for one in asked if one.job in rows]
     ends = {one.job: _end_of(row, one, now, ttl) for row, one in found}
     news = [end for end in ends.values() if end.is_news]
@@ -273,7 +273,7 @@ def known_of(row: Row[Any]) -> Known:
     return known if known & ENDS else known | told.get(row.state, Known.NOTHING)
 
 
-def forget(connection: Connection, job: JobKey, now: float) -> bool:
+def forget(connection: Connection, job: JobRef, now: float) -> bool:
     """Makes a job unreadable from now on; returns whether it was readable. Its deletion upstream is still due.
 
     A job that still runs is given up, and so charged as reserved: the upstream works on it, no matter who deleted it.
@@ -282,12 +282,12 @@ def forget(connection: Connection, job: JobKey, now: float) -> bool:
     return _forget(connection, job, now).was_readable
 
 
-def delete_for_owner(connection: Connection, job: JobKey, now: float) -> Deleted:
+def delete_for_owner(connection: Connection, job: JobRef, now: float) -> Deleted:
     """Does the same when the owner deletes it; only who deleted it may have the upstream delete it."""
     return _forget(connection, job, now)
 
 
-def _forget(connection: Connection, job: JobKey, now: float) -> Deleted:
+def _forget(connection: Connection, job: JobRef, now: float) -> Deleted:
     found = _locked(connection, job)
     if found is None or found.state == JobState.GONE:
         return Deleted(was_readable=False, settled=None)
@@ -350,17 +350,17 @@ def take_over(connection: Connection, me: str, now: float) -> list[Row[Any]]:
     return [row for row in found if row.reservation in taken]
 
 
-def adopt(connection: Connection, job: JobKey, me: str, now: float) -> None:
+def adopt(connection: Connection, job: JobRef, me: str, now: float) -> None:
     """Takes over one job from its watcher, which sees the change."""
     this = _KEY & (jobs.c.reservation == bindparam("of"))
     mine = update(jobs).where(this, _RUNS).values(watcher=me, changed_at=milliseconds(now))
     connection.execute(mine, {"at": job.upstream, "named": job.request_id, "of": job.reservation})
 
 
-def followed_by(connection: Connection, me: str) -> list[JobKey]:
+def followed_by(connection: Connection, me: str) -> list[JobRef]:
     """The running jobs whose watcher is this replica."""
     query = select(jobs.c.upstream, jobs.c.request_id, jobs.c.reservation).where(_RUNS, jobs.c.watcher == me)
-    return [JobKey(row.upstream, row.request_id, row.reservation) for row in connection.execute(query)]
+    return [JobRef(row.upstream, row.request_id, row.reservation) for row in connection.execute(query)]
 
 
 def count(connection: Connection) -> dict[str, int]:
@@ -370,7 +370,7 @@ def count(connection: Connection) -> dict[str, int]:
     return {state.name.lower(): found.get(state.name.lower(), 0) for state in JobState if state != JobState.GONE}
 
 
-def _locked(connection: Connection, job: JobKey) -> Row[Any] | None:
+def _locked(connection: Connection, job: JobRef) -> Row[Any] | None:
     """Returns a job, its account locked; None if it does not exist, or its id belongs to another job by now."""
     found = find(connection, *job.key)
     if found is None or found.reservation != job.reservation:

@@ -49,7 +49,7 @@ def note(connection: Connection, rows: Sequence[RefusalRow]) -> int:
     return len(rows) - len(fresh)
 
 
-def named(connection: Connection, request_id: str) -> RefusalRow | None:
+def find_refusal(connection: Connection, request_id: str) -> RefusalRow | None:
     """One, by the id that the client got."""
     if not can_be_stored(request_id):
         return None

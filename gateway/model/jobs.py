@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 
-class JobKey(NamedTuple):
-    """A job as everybody names it: upstream, id, and its reservation, since an id may later go to another job."""
+class JobRef(NamedTuple):
+    """Which job is meant: upstream, id, and its reservation, since an id may later go to another job."""
 
     upstream: str
     request_id: str

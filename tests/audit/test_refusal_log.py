@@ -13,7 +13,7 @@ from gateway.audit.refusal_log import DAY, RefusalLog
 from gateway.cli.main import cli
 from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.refusals import AT_ONCE, RefusalMark, RefusalRow, forget, latest, listed, named, note
+from gateway.ledger.refusals import AT_ONCE, RefusalMark, RefusalRow, find_refusal, forget, latest, listed, note
 from gateway.model.reasons import Bearer, Reason, Why
 from gateway.model.request import Exchange
 from gateway.observe.refusal_sampling import Sum
@@ -66,10 +66,10 @@ async def test_a_refusal_is_found_by_its_id_and_a_sum_is_a_row(ledger: Ledger) -
     log.note(exchange("b", status=502, reason=Reason.FORWARDED))
     log.sum_up(Sum("others", 7, {"unauthenticated": 7}))
     await log.turn(ledger, 0)
-    found = await ledger.read(lambda c: named(c, "a"))
+    found = await ledger.read(lambda c: find_refusal(c, "a"))
     assert found is not None
     assert (found.status, found.reason, found.why, found.client) == (401, "token_invalid", "issuer", "127.0.0.2")
-    forwarded = await ledger.read(lambda c: named(c, "b"))
+    forwarded = await ledger.read(lambda c: find_refusal(c, "b"))
     assert forwarded is not None
     assert forwarded.detail == "the container answered so"
     rows = await ledger.read(lambda c: latest(c, 10))

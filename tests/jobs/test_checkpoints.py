@@ -15,7 +15,7 @@ from gateway.jobs.job import Job
 from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.replica import Replica
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.upstream.job_api import JobShape
 from tests.support.ledgers import NOON, Faulty
 from tests.support.waiting import eventually
@@ -47,7 +47,7 @@ def made(engine: Faulty, background: Background, wall: Callable[[], float] = lam
 def job() -> Job:
     no: frozenset[str] = frozenset()
     shape = JobShape("default", "request_id", None, None, "{path}/{id}", "status", no, no, no, None, None, None)
-    return Job(JobKey("default", "job-1", "r1"), "key:ci", shape, "/api/v1/marker", NOON)
+    return Job(JobRef("default", "job-1", "r1"), "key:ci", shape, "/api/v1/marker", NOON)
 
 
 async def test_what_could_not_be_written_down_is_once_the_ledger_is_back(

@@ -19,7 +19,7 @@ from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.reservations import settle
 from gateway.ledger.schema import DeliveryState, JobState, deliveries
 from gateway.limits.job_cost import Facts, Known
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import Finding, Said, finding
 from gateway.upstream.response_head import ResponseHead, read_answer_head
@@ -438,7 +438,7 @@ async def test_the_pages_of_a_failure_are_none_of_a_good_end(room: Room) -> None
 async def test_what_is_pending_of_another_one_with_the_same_id_is_not_written_of_this_one(room: Room) -> None:
     job = await room.begin_job()
     room.faulty.is_away = True
-    old = Job(JobKey(*job.key, "old"), OWNER, job.shape, job.path, job.created_at - 100)
+    old = Job(JobRef(*job.key, "old"), OWNER, job.shape, job.path, job.created_at - 100)
     room.completion.add_facts(old, Facts(Known.COMPLETE, 1))
     await room.quiet()
     room.completion.mark_taken(job)
@@ -729,7 +729,7 @@ async def test_what_is_not_known_twice_within_a_second_is_not_known_once(room: R
 
 async def test_what_the_ledger_does_not_have_is_nobodys(room: Room) -> None:
     """Its file was replaced by an older one, say."""
-    job = Job(JobKey("default", "another", "none"), OWNER, room.state.shapes["default"], "/a", NOON)
+    job = Job(JobRef("default", "another", "none"), OWNER, room.state.shapes["default"], "/a", NOON)
     room.registry.add(job)
     assert (await says(room, job, status="complete", page_count=4)).is_final
     assert job.is_gone

@@ -16,7 +16,7 @@ from gateway.ledger import jobs as ledger_jobs
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.engine import Engine
 from gateway.ledger.expiry import told
-from gateway.ledger.jobs import named
+from gateway.ledger.jobs import job_ref
 from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
 from gateway.ledger.schema import (
     DeliveryState,
@@ -30,7 +30,7 @@ from gateway.ledger.schema import (
 )
 from gateway.ledger.sync import LedgerSync, SyncListeners
 from gateway.limits.job_cost import Facts, Known
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.model.times import Times
 from tests.jobs.conftest import MakeRoom
 from tests.support.faraway import FarAway
@@ -93,7 +93,7 @@ async def begun(room: Room, near: Engine, count: int, account: str = OWNER, pref
     await near.write(work)
     shape = room.state.shapes["default"]
     return [
-        Job(JobKey("default", f"{prefix}-{number}", claim.id), account, shape, PATH, now)
+        Job(JobRef("default", f"{prefix}-{number}", claim.id), account, shape, PATH, now)
         for number, claim in enumerate(claims)
     ]
 
@@ -146,7 +146,7 @@ async def test_two_replicas_that_tell_of_the_same_jobs_at_once_charge_each_once(
     await other.read(lambda c: rows_of(c, jobs))
     rooms = far_room(distant, tmp_path), far_room(other, tmp_path, "other")
     found = await begun(rooms[0], near, 100)
-    copies = [Job(job.named, OWNER, job.shape, PATH, job.created_at) for job in found]
+    copies = [Job(job.ref, OWNER, job.shape, PATH, job.created_at) for job in found]
     for number, (job, copy) in enumerate(zip(found, copies, strict=True)):
         rooms[0].completion.add_facts(job, Facts(Known.LOST if number % 2 else Known.GIVEN_UP))
         rooms[1].completion.add_facts(copy, Facts(Known.COMPLETE, 4))
@@ -211,17 +211,17 @@ async def test_what_changed_between_look_and_write_is_looked_at_again(
     changes = {
         "reset": update(accounts).values(reset_at=int(NOON) + 9),
         "settled": update(reservations)
-        .where(reservations.c.id == found[2].named.reservation)
+        .where(reservations.c.id == found[2].ref.reservation)
         .values(stage=Stage.CHARGED),
         "known": update(jobs).where(jobs.c.request_id == "job-2").values(known=Known.TAKEN),
         "gone": jobs.delete().where(jobs.c.request_id == "job-2"),
     }
     look, before = ended_together.look, await near.read(lambda c: rows_of(c, reservations))
     asked = [
-        ledger_jobs.Learning(job.named, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job)) for job in found
+        ledger_jobs.Learning(job.ref, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job)) for job in found
     ]
     seen = await distant.guarded(lambda c: look(c, [one.job for one in asked]))
-    assert {named(row) for row in seen} == {job.named for job in found}
+    assert {job_ref(row) for row in seen} == {job.ref for job in found}
     await near.write(lambda c: c.execute(changes[what]))
     changed = await near.read(lambda c: rows_of(c, reservations))
     monkeypatch.setattr(ended_together, "look", lambda *_: seen)
@@ -237,11 +237,11 @@ async def test_a_late_fact_does_not_undo_a_deletion_told_between_look_and_write(
 ) -> None:
     room = far_room(distant, tmp_path)
     (job,) = await begun(room, near, 1)
-    await near.write(lambda c: ledger_jobs.forget(c, job.named, NOON))
-    seen = await distant.guarded(lambda c: ended_together.look(c, [job.named]))
+    await near.write(lambda c: ledger_jobs.forget(c, job.ref, NOON))
+    seen = await distant.guarded(lambda c: ended_together.look(c, [job.ref]))
     await near.write(lambda c: told(c, seen, NOON))
     monkeypatch.setattr(ended_together, "look", lambda *_: seen)
-    asked = ledger_jobs.Learning(job.named, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job))
+    asked = ledger_jobs.Learning(job.ref, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job))
     (learnt,) = await distant.guarded(lambda c: ledger_jobs.learn_unlocked(c, [asked], NOON, 60.0)) or [None]
     assert learnt is not None
     assert not learnt.is_end

@@ -6,15 +6,15 @@ from typing import Final
 from gateway.jobs.job import Job
 from gateway.jobs.pending_ends import MOST, Lane, PendingEnds
 from gateway.limits.job_cost import Facts, Known
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from tests.jobs.test_job import SHAPE
 
 END: Final = Facts(Known.COMPLETE, 4)
 
 
 def make_job(number: int, account: str = "key:a", reservation: str | None = None) -> Job:
-    named = JobKey("default", f"job-{number}", reservation or f"r{number}")
-    return Job(named, "owner", SHAPE, "/api/v1/marker", 100.0, account)
+    ref = JobRef("default", f"job-{number}", reservation or f"r{number}")
+    return Job(ref, "owner", SHAPE, "/api/v1/marker", 100.0, account)
 
 
 def filled(pending: PendingEnds, count: int, account: str = "key:a") -> Lane:

@@ -16,7 +16,7 @@ from gateway.jobs.job import Job
 from gateway.ledger.jobs import changed_since, forget
 from gateway.ledger.schema import JobState, jobs
 from gateway.limits.job_cost import Facts, Known
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.model.reasons import Denial, Reason
 from tests.jobs.conftest import MakeRoom
 from tests.support.endings import end, job_of
@@ -326,7 +326,7 @@ async def test_an_id_that_its_owner_has_again_and_that_has_ended_is_another_job_
 
 async def test_one_that_is_taken_anew_ends_who_held_the_old_one(room: Room) -> None:
     old = await room.begin_job()
-    new = Job(JobKey(*JOB, "new"), OTHER, old.shape, old.path, room.wall())
+    new = Job(JobRef(*JOB, "new"), OTHER, old.shape, old.path, room.wall())
     room.registry.add(new)
     room.registry.drop(old)
     assert (old.is_gone, room.registry.get(JOB)) == (True, new)

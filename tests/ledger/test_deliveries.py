@@ -32,12 +32,12 @@ from gateway.ledger.deliveries import (
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.listings import counts, listed, named, shown
+from gateway.ledger.listings import counts, jobs_with_id, listed, shown
 from gateway.ledger.reservations import Ask
 from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.ledger.steps import Accept, Admit, Reserve, Steps
 from gateway.limits.job_cost import Facts, FailedCosts, Known
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from tests.support.ledgers import NOON, Script, make_claim, make_profile, rows_of
 
 OK, BAD = DeliveryOutcome(204, None), DeliveryOutcome(500, "status")
@@ -62,8 +62,8 @@ async def make_due(engine: Engine, name: str = "d1", at: float = NOON, **changes
 async def claim(
     engine: Engine, now: float = NOON, me: str = "me", most: int = GREAT, each: int = GREAT, **rooms: int
 ) -> list[Due]:
-    named = {(f"{name}:443", "key:ci"): room for name, room in rooms.items()}
-    return await engine.write(lambda c: claim_due(c, me, now, now + 60, Bounds(most, each, named)))
+    lines = {(f"{name}:443", "key:ci"): room for name, room in rooms.items()}
+    return await engine.write(lambda c: claim_due(c, me, now, now + 60, Bounds(most, each, lines)))
 
 
 async def submit(steps: Steps, name: str, at: float = NOON, *, has_webhook: bool = True) -> Accept:
@@ -77,7 +77,7 @@ async def submit(steps: Steps, name: str, at: float = NOON, *, has_webhook: bool
     return step
 
 
-async def learn(engine: Engine, job: JobKey, facts: Facts, at: float) -> None:
+async def learn(engine: Engine, job: JobRef, facts: Facts, at: float) -> None:
     await engine.write(lambda c: jobs.learn(c, job, facts, FailedCosts.NOTHING, at, 60))
 
 
@@ -336,7 +336,7 @@ async def test_an_id_that_comes_again_has_a_webhook_of_its_own(engine: Engine) -
     """Though the old job's is still there: webhooks may be kept for longer than records of jobs."""
     steps = Steps(Ledger(engine))
     await submit(steps, "first")
-    job = JobKey("container", "job", "first")
+    job = JobRef("container", "job", "first")
     await engine.write(lambda c: job_ended(c, *job.key, "complete", NOON))
     await engine.write(lambda c: jobs.forget(c, job, NOON))
     gone: Any = await engine.read(lambda c: jobs.find(c, *job.key))
@@ -352,7 +352,7 @@ async def test_an_id_that_comes_again_has_a_webhook_of_its_own(engine: Engine) -
 @pytest.mark.parametrize("has_webhook", [False, True])
 async def test_what_is_due_is_sent_though_another_job_has_its_id_by_now(engine: Engine, *, has_webhook: bool) -> None:
     """Its receiver was away for some seconds; the job was deleted meanwhile, and the container gave its id again."""
-    steps, first, second = Steps(Ledger(engine)), *(JobKey("container", "job", name) for name in ("first", "second"))
+    steps, first, second = Steps(Ledger(engine)), *(JobRef("container", "job", name) for name in ("first", "second"))
     await submit(steps, "first")
     await learn(engine, first, Facts(Known.COMPLETE, 1), NOON + 1)
     (due,) = await claim(engine, NOON + 1)
@@ -362,7 +362,7 @@ async def test_what_is_due_is_sent_though_another_job_has_its_id_by_now(engine: 
     await learn(engine, first, Facts(Known.FAILED), NOON + 10)  # of a job that is gone: nobody's end
     waiting = {"hook-second": (DeliveryState.WAITING, None)} if has_webhook else {}
     assert await states(engine) == {"hook-first": (DeliveryState.DUE, "complete"), **waiting}
-    (job,) = await engine.read(lambda c: named(c, "job"))
+    (job,) = await engine.read(lambda c: jobs_with_id(c, "job"))
     assert (job.reservation, job.webhook) == ("second", "hook-second" if has_webhook else None)
     await learn(engine, second, Facts(Known.FAILED), NOON + 11)
     sent = {due.lease.id: (due.lease.attempt, due.status) for due in await claim(engine, NOON + 30)}
@@ -373,14 +373,14 @@ async def test_what_is_due_is_sent_though_another_job_has_its_id_by_now(engine: 
 async def test_ended_ones_stay_when_their_id_comes_again_and_when_its_new_job_is_deleted(engine: Engine) -> None:
     steps = Steps(Ledger(engine))
     for number, end in enumerate((done, dead)):
-        at, job = NOON + 10 * number, JobKey("container", "job", f"r{number}")
+        at, job = NOON + 10 * number, JobRef("container", "job", f"r{number}")
         await submit(steps, job.reservation, at)
         await learn(engine, job, Facts(Known.COMPLETE, 1), at + 1)
         (due,) = await claim(engine, at + 1)
         await engine.write(lambda c, end=end, lease=due.lease, at=at: end(c, lease, OK, at + 1))  # type: ignore[misc] # likewise
         await engine.write(lambda c, job=job, at=at: jobs.forget(c, job, at + 2))  # type: ignore[misc] # likewise
     await submit(steps, "r2", NOON + 20)
-    await engine.write(lambda c: jobs.forget(c, JobKey("container", "job", "r2"), NOON + 21))
+    await engine.write(lambda c: jobs.forget(c, JobRef("container", "job", "r2"), NOON + 21))
     ended = {"hook-r0": (DeliveryState.DELIVERED, "complete"), "hook-r1": (DeliveryState.DEAD, "complete")}
     assert await states(engine) == ended
     assert await engine.write(lambda c: retry(c, "hook-r1", "cli:op", NOON + 22)) is DeliveryState.DEAD
@@ -391,7 +391,7 @@ async def test_an_accept_whose_answer_was_lost_plans_no_second_one(engine: Engin
     steps = Steps(Ledger(engine))
     step = await submit(steps, "first")
     await steps.accept(step)
-    await learn(engine, JobKey("container", "job", "first"), Facts(Known.COMPLETE, 1), NOON + 1)
+    await learn(engine, JobRef("container", "job", "first"), Facts(Known.COMPLETE, 1), NOON + 1)
     await steps.accept(step)
     assert await states(engine) == {"hook-first": (DeliveryState.DUE, "complete")}
 

@@ -30,7 +30,7 @@ from gateway.ledger.reservations import (
 from gateway.ledger.schema import JobState, Stage, jobs, replicas, reservations
 from gateway.ledger.usage import reset, used_since
 from gateway.limits.job_cost import Facts, FailedCosts, Known
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from tests.ledger.test_plans import plans
 from tests.support.endings import end, job_of
 from tests.support.ledgers import NOON, assert_sound, make_claim, make_profile, rows_of
@@ -304,7 +304,7 @@ async def test_a_job_forgotten_while_it_runs_is_charged_as_reserved_until_its_en
     await book.running()
     assert await book.forget()
     assert await book.used() == [(10, 0, 0)]
-    await book.do(learn, JobKey(*JOB, "r1"), Facts(Known.LOST), FailedCosts.NOTHING, book.now, TTL)
+    await book.do(learn, JobRef(*JOB, "r1"), Facts(Known.LOST), FailedCosts.NOTHING, book.now, TTL)
     assert await book.used() == [(10, 0, 0)]  # whoever deletes it brings that about
     assert (await book.end(failed=True)).settled == Settled("key:ci", -10, 10)
     assert (await book.end(4)).settled == Settled("key:ci", 4, 0)
@@ -316,14 +316,14 @@ async def test_a_job_forgotten_while_it_runs_is_charged_as_reserved_until_its_en
 async def test_an_end_that_a_version_without_facts_wrote_is_known(book: Book, state: JobState) -> None:
     """In a rolling update: it leaves `known` as this one wrote it, when it knew only that something was read."""
     await book.running()
-    await book.do(learn, JobKey(*JOB, "r1"), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
+    await book.do(learn, JobRef(*JOB, "r1"), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
     failed = state is JobState.FAILED
     await book.do(settle, "key:ci", "r1", 4, book.now, failed=failed)
     ended = {"state": state, "ended_at": int(book.now), "expires_at": int(book.now + TTL)}
     await book.engine.write(lambda c: c.execute(update(jobs).values(**ended)))
     found = steps.known_of(await book.row())
     assert found == Known.TAKEN | (Known.LOST if failed else Known.COMPLETE)
-    await book.do(learn, JobKey(*JOB, "r1"), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
+    await book.do(learn, JobRef(*JOB, "r1"), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
     assert await book.used() == [(10, 0, 0) if failed else (4, 6, 0)]
 
 
@@ -331,7 +331,7 @@ async def test_a_charge_that_a_reset_forgot_stays_forgotten_whatever_is_learnt(b
     await book.running()
     facts = [Known.GIVEN_UP, Known.FAILED, Known.TAKEN]
     for number, known in enumerate(facts):
-        await book.do(learn, JobKey(*JOB, "r1"), Facts(known), FailedCosts.IF_TAKEN, book.now, TTL)
+        await book.do(learn, JobRef(*JOB, "r1"), Facts(known), FailedCosts.IF_TAKEN, book.now, TTL)
         if not number:
             book.now += 5
             await book.do(reset, "key:ci", book.now)

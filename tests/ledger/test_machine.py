@@ -41,7 +41,7 @@ from gateway.limits.job_cost import Facts, FailedCosts, Known
 from gateway.limits.quotas import Used
 from gateway.limits.windows import day_of, month_of
 from gateway.model.identity import Profile
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.model.reasons import Reason
 from tests.support.ledgers import NOON, Postgres, assert_sound, empty, make_profile, open_engine
 from tests.support.pure import examples as scaled
@@ -103,7 +103,7 @@ class Held:
     closed_at: int = 0
     kept: Used | None = None
     forgotten: frozenset[int] = frozenset()
-    job: JobKey | None = None
+    job: JobRef | None = None
     known: Known = Known.NOTHING
     has_ended: bool = False
     is_deleted: bool = False
@@ -262,7 +262,7 @@ class Machine(RuleBasedStateMachine):
         if request_id is not None and found.job is None:
             new = NewJob(request_id, "default", "/convert", None)
             self.do(lambda c: jobs.begin(c, claim.id, new, "me", self.now))
-            found.job = JobKey("container", request_id, claim.id)
+            found.job = JobRef("container", request_id, claim.id)
         if found.stage in HELD:
             found.stage, found.expires = Stage.ACCEPTED, int(self.now) + TTL
 
@@ -288,9 +288,9 @@ class Machine(RuleBasedStateMachine):
         learnt = self.do(lambda c: jobs.learn(c, self._job_of(claim), facts, rule, self.now, TTL))
         self._was_learnt(claim, facts, learnt)
 
-    def _job_of(self, claim: Claim) -> JobKey:
+    def _job_of(self, claim: Claim) -> JobRef:
         found = self.found(claim)
-        return found.job if found and found.job else JobKey("container", f"job-{claim.id}", claim.id)
+        return found.job if found and found.job else JobRef("container", f"job-{claim.id}", claim.id)
 
     def _pages(self, claim: Claim, known: Known, share: float | None) -> int | None:
         found = self.found(claim)
@@ -360,7 +360,7 @@ class Machine(RuleBasedStateMachine):
     def delete(self, claim: Claim) -> None:
         """Its owner deletes it: what runs is charged as reserved, until more is known."""
         found = self.found(claim)
-        job = found.job if found and found.job else JobKey("container", f"job-{claim.id}", claim.id)
+        job = found.job if found and found.job else JobRef("container", f"job-{claim.id}", claim.id)
         settled = self.do(lambda c: jobs.delete_for_owner(c, job, self.now)).settled
         if found is None or found.job is None or found.is_deleted:
             assert settled is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.model.keys import Generation, in_full, in_short, key_of, of_keys
 from gateway.model.routes import Kind
 
@@ -27,7 +27,7 @@ def test_a_keys_account_is_no_others() -> None:
 
 
 def test_a_job_is_asked_for_by_upstream_and_id() -> None:
-    assert JobKey("container", "job", "reservation").key == ("container", "job")
+    assert JobRef("container", "job", "reservation").key == ("container", "job")
 
 
 def test_which_requests_name_a_job() -> None:

@@ -2,15 +2,15 @@
 
 from sqlalchemy import Connection
 
-from gateway.ledger.jobs import Learnt, find, learn, named
+from gateway.ledger.jobs import Learnt, find, job_ref, learn
 from gateway.limits.job_cost import Facts, FailedCosts, Known
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 
 
-def job_of(connection: Connection, job: tuple[str, str]) -> JobKey:
+def job_of(connection: Connection, job: tuple[str, str]) -> JobRef:
     """The job that has an id now."""
     row = find(connection, *job)
-    return JobKey(*job, "none") if row is None else named(row)
+    return JobRef(*job, "none") if row is None else job_ref(row)
 
 
 def end(

@@ -28,7 +28,7 @@ from gateway.ledger.replica import Replica
 from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
 from gateway.ledger.schema import JobState
 from gateway.ledger.usage import used_since
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.model.times import Times
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.pool import Upstreams
@@ -188,7 +188,7 @@ class Room:
     def wall(self) -> float:
         return NOON + self.seconds - 1000.0
 
-    async def given_again(self, request_id: str, owner: str, shape: str = "default") -> JobKey:
+    async def given_again(self, request_id: str, owner: str, shape: str = "default") -> JobRef:
         """Deletes the job that has an id, and gives the id to another one, six seconds later."""
         old = ("default", request_id)
         await self.engine.write(lambda c: forget(c, job_of(c, old), self.wall()))
@@ -197,7 +197,7 @@ class Room:
 
     async def reserved(
         self, request_id: str = "job", owner: str = OWNER, upstream: str = "default", shape: str = "default"
-    ) -> JobKey:
+    ) -> JobRef:
         """What the ledger has of a job that this replica took, before anybody here follows it."""
         claim = Claim(f"{self.watcher.me}-r{next(self._claims)}", owner, owner, upstream)
         now = self.wall()
@@ -209,12 +209,12 @@ class Room:
             begin(connection, claim.id, NewJob(request_id, shape, PATH, None), self.watcher.me, now)
 
         await self.engine.write(work)
-        return JobKey(upstream, request_id, claim.id)
+        return JobRef(upstream, request_id, claim.id)
 
     async def begin_job(self, request_id: str = "job", owner: str = OWNER, upstream: str = "default") -> Job:
         """A job of ten pages that this replica took, and follows."""
-        named = await self.reserved(request_id, owner, upstream)
-        job = Job(named, owner, self.state.shapes["default"], PATH, self.wall())
+        ref = await self.reserved(request_id, owner, upstream)
+        job = Job(ref, owner, self.state.shapes["default"], PATH, self.wall())
         self.registry.add(job)
         self.watcher.begin(job)
         return job
