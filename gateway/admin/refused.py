@@ -3,7 +3,7 @@
 from functools import partial
 
 from gateway.admin import caller_answers
-from gateway.admin.blame import container_of, look_at
+from gateway.admin.blame import container_of, where_to_look
 from gateway.admin.context import Call, Context
 from gateway.admin.cursors import written
 from gateway.admin.portions import convert_all
@@ -49,7 +49,7 @@ def _refused(context: Context, row: RefusalRow) -> caller_answers.RefusedRequest
         why=row.why,
         means=meaning_of(row.why),
         source=source.value,
-        look_at=look_at(row.reason, source),
+        look_at=where_to_look(row.reason, source),
         container=container_of(row.route, settings) if source == Source.UPSTREAM else None,
         method=row.method,
         route=row.route,

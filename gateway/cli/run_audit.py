@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.cli.output import print_piece, say, wants_json
-from gateway.cli.session import Session, look
+from gateway.cli.session import Session, read_ledger
 from gateway.cli.table import show_table
 from gateway.cli.words import Shown, at
 from gateway.ledger.audit import Recorded, recorded
@@ -23,10 +23,10 @@ def show_trail(config: Path, since: float, of: str | None) -> None:
     """Prints all records since a moment, in seconds since the epoch; `of` is a key's id or an owner."""
     if wants_json():
         told = _told_as_json()
-        look(config, lambda session: _each_page(session, since, of, told))
+        read_ledger(config, lambda session: _each_page(session, since, of, told))
         print_piece("\n]\n")
         return
-    rows = look(
+    rows = read_ledger(
         config, lambda session: session.ledger.read(lambda c: recorded(c, since=since, of=of, most=MAX_ROWS + 1))
     )
     show_table(_HEADINGS, [_cells(row) for row in rows[:MAX_ROWS]])

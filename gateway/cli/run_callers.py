@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.cli.output import answer, print_lines
-from gateway.cli.session import LEDGER, Session, change, look
+from gateway.cli.session import LEDGER, Session, change, read_ledger
 from gateway.cli.table import show_facts, show_table, shown
 from gateway.cli.words import at, spend
 from gateway.keys.callers import CallerService, ShownCaller
@@ -34,7 +34,7 @@ def list_callers(config: Path, text: str | None, limit: int, *, blocked: bool) -
         counts = await session.ledger.report(lambda c: read_counts_of_many(c, names, now)) if names else {}
         return [(row, counts.get(row.account, AccountCounts())) for row in rows]
 
-    found = look(config, work)
+    found = read_ledger(config, work)
     cells = [
         [row.account, at(maybe_moment(row.blocked_at)), counts.day.pages, counts.month.pages, counts.concurrent,
          counts.granted]
@@ -46,7 +46,7 @@ def list_callers(config: Path, text: str | None, limit: int, *, blocked: bool) -
 
 def show_caller(config: Path, account: str) -> None:
     """Prints one caller."""
-    found, currency = look(config, partial(_shown, account=account))
+    found, currency = read_ledger(config, partial(_shown, account=account))
     answer(_in_full(found), lambda: show_facts(_described(found, currency)))
 
 

@@ -9,7 +9,7 @@ from gateway.authorize.permit import ANYONE
 from gateway.cli.credential_files import ShownCredential, judge_certificate_file, judge_token_file
 from gateway.cli.explanation import ExplainedRequest, Explanation, RuleStep, explain
 from gateway.cli.output import answer, named_config, print_lines
-from gateway.cli.session import Session, look
+from gateway.cli.session import Session, read_ledger
 from gateway.cli.show_keys import limit_rows
 from gateway.cli.table import printable, show_table
 from gateway.config.compile import compile_settings
@@ -39,7 +39,7 @@ class _Explained(NamedTuple):
 
 def show_explanation(config: Path, method: str, path: str, asked: Mapping[str, Any]) -> None:
     """Prints the explanation; `asked` holds the options' values by name."""
-    found = look(config, lambda session: _asked(session, method, path, asked), needs_all=True)
+    found = read_ledger(config, lambda session: _asked(session, method, path, asked), needs_all=True)
     whole = {**_object(found.told), "overdue_reservations": found.overdue_count}
     answer(whole, lambda: _print(found))
 

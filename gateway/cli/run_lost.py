@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.cli.output import answer, fail, print_lines
-from gateway.cli.session import change, look
+from gateway.cli.session import change, read_ledger
 from gateway.cli.table import printable, show_table
 from gateway.cli.words import at
 from gateway.ledger.lost import Refund, lost, refund
@@ -18,7 +18,7 @@ _LISTED: Final = ("request_id", "submit", "upstream", "owner", "key", "created_a
 def list_lost(config: Path, owner: str | None, limit: int) -> None:
     """Prints what was charged without an answer."""
     whose = None if owner is None else in_full(owner)
-    rows = look(config, lambda session: session.ledger.report(lambda c: lost(c, whose, limit)))
+    rows = read_ledger(config, lambda session: session.ledger.report(lambda c: lost(c, whose, limit)))
     views = list(map(_facts, rows))
     headings = [name.removesuffix("_at").replace("_", " ") for name in _LISTED]
     cells = [[at(view[name]) if name.endswith("_at") else view[name] for name in _LISTED] for view in views]

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from gateway.cli.command_for_refusal import command_for
 from gateway.cli.output import answer, fail
-from gateway.cli.session import Session, look
+from gateway.cli.session import Session, read_ledger
 from gateway.cli.table import printable, show_facts
 from gateway.cli.words import at
 from gateway.config.settings import Settings
@@ -36,7 +36,7 @@ def show_refusal(config: Path, request_id: str) -> None:
     async def work(session: Session) -> tuple[RefusalRow | None, Settings]:
         return await session.ledger.read(lambda c: find_refusal(c, request_id)), session.settings
 
-    row, settings = look(config, work)
+    row, settings = read_ledger(config, work)
     if row is None:
         fail(_NONE.format(printable(request_id)))
     told = _facts(row, settings)

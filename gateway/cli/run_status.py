@@ -10,7 +10,7 @@ from gateway.cli.followers import ELSEWHERE, LEDGER_URL
 from gateway.cli.health_facts import HealthFacts, facts_of
 from gateway.cli.output import answer, end_failed, print_lines
 from gateway.cli.running_gateway import Samples, ask, base_of
-from gateway.cli.session import LEDGER, Session, attempt, look_at
+from gateway.cli.session import LEDGER, Session, attempt, read_ledger_of
 from gateway.cli.table import show_table
 from gateway.cli.words import away, why_of
 from gateway.config.salvage import Salvaged
@@ -88,7 +88,7 @@ async def _in_ledger(settings: Settings) -> _InLedger:
         return _InLedger(refusals, await _or_none(session.ledger.report(count)))
 
     try:
-        return await look_at(Salvaged(settings), work)
+        return await read_ledger_of(Salvaged(settings), work)
     except LedgerUnavailable as error:
         return _InLedger(trouble=str(error))
 

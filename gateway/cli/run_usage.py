@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gateway.authorize.permit import ANYONE
 from gateway.cli.output import answer, print_piece, say
-from gateway.cli.session import Session, look
+from gateway.cli.session import Session, read_ledger
 from gateway.cli.table import show_table
 from gateway.cli.words import Shown, spend
 from gateway.ledger.keys import one_key
@@ -32,7 +32,7 @@ _NOBODY: Final = "(without a key)"
 def show_usage(config: Path, key_id: str | None, since: float, *, is_csv: bool) -> None:
     """Prints the usage; `since` is in seconds since the epoch."""
     first = day_of(since).period
-    rows, gone, currency = look(config, lambda session: _rows(session, key_id, first))
+    rows, gone, currency = read_ledger(config, lambda session: _rows(session, key_id, first))
     if is_csv:
         print_piece(
             as_csv(rows).encode()

@@ -63,12 +63,12 @@ class ChangeDone(NamedTuple, Generic[T]):
     is_followed: bool
 
 
-def look(config: Path, work: Callable[[Session], Awaitable[T]], *, needs_all: bool = False) -> T:
+def read_ledger(config: Path, work: Callable[[Session], Awaitable[T]], *, needs_all: bool = False) -> T:
     """Runs `work` that only reads the ledger; on failure prints the reason and exits 1."""
 
     async def looking(found: Salvaged) -> T:
         try:
-            return await look_at(found, work)
+            return await read_ledger_of(found, work)
         except LedgerUnavailable as error:
             raise SetupError(f"the ledger {shown_url(url_of(found.settings))} can't be used: {error}") from None
 
@@ -144,7 +144,7 @@ async def _change_at(found: Salvaged, work: Callable[[Session], Awaitable[T]]) -
     return await _on(url, found, work, Upkeep(changed=changed, patience=MIGRATION_SECONDS, waits=waits))
 
 
-async def look_at(found: Salvaged, work: Callable[[Session], Awaitable[T]]) -> T:
+async def read_ledger_of(found: Salvaged, work: Callable[[Session], Awaitable[T]]) -> T:
     """Runs `work` that only reads the ledger.
 
     Raises:

@@ -11,7 +11,7 @@ from gateway.auth.keyring import profile_for
 from gateway.cli.key_view import View, configured_view, ledger_view
 from gateway.cli.output import answer, print_lines
 from gateway.cli.run_audit import detail_in_words, with_moments
-from gateway.cli.session import Session, look
+from gateway.cli.session import Session, read_ledger
 from gateway.cli.table import show_facts, show_table, shown
 from gateway.cli.words import Shown, at, away, in_bytes, size, spend
 from gateway.config.compile import compile_overrides, compile_settings
@@ -42,13 +42,13 @@ class ShownKey(NamedTuple):
 
 def list_keys(config: Path) -> None:
     """Prints all keys, those of the configuration first."""
-    views = look(config, _all)
+    views = read_ledger(config, _all)
     answer(views, lambda: show_table(_LISTED, [_listed(view) for view in views]))
 
 
 def show_key(config: Path, key_id: str) -> None:
     """Prints one key and the state of its account."""
-    found = look(config, lambda session: shown_key(session, key_id))
+    found = read_ledger(config, lambda session: shown_key(session, key_id))
     limits = limits_report(found.profile, found.counts, found.now) if found.profile else None
     usage = {"day": used_report(found.counts.day), "month": used_report(found.counts.month)}
     grants = [{"pages": grant.pages, "until": moment(grant.until)} for grant in found.grants]
@@ -67,7 +67,9 @@ def _print(found: ShownKey, limits: dict[str, Any] | None) -> None:
 
 def show_audit(config: Path, key_id: str | None) -> None:
     """Prints the latest changes, the newest first."""
-    found = look(config, lambda session: session.ledger.read(lambda c: recorded(c, of=key_id, changes_only=True)))
+    found = read_ledger(
+        config, lambda session: session.ledger.read(lambda c: recorded(c, of=key_id, changes_only=True))
+    )
     rows = [{"id": number, **entry._asdict(), "at": moment(entry.at)} for number, entry in found]
     names = ("at", "actor", "action", "subject", "detail")
     cells = [[at(row["at"]), *(row[name] for name in names[1:-1]), _detail(row["detail"])] for row in rows]

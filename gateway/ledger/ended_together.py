@@ -1,7 +1,7 @@
 """The PostgreSQL statements for ends of jobs, and of submits without one: many in one round trip each.
 
-`look` reads, the caller decides in Python, and `write` writes under a guard: accounts, jobs and reservations must
-still be as they were read. If any is not, nothing is written, and the caller reads again. Nobody's lock is held
+`read_jobs` reads, the caller decides in Python, and `write` writes under a guard: accounts, jobs and reservations
+must still be as they were read. If any is not, nothing is written, and the caller reads again. Nobody's lock is held
 between the two.
 
 `write` locks accounts first, in the order of their names, then jobs, then reservations in the order of their ids.
@@ -153,13 +153,13 @@ SELECT count(*) FROM sure""",
 )
 
 
-def look(connection: Connection, refs: Sequence[JobRef]) -> list[Row[Any]]:
+def read_jobs(connection: Connection, refs: Sequence[JobRef]) -> list[Row[Any]]:
     """Reads jobs with their reservations and the moment of their account's last reset, without a lock."""
     values = dict(zip(_NAMES, map(list, zip(*refs, strict=True)), strict=True))
     return list(connection.execute(_LOOK, values))
 
 
-def look_at(connection: Connection, account: str, ids: Sequence[str]) -> list[Row[Any]]:
+def read_reservations(connection: Connection, account: str, ids: Sequence[str]) -> list[Row[Any]]:
     """Reads reservations of an account in the same way."""
     return list(connection.execute(_LOOK_AT, {"of": account, "ids": list(ids)}))
 

@@ -210,7 +210,7 @@ def learn_locked(connection: Connection, asked: Sequence[Learning], now: float, 
     """Does so for jobs of several reservations, their accounts locked first."""
     if connection.dialect.name != "postgresql":
         return [_learn_one(connection, one, now, ttl) for one in asked]
-    for account in sorted({row.account for row in ended_together.look(connection, [one.job for one in asked])}):
+    for account in sorted({row.account for row in ended_together.read_jobs(connection, [one.job for one in asked])}):
         lock(connection, account)
     while (learnt := learn_unlocked(connection, asked, now, ttl)) is None:
         pass  # one was deleted meanwhile, which takes no lock
@@ -223,7 +223,7 @@ def learn_unlocked(
     """Does so without a lock, in two round trips; returns None if another changed any of them meanwhile."""
     if connection.dialect.name != "postgresql":
         return learn_locked(connection, asked, now, ttl)
-    rows = {job_ref(row): row for row in ended_together.look(connection, [one.job for one in asked])}
+    rows = {job_ref(row): row for row in ended_together.read_jobs(connection, [one.job for one in asked])}
     found = [(rows[one.job], one) for one in asked if one.job in rows]
     ends = {one.job: _end_of(row, one, now, ttl) for row, one in found}
     news = [end for end in ends.values() if end.is_news]

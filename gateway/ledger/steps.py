@@ -228,7 +228,7 @@ def _admit_several(connection: Connection, steps: Sequence[Admit]) -> list[StepO
     if connection.dialect.name != "postgresql":
         return [_admit_one(connection, step) for step in steps]
     account, now = steps[0].claim.account, max(step.now for step in steps)
-    seen = together.look(connection, account, now)
+    seen = together.read_account(connection, account, now)
     counts, outcomes, taken = seen.counts, list[StepOutcome](), list[Claim]()
     for step in steps:
         before, denial = counts, refuse_submit(step.profile, counts, now)
@@ -252,7 +252,7 @@ def _reserve_several(connection: Connection, steps: Sequence[Reserve]) -> list[S
     if connection.dialect.name != "postgresql":
         return [_reserve_one(connection, step) for step in steps]
     account, now = steps[0].claim.account, max(step.now for step in steps)
-    seen = together.look(connection, account, now)
+    seen = together.read_account(connection, account, now)
     counts, outcomes, taken = seen.counts, list[StepOutcome](), list[tuple[str, Ask]]()
     for step in steps:
         spend = step.ask.pages * step.ask.price
@@ -299,7 +299,7 @@ def _cancel_several(connection: Connection, steps: Sequence[Cancel]) -> list[int
     ids, now = [step.claim.id for step in steps], max(step.now for step in steps)
     if len({*ids}) < len(ids):
         return Again.SINGLY
-    rows = ended_together.look_at(connection, steps[0].claim.account, ids)
+    rows = ended_together.read_reservations(connection, steps[0].claim.account, ids)
     ends = [end for row in rows if (end := closing.cancel(row, now, row.reset_at or 0)) is not None]
     if ends and not ended_together.write_closings(connection, ends, now):
         return Again.CHANGED

@@ -164,7 +164,7 @@ class Seen(NamedTuple):
     is_overdue: bool
 
 
-def look(connection: Connection, account: str, now: float) -> Seen:
+def read_account(connection: Connection, account: str, now: float) -> Seen:
     """Reads an account; one that does not exist yet has an empty version."""
     day, month = day_of(now).period, month_of(now).period
     rows = connection.execute(_LOOK, {"of": account, "now": int(now), "day": day, "month": month}).all()

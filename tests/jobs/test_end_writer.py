@@ -216,15 +216,15 @@ async def test_what_changed_between_look_and_write_is_looked_at_again(
         "known": update(jobs).where(jobs.c.request_id == "job-2").values(known=Known.TAKEN),
         "gone": jobs.delete().where(jobs.c.request_id == "job-2"),
     }
-    look, before = ended_together.look, await near.read(lambda c: rows_of(c, reservations))
+    read_jobs, before = ended_together.read_jobs, await near.read(lambda c: rows_of(c, reservations))
     asked = [
         ledger_jobs.Learning(job.ref, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job)) for job in found
     ]
-    seen = await distant.guarded(lambda c: look(c, [one.job for one in asked]))
+    seen = await distant.guarded(lambda c: read_jobs(c, [one.job for one in asked]))
     assert {job_ref(row) for row in seen} == {job.ref for job in found}
     await near.write(lambda c: c.execute(changes[what]))
     changed = await near.read(lambda c: rows_of(c, reservations))
-    monkeypatch.setattr(ended_together, "look", lambda *_: seen)
+    monkeypatch.setattr(ended_together, "read_jobs", lambda *_: seen)
     assert await distant.guarded(lambda c: ledger_jobs.learn_unlocked(c, asked, NOON, 60.0)) is None
     assert await near.read(lambda c: rows_of(c, reservations)) == changed
     assert len(before) == len(changed)
@@ -238,9 +238,9 @@ async def test_a_late_fact_does_not_undo_a_deletion_told_between_look_and_write(
     room = far_room(distant, tmp_path)
     (job,) = await begun(room, near, 1)
     await near.write(lambda c: ledger_jobs.forget(c, job.ref, NOON))
-    seen = await distant.guarded(lambda c: ended_together.look(c, [job.ref]))
+    seen = await distant.guarded(lambda c: ended_together.read_jobs(c, [job.ref]))
     await near.write(lambda c: told(c, seen, NOON))
-    monkeypatch.setattr(ended_together, "look", lambda *_: seen)
+    monkeypatch.setattr(ended_together, "read_jobs", lambda *_: seen)
     asked = ledger_jobs.Learning(job.ref, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job))
     (learnt,) = await distant.guarded(lambda c: ledger_jobs.learn_unlocked(c, [asked], NOON, 60.0)) or [None]
     assert learnt is not None
