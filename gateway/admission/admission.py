@@ -114,7 +114,7 @@ class Admission:
         """
         ledger, wall = self._replica.ledger, self._replica.wall
         try:
-            return await ledger.read(lambda c: read_counts(c, permit.account, wall()), of=permit.owner)
+            return await ledger.read(lambda c: read_counts(c, permit.account, wall()), in_turn_of=permit.owner)
         except LedgerUnavailable:
             raise ledger_away() from None
 

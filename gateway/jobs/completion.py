@@ -242,7 +242,7 @@ class Completion:
             forgotten = delete_for_owner(connection, job.ref, now)
             return None if learnt is None else learnt.settled, forgotten
 
-        came_of = await self._ledger.write(work, of=job.owner)
+        came_of = await self._ledger.write(work, in_turn_of=job.owner)
         if end is not None:
             self._end_writer.drop(end)
         return came_of

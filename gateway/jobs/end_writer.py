@@ -92,10 +92,12 @@ class EndWriter:
         asked, now, ttl = [self.learning(end) for end in batch], self._wall(), self._terms.ttl()
         owner = batch[0].job.owner
         for _ in range(_TRIES):
-            found = await self._ledger.guarded(partial(learn_unlocked, asked=asked, now=now, ttl=ttl), of=owner)
+            found = await self._ledger.guarded(
+                partial(learn_unlocked, asked=asked, now=now, ttl=ttl), in_turn_of=owner
+            )
             if found is not None:
                 return found
-        return await self._ledger.write(partial(learn_locked, asked=asked, now=now, ttl=ttl), of=owner)
+        return await self._ledger.write(partial(learn_locked, asked=asked, now=now, ttl=ttl), in_turn_of=owner)
 
     def _apply(self, batch: list[PendingEnd], learnt: list[Learnt | None]) -> None:
         for end, found in zip(batch, learnt, strict=True):

@@ -29,7 +29,7 @@ class Asking(Protocol):
     def is_like(self, poll: Poll) -> bool:
         """Whether its answer may serve that poll."""
 
-    async def wait(self, iteration: Iteration, of: Hashable) -> None:
+    async def wait(self, iteration: Iteration, peer: Hashable) -> None:
         """Waits for its end."""
 
 

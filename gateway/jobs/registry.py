@@ -157,14 +157,14 @@ class Registry:
         since = min(now, now if self._heard is None else self._heard)
         heard, behind = since, since - _OVERLAP
         changed: list[_RowChange] = []
-        others, rows = await self._ledger.read(lambda c: self._news(c, behind), of=_TURN)
+        others, rows = await self._ledger.read(lambda c: self._news(c, behind), in_turn_of=_TURN)
         while True:
             changed += await self._apply_all(rows)
             heard = max([heard, *(row.changed_at for row in rows)])
             if len(rows) < MAX_HEARD_ROWS:
                 break
             behind = max(behind + 1, rows[-1].changed_at - 1)
-            rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind), of=_TURN)  # type: ignore[misc]
+            rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind), in_turn_of=_TURN)  # type: ignore[misc]
         # Another replica's clock may be ahead, by hours. In quiet, what was heard last is not read again for ever.
         self._heard = min(max(heard, now - _OVERLAP), now)
         self._heard_at, self.is_alone = began, not others
@@ -209,7 +209,7 @@ class Registry:
     async def _look_up(self, key: tuple[str, str], owner: str) -> Job:
         began = self._clock()
         try:
-            row = await self._ledger.read(lambda c: find(c, *key), of=owner)
+            row = await self._ledger.read(lambda c: find(c, *key), in_turn_of=owner)
         except LedgerUnavailable:
             raise _ledger_away() from None
         if row is None or row.owner != owner:

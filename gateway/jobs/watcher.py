@@ -218,7 +218,7 @@ class Watcher:
             LedgerUnavailable: it may not have been sent.
         """
         now = self._wall()
-        await self._ledger.write(lambda c: beat(c, self.me, now, now + LIVES_FOR), of=_TURN)
+        await self._ledger.write(lambda c: beat(c, self.me, now, now + LIVES_FOR), in_turn_of=_TURN)
 
     async def take_over(self) -> None:
         """Takes over jobs that no one follows; called every few seconds.
@@ -368,7 +368,7 @@ class Watcher:
 
     async def _adopt(self, job: Job) -> None:
         try:
-            await self._ledger.write(lambda c: adopt(c, job.ref, self.me, self._wall()), of=job.owner)
+            await self._ledger.write(lambda c: adopt(c, job.ref, self.me, self._wall()), in_turn_of=job.owner)
         except LedgerUnavailable:
             return  # two processes follow it for a while
 

@@ -61,7 +61,7 @@ class News:
 
     async def _ask(self) -> object:
         try:
-            return await self._read(state_of, of=_TURN)
+            return await self._read(state_of, in_turn_of=_TURN)
         except LedgerUnavailable as failure:
             return failure  # not raised here: perhaps nobody waits any more
 

@@ -62,7 +62,7 @@ _WORDS: Final = {
 class _Call:
     work: Callable[[Connection], Any]
     done: "asyncio.Future[Any]"
-    of: str
+    in_turn_of: str
     turn: float
     seconds: float
     durable: bool
@@ -130,17 +130,17 @@ class SqliteEngine:
     def __repr__(self) -> str:
         return f"<SqliteEngine to_write={self._writer.waiting} to_read={self._reader.waiting}>"
 
-    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, in_turn_of: str = "") -> T:
         """See Engine."""
-        return await self._run(self._writer, work, of, durable=durable)
+        return await self._run(self._writer, work, in_turn_of, durable=durable)
 
-    async def guarded(self, work: Callable[[Connection], T], *, of: str = "") -> T:
+    async def guarded(self, work: Callable[[Connection], T], *, in_turn_of: str = "") -> T:
         """See Engine: only one transaction writes at a time, so it is a transaction like any other."""
-        return await self._run(self._writer, work, of)
+        return await self._run(self._writer, work, in_turn_of)
 
-    async def read(self, work: Callable[[Connection], T], *, of: str = "") -> T:
+    async def read(self, work: Callable[[Connection], T], *, in_turn_of: str = "") -> T:
         """See Engine."""
-        return await self._run(self._reader, work, of)
+        return await self._run(self._reader, work, in_turn_of)
 
     async def report(self, work: Callable[[Connection], T]) -> T:
         """See Engine; one report at a time."""
@@ -152,14 +152,14 @@ class SqliteEngine:
         self,
         worker: "LedgerThread",
         work: Callable[[Connection], T],
-        of: str,
+        in_turn_of: str,
         *,
         durable: bool = False,
         within: float | None = None,
     ) -> T:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         turn = time.monotonic() + (within or self._turn)
-        job = _Call(work, done, of, turn, within or self._timeout, durable)
+        job = _Call(work, done, in_turn_of, turn, within or self._timeout, durable)
         worker.put(job)
         job.watch()
         try:
@@ -210,7 +210,7 @@ class LedgerThread:
         with self._queue:
             if len(self._jobs) >= MAX_WAITING:
                 raise LedgerUnavailable("too many transactions wait for it")
-            self._jobs.put(job.of, job)
+            self._jobs.put(job.in_turn_of, job)
         self._signals.put(None)
 
     def stop(self, timeout: float) -> None:

@@ -190,9 +190,9 @@ class Steps:
         for number in range(_TRIES + 1):
             try:
                 if number < _TRIES:
-                    found = await self._ledger.guarded(partial(_call, kind.several, steps), of=owner)
+                    found = await self._ledger.guarded(partial(_call, kind.several, steps), in_turn_of=owner)
                 else:
-                    found = await self._ledger.write(partial(_locked, kind, account, steps), of=owner)
+                    found = await self._ledger.write(partial(_locked, kind, account, steps), in_turn_of=owner)
             except _FAULTS:
                 break  # one step fails, and nothing was done
             if isinstance(found, list):
@@ -201,12 +201,12 @@ class Steps:
                 break
             if found is Again.OVERDUE:
                 now = max(step.now for step in steps)
-                await self._ledger.write(lambda c, now=now: reclaim(c, account, now), of=owner)  # type: ignore[misc]
+                await self._ledger.write(lambda c, now=now: reclaim(c, account, now), in_turn_of=owner)  # type: ignore[misc]
         return [await self._single(kind, step) for step in steps]
 
     async def _single(self, kind: _StepKind, step: Any) -> Any:
         try:
-            return await self._ledger.write(partial(_call, kind.one, step), of=step.claim.owner)
+            return await self._ledger.write(partial(_call, kind.one, step), in_turn_of=step.claim.owner)
         except (*_FAULTS, LedgerUnavailable) as error:
             return error
 

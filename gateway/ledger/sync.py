@@ -148,7 +148,7 @@ class LedgerSync:
             await self._apply_key_changes()
 
     async def _apply_key_changes(self) -> None:
-        found = await self._ledger.read(lambda c: _changes(c, self._number, self._revision), of=_TURN)
+        found = await self._ledger.read(lambda c: _changes(c, self._number, self._revision), in_turn_of=_TURN)
         gone = self._gone(found) if found.is_all else []
         self._known |= {record.id: record for record in found.records}
         self._number, self._revision = found.number, found.revision
@@ -200,7 +200,7 @@ class LedgerSync:
                     return
 
     async def _reclaim_of(self, account: str) -> None:
-        pages = await self._ledger.write(partial(_reclaim, account, self._wall()), of=account)
+        pages = await self._ledger.write(partial(_reclaim, account, self._wall()), in_turn_of=account)
         if pages:
             self._listeners.settled(Settled(account, pages, 0))
 

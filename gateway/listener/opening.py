@@ -167,7 +167,9 @@ class Opening:
         if means.tls is None:
             await self._attach(made)
         else:
-            await self._shake_hands(TlsTransport(means.tls(), made, means.buffers, means.iteration, of=self._prefix))
+            await self._shake_hands(
+                TlsTransport(means.tls(), made, means.buffers, means.iteration, peer=self._prefix)
+            )
 
     async def _shake_hands(self, tls: TlsTransport) -> None:
         self._tls = tls

@@ -148,7 +148,7 @@ class Forwarder:
                 upstream_head(prepared.opening, order.trace),
                 prepared.body_length,
                 bodiless=prepared.method == "HEAD",
-                of=client.prefix,
+                peer=client.prefix,
             )
             if order.content is not None:
                 upstream.send(order.content)

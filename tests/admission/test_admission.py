@@ -72,19 +72,19 @@ class Gated:
         self.report = engine.report
         self.close = engine.close
 
-    async def write(self, work: Any, *, durable: bool = False, of: str = "") -> Any:
-        self.turns.add(of)
+    async def write(self, work: Any, *, durable: bool = False, in_turn_of: str = "") -> Any:
+        self.turns.add(in_turn_of)
         await self.gate.wait()
-        return await self._engine.write(work, durable=durable, of=of)
+        return await self._engine.write(work, durable=durable, in_turn_of=in_turn_of)
 
-    async def read(self, work: Any, *, of: str = "") -> Any:
-        self.turns.add(of)
-        return await self._engine.read(work, of=of)
+    async def read(self, work: Any, *, in_turn_of: str = "") -> Any:
+        self.turns.add(in_turn_of)
+        return await self._engine.read(work, in_turn_of=in_turn_of)
 
-    async def guarded(self, work: Any, *, of: str = "") -> Any:
-        self.turns.add(of)
+    async def guarded(self, work: Any, *, in_turn_of: str = "") -> Any:
+        self.turns.add(in_turn_of)
         await self.gate.wait()
-        return await self._engine.guarded(work, of=of)
+        return await self._engine.guarded(work, in_turn_of=in_turn_of)
 
 
 class Desk:

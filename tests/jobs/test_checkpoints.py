@@ -31,13 +31,13 @@ class Heard(Faulty):
         super().__init__(engine)
         self.turns: list[str] = []
 
-    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
-        self.turns.append(of)
-        return await super().write(work, durable=durable, of=of)
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, in_turn_of: str = "") -> T:
+        self.turns.append(in_turn_of)
+        return await super().write(work, durable=durable, in_turn_of=in_turn_of)
 
-    async def read(self, work: Callable[[Connection], T], *, of: str = "") -> T:
-        self.turns.append(of)
-        return await super().read(work, of=of)
+    async def read(self, work: Callable[[Connection], T], *, in_turn_of: str = "") -> T:
+        self.turns.append(in_turn_of)
+        return await super().read(work, in_turn_of=in_turn_of)
 
 
 def made(engine: Faulty, background: Background, wall: Callable[[], float] = lambda: NOON) -> Checkpoints:

@@ -635,8 +635,8 @@ async def test_a_look_up_that_was_under_way_when_it_was_forgotten_does_not_bring
         report = inner.report
         close = inner.close
 
-        async def read(self, work: Any, *, of: str = "") -> Any:
-            found = await inner.read(work, of=of)
+        async def read(self, work: Any, *, in_turn_of: str = "") -> Any:
+            found = await inner.read(work, in_turn_of=in_turn_of)
             await go.wait()
             return found
 

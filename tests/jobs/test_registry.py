@@ -33,9 +33,9 @@ class Counted:
         self.reads = 0
         read = room.faulty.read
 
-        async def reading(work: Any, *, of: str = "") -> Any:
+        async def reading(work: Any, *, in_turn_of: str = "") -> Any:
             self.reads += 1
-            return await read(work, of=of)
+            return await read(work, in_turn_of=in_turn_of)
 
         room.faulty.read = reading  # type: ignore[method-assign]
 
@@ -180,8 +180,8 @@ async def test_what_was_read_counts_from_when_the_reading_began(
     await here.begin_job()
     read = here.faulty.read
 
-    async def reading(work: Any, *, of: str = "") -> Any:
-        found = await read(work, of=of)
+    async def reading(work: Any, *, in_turn_of: str = "") -> Any:
+        found = await read(work, in_turn_of=in_turn_of)
         here.seconds += 1.5
         return found
 
@@ -199,9 +199,9 @@ async def test_what_was_heard_before_a_job_was_cached_says_nothing_of_it(make_ro
     await there.begin_job()
     read = here.faulty.read
 
-    async def reading(work: Any, *, of: str = "") -> Any:
+    async def reading(work: Any, *, in_turn_of: str = "") -> Any:
         here.faulty.read = read  # type: ignore[method-assign]
-        found = await read(work, of=of)
+        found = await read(work, in_turn_of=in_turn_of)
         here.seconds += 1.5
         await here.registry.read_changes()
         here.seconds += 0.6
@@ -537,11 +537,11 @@ async def test_what_is_heard_before_the_ledger_goes_away_is_told_once_it_is_back
     taken = await ended_elsewhere(here, 5)
     read, reads = here.faulty.read, []
 
-    async def reading(work: Any, *, of: str = "") -> Any:
+    async def reading(work: Any, *, in_turn_of: str = "") -> Any:
         reads.append(work)
         if len(reads) == 2:
             raise LedgerUnavailable("away")
-        return await read(work, of=of)
+        return await read(work, in_turn_of=in_turn_of)
 
     monkeypatch.setattr(here.faulty, "read", reading)
     with pytest.raises(LedgerUnavailable):

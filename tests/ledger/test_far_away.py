@@ -231,10 +231,10 @@ async def test_no_account_holds_more_than_half_of_the_connections(distant: Engin
     def slow(connection: Connection) -> None:
         connection.execute(text("SELECT pg_sleep(0.5)"))
 
-    loud = [asyncio.ensure_future(distant.write(slow, of="loud")) for _ in range(12)]
+    loud = [asyncio.ensure_future(distant.write(slow, in_turn_of="loud")) for _ in range(12)]
     await asyncio.sleep(0)
     began = time.monotonic()
-    await distant.write(beat, of="quiet")
+    await distant.write(beat, in_turn_of="quiet")
     took = time.monotonic() - began
     assert sum(task.done() for task in loud) <= 4, took
     assert [error for error in await asyncio.gather(*loud, return_exceptions=True) if error] == []
@@ -248,9 +248,9 @@ async def test_to_wait_for_a_connection_has_a_deadline_of_its_own(far: FarAway, 
     def slow(connection: Connection) -> None:
         connection.execute(text("SELECT pg_sleep(2.5)"))
 
-    waiting = [engine.write(slow, of="a") for _ in range(12)]  # four at once: the last four wait for 5 s
+    waiting = [engine.write(slow, in_turn_of="a") for _ in range(12)]  # four at once: the last four wait for 5 s
     assert [error for error in await asyncio.gather(*waiting, return_exceptions=True) if error] == []
-    told = await asyncio.gather(*(hasty.write(slow, of="a") for _ in range(12)), return_exceptions=True)
+    told = await asyncio.gather(*(hasty.write(slow, in_turn_of="a") for _ in range(12)), return_exceptions=True)
     words = {str(error) for error in told if isinstance(error, LedgerUnavailable)}
     assert words == {"no connection within ledger.turn_timeout"}
     for opened in (engine, hasty):

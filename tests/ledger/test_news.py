@@ -79,10 +79,10 @@ async def test_who_asks_at_the_same_moment_asks_once(engine: Engine, monkeypatch
     faulty, reads = Faulty(engine), 0
     read = faulty.read
 
-    async def counted(work: Any, *, of: str = "") -> Any:
+    async def counted(work: Any, *, in_turn_of: str = "") -> Any:
         nonlocal reads
         reads += 1
-        return await read(work, of=of)
+        return await read(work, in_turn_of=in_turn_of)
 
     faulty.read = counted  # type: ignore[method-assign]
     ledger = Ledger(faulty)
@@ -97,8 +97,8 @@ async def test_a_question_that_waits_answers_nobody_who_comes_later(engine: Engi
     faulty, goes_on = Faulty(engine), asyncio.Event()
     read = faulty.read
 
-    async def slow(work: Any, *, of: str = "") -> Any:
-        found = await read(work, of=of)
+    async def slow(work: Any, *, in_turn_of: str = "") -> Any:
+        found = await read(work, in_turn_of=in_turn_of)
         await goes_on.wait()
         return found
 

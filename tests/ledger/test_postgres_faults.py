@@ -226,7 +226,7 @@ async def test_who_waits_for_a_lock_or_a_turn_of_his_own_says_nothing_of_the_led
     transaction = other.transaction()
     await transaction.start()
     await other.execute("UPDATE counters SET value = 100 WHERE name = 'beat'")
-    waiting = (fragile.write(beat, of=of) for of in ("key:ci", "", "(keys)"))
+    waiting = (fragile.write(beat, in_turn_of=of) for of in ("key:ci", "", "(keys)"))
     told = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(error) for error in told] == [OwnerWaited, LedgerUnavailable, LedgerUnavailable]
     await transaction.rollback()

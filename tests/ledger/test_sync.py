@@ -188,8 +188,8 @@ async def test_nothing_delays_what_is_heard_of_keys(kept: Kept, monkeypatch: pyt
     await kept.make("a")
     hanging: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def write(work: Any, *, durable: bool = False, of: str = "") -> Any:
-        del work, durable, of
+    async def write(work: Any, *, durable: bool = False, in_turn_of: str = "") -> Any:
+        del work, durable, in_turn_of
         await hanging
 
     kept.faulty.write = write  # type: ignore[method-assign]
@@ -206,8 +206,8 @@ async def test_what_was_read_of_keys_earlier_never_counts_later(kept: Kept) -> N
     await kept.make("a")
     read, slow = kept.faulty.read, asyncio.Event()
 
-    async def reading(work: Any, *, of: str = "") -> Any:
-        found = await read(work, of=of)
+    async def reading(work: Any, *, in_turn_of: str = "") -> Any:
+        found = await read(work, in_turn_of=in_turn_of)
         if not slow.is_set():
             slow.set()
             await asyncio.sleep(0.1)
@@ -233,9 +233,9 @@ async def test_it_reclaims_for_some_seconds_and_goes_on_in_the_next_turn(kept: K
     kept.now += 60
     write = kept.faulty.write
 
-    async def writing(work: Any, *, durable: bool = False, of: str = "") -> Any:
-        kept.now += 1.5 if of else 0.0
-        return await write(work, durable=durable, of=of)
+    async def writing(work: Any, *, durable: bool = False, in_turn_of: str = "") -> Any:
+        kept.now += 1.5 if in_turn_of else 0.0
+        return await write(work, durable=durable, in_turn_of=in_turn_of)
 
     kept.faulty.write = writing  # type: ignore[method-assign]
     await kept.sync.turn(0)

@@ -65,10 +65,10 @@ async def test_the_writer_of_sqlite_serves_a_quiet_account_before_the_rest_of_a_
         asyncio.run_coroutine_threadsafe(go.wait(), loop).result(30)
         beat(connection)
 
-    waiting = [asyncio.ensure_future(engine.write(first, of="loud"))]
+    waiting = [asyncio.ensure_future(engine.write(first, in_turn_of="loud"))]
     await asyncio.wait_for(begun.wait(), 30)
     waiting += [
-        asyncio.ensure_future(engine.write(lambda _, name=f"{of}": order.append(name), of=of))  # type: ignore[misc]
+        asyncio.ensure_future(engine.write(lambda _, name=f"{of}": order.append(name), in_turn_of=of))  # type: ignore[misc]
         for of in ["loud"] * 50 + [f"key:{number}" for number in range(5)] + ["quiet"]
     ]
     await eventually(lambda: "to_write=56 " in repr(engine))

@@ -124,12 +124,12 @@ class TlsTransport(asyncio.BufferedProtocol):
         buffers: TlsBuffers,
         iteration: Iteration,
         *,
-        of: Hashable = None,
+        peer: Hashable = None,
         server: str | None = None,
     ) -> None:
         """Begins a handshake once the socket is there: with the `server` of that name, or as a server itself.
 
-        `of` is the peer whose turn it takes where many wait (Iteration.wait).
+        `peer` is whose turn it takes where many wait (Iteration.wait).
         """
         self._above = above
         self._buffers = buffers
@@ -141,7 +141,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._has_more = False  # behind what is decrypted now
         self._idle = 0  # records in a row that had nothing for the protocol above
         self._iteration = iteration
-        self.peer = of
+        self.peer = peer
         self._turn = Turn(iteration)
         self._is_scheduled = False  # the next turn will come by itself
         self._unwanted: Unwanted | None = None  # what comes while CLOSING
