@@ -214,7 +214,7 @@ class AdminConnection(RequestHandler):
             self._turn_is_over = True
             self._read_or_wait()
             is_small = self._turn.needs_little(len(self._backlog))
-            self._iteration.wait(self._begin_turn, client_prefix(self.peer.ip), is_small=is_small)
+            self._iteration.call_in_turn(self._begin_turn, client_prefix(self.peer.ip), is_small=is_small)
 
     def _begin_turn(self) -> None:
         self._turn_is_over = False

@@ -96,7 +96,7 @@ class BoundedHandler(ResponseHandler):
         if self._rest:
             self._waits = True
             self._reading.hold()
-            self._iteration.wait(self._begin_turn, self._peer)
+            self._iteration.call_in_turn(self._begin_turn, self._peer)
 
     def _begin_turn(self) -> None:
         self._waits = False

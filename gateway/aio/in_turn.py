@@ -25,7 +25,7 @@ async def run_in_later_turn(
 ) -> T:
     """Runs `work` in a later iteration in any case: what it begins may cost more in those that follow."""
     done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-    iteration.wait(partial(_do, work, done), peer, is_small=is_small)
+    iteration.call_in_turn(partial(_do, work, done), peer, is_small=is_small)
     return await done
 
 

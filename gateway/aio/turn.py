@@ -25,7 +25,7 @@ class Turn:
     """Counts one connection's work, anew in each iteration of its loop.
 
     Time counts only between `work` and `rest`: a waiting connection delays no other. When the turn `is_over`, the
-    connection must let the loop go on until the iteration calls it: Iteration.wait.
+    connection must let the loop go on until the iteration calls it: Iteration.call_in_turn.
     """
 
     __slots__ = ("_bytes", "_chunks", "_iteration", "_number", "_seconds", "_since")

@@ -45,7 +45,7 @@ class Unwanted:
         self._left -= size
         self._last = size
         if self._left > 0:
-            self._iteration.wait(self._next_turn, self._peer)
+            self._iteration.call_in_turn(self._next_turn, self._peer)
 
     def _next_turn(self) -> None:
         self._iteration.add(0.0, self._last // _OF_A_CHUNK)

@@ -59,7 +59,7 @@ class JobParts:
         self.metrics = self.dispatcher.metrics
         self._registry = Registry(replica, times.monotonic, state)
         effects = Effects(ledger_parts.admission.settled, self.dispatcher.nudge)
-        self.completion = Completion(replica, self._registry, state, iteration.wait, effects)
+        self.completion = Completion(replica, self._registry, state, iteration.call_in_turn, effects)
         self._upstream_client = UpstreamClient(upstreams, times.monotonic, new_id)
         self.watcher = Watcher(replica, self._registry, self.completion, self._upstream_client, state, times)
         self.long_polls = LongPolls(self.watcher, iteration)

@@ -42,7 +42,7 @@ class Effects(NamedTuple):
 class Completion:
     """Processes status answers, of clients' polls and of the watcher's requests. `state` returns the State in force.
 
-    `wait` is the iteration's.
+    `call_in_turn` is the iteration's.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Completion:
         replica: Replica,
         registry: Registry,
         state: Callable[[], State],
-        wait: Callable[[Callable[[], None]], None],
+        call_in_turn: Callable[[Callable[[], None]], None],
         effects: Effects,
     ) -> None:
         self._ledger = replica.ledger
         self._wall = replica.wall
         self._background = replica.background
-        self._wait = wait
+        self._call_in_turn = call_in_turn
         self._effects = effects
         self.checkpoints = Checkpoints(replica, lambda: state().settings.jobs.result_ttl)
         self._registry = registry
@@ -85,9 +85,9 @@ class Completion:
             self.add_facts(job, Facts(Known.LOST))
 
     async def let_others_have_a_turn(self) -> None:
-        """Waits for the next turn of the loop (Iteration.wait)."""
+        """Waits for the next turn of the loop (Iteration.call_in_turn)."""
         called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._wait(partial(_call, called))
+        self._call_in_turn(partial(_call, called))
         await called
 
     def watch(self, job: Job) -> StatusWatch:

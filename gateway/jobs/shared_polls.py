@@ -39,7 +39,7 @@ class AskingPoll:
     async def wait(self, iteration: Iteration, peer: Hashable) -> None:
         """Waits for its end, then for a turn of `peer`: hundreds may wait. Runs in a Drive."""
         signal = Signal()
-        self._waiting[signal] = partial(iteration.wait, signal.wake, peer, is_small=True)
+        self._waiting[signal] = partial(iteration.call_in_turn, signal.wake, peer, is_small=True)
         try:
             await signal
         finally:

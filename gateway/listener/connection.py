@@ -353,7 +353,9 @@ class ClientConnection(asyncio.Protocol):
     def _end_soon(self, may_end: Callable[[], bool]) -> None:
         """Ends the wait for a request in a turn of its own, for many connections may be told to end at once."""
         if may_end():
-            self._iteration.wait(lambda: self.interrupt(Idle()) if may_end() else None, self.prefix, is_small=True)
+            self._iteration.call_in_turn(
+                lambda: self.interrupt(Idle()) if may_end() else None, self.prefix, is_small=True
+            )
 
     # The protocol above TLS
 
@@ -439,14 +441,14 @@ class ClientConnection(asyncio.Protocol):
         self._turn.rest()
         self._my_turn.clear()
         is_small = not is_large and self._turn.needs_little(self._reader.waiting)
-        self._iteration.wait(self._begin_turn, self.prefix, is_small=is_small)
+        self._iteration.call_in_turn(self._begin_turn, self.prefix, is_small=is_small)
         await self._my_turn
 
     def _resume(self, go_on: Callable[[], None]) -> None:
         """Goes on behind a future: many end at once where the ledger writes for all who wait."""
         if self._iteration.is_over:
             self._is_due = True
-            self._iteration.wait(partial(self._go_on, go_on), self.prefix, is_small=True)
+            self._iteration.call_in_turn(partial(self._go_on, go_on), self.prefix, is_small=True)
         else:
             self._go_on(go_on)
 
@@ -487,7 +489,7 @@ class ClientConnection(asyncio.Protocol):
         if self.writing_paused and not self.is_reading_body:
             self._clocks.note(self._taken(), now + self._live.state.pace.send_idle)
         if self._is_overdue(now):  # many may be, in one sweep
-            self._iteration.wait(partial(self._end_wait, now), self.prefix, is_small=True)
+            self._iteration.call_in_turn(partial(self._end_wait, now), self.prefix, is_small=True)
 
     def _is_overdue(self, now: float) -> bool:
         so_far = self._upload.total_bytes if self.is_reading_body and self._upload is not None else self._taken()

@@ -79,7 +79,7 @@ class Connections:
             connection.end_revoked()
         del left[-_PORTION:]
         if left:
-            self._iteration.wait(partial(self._end_revoked, left), is_small=True)
+            self._iteration.call_in_turn(partial(self._end_revoked, left), is_small=True)
 
     def all(self) -> list[ClientConnection]:
         """A snapshot of all connections."""

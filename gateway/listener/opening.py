@@ -1,6 +1,6 @@
 """One accepted connection until TLS is established: first byte, PROXY header, handshake; with one deadline for all.
 
-A connection costs nothing before its first byte, and its work then waits for a turn of the loop (Iteration.wait):
+A connection costs nothing before its first byte, and its work then waits for a turn of the loop:
 thousands may send at once, and each costs a tenth of a millisecond, with client certificates half a millisecond. So
 no connection has a task: a Drive continues inside the callback whose turn it is.
 
@@ -259,7 +259,7 @@ class Opening:
         iteration = self._means.iteration
         if iteration.is_over:
             self._waits = True
-            iteration.wait(lambda: self._have_turn(go_on), self._prefix, is_small=True)
+            iteration.call_in_turn(lambda: self._have_turn(go_on), self._prefix, is_small=True)
         else:
             begun = iteration.clock()
             go_on()

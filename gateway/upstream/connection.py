@@ -212,7 +212,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._turn.is_over:
                 called = Signal()
                 self._end_turn()  # its end comes first, so that the connection may be used again
-                self._iteration.wait(called.set, self._peer)
+                self._iteration.call_in_turn(called.set, self._peer)
                 await called
             self._spend_on(data[start : start + _READ], sink)
 
@@ -324,7 +324,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = None
         self._states.lose()
         if self._iteration.is_over:  # many may be lost at once
-            self._iteration.wait(partial(self._take_last, error), self._peer)
+            self._iteration.call_in_turn(partial(self._take_last, error), self._peer)
         else:
             self._turn.work()
             self._take_last(error)
@@ -336,7 +336,7 @@ class UpstreamConnection(asyncio.Protocol):
         if piece:
             self._take(piece)
         if self._backlog:
-            self._iteration.wait(partial(self._take_last, error), self._peer)
+            self._iteration.call_in_turn(partial(self._take_last, error), self._peer)
             return
         if self._states.is_answering:
             if self._reader.lasts_until_close and error is None:
@@ -405,7 +405,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._turn_is_over = True
             if not self._reading_paused:
                 self.transport.pause_reading()
-            self._iteration.wait(self._begin_turn, self._peer)
+            self._iteration.call_in_turn(self._begin_turn, self._peer)
 
     def _begin_turn(self) -> None:
         self._turn_is_over = False

@@ -156,7 +156,9 @@ class Room:
         self.upstream_client = UpstreamClient(self.upstreams, self.clock, lambda: "0" * 32)
         self.registry = Registry(replica, self.clock, lambda: self.state, most)
         effects = Effects(self.admission.settled, self._ended)
-        self.completion = Completion(replica, self.registry, lambda: self.state, iteration_now().wait, effects)
+        self.completion = Completion(
+            replica, self.registry, lambda: self.state, iteration_now().call_in_turn, effects
+        )
         self.watcher = Watcher(
             replica,
             self.registry,

@@ -129,7 +129,7 @@ class TlsTransport(asyncio.BufferedProtocol):
     ) -> None:
         """Begins a handshake once the socket is there: with the `server` of that name, or as a server itself.
 
-        `peer` is whose turn it takes where many wait (Iteration.wait).
+        `peer` is whose turn it takes where many wait (Iteration.call_in_turn).
         """
         self._above = above
         self._buffers = buffers
@@ -337,7 +337,7 @@ class TlsTransport(asyncio.BufferedProtocol):
     def _notify_end_in_turn(self) -> None:
         """Many may be lost at once."""
         if self._iteration.is_over:
-            self._iteration.wait(self._notify_end, self.peer, is_small=True)
+            self._iteration.call_in_turn(self._notify_end, self.peer, is_small=True)
         else:
             begun = self._iteration.clock()
             self._notify_end()
@@ -413,7 +413,7 @@ class TlsTransport(asyncio.BufferedProtocol):
             self._is_scheduled = True
             self._waits_since = self._iteration.clock()
             is_small = self._state is TlsState.HANDSHAKE or self._turn.needs_little(len(self._rest))
-            self._iteration.wait(self._next_turn, self.peer, is_small=is_small)
+            self._iteration.call_in_turn(self._next_turn, self.peer, is_small=is_small)
         reads = self._unwanted.may_read if self._unwanted is not None else not is_over and self._may_deliver()
         raw = self._raw
         if self._state is TlsState.LOST and not self._rest:
