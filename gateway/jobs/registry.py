@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs.job import Job, job_not_found
+from gateway.ledger.engine import OwnTurn
 from gateway.ledger.jobs import HEARD_WITHIN, MAX_HEARD_ROWS, changed_since, find, has_others, job_ref, known_of
 from gateway.ledger.news import Question
 from gateway.ledger.replica import Replica
@@ -29,7 +30,6 @@ from gateway.model.routes import Kind
 _MAX: Final = 100_000
 _RETRY_AFTER: Final = 2
 PORTION: Final = 100  # of what was heard, a millisecond or two; then others have their turn
-_TURN: Final = "(jobs)"  # what is heard has a turn at the ledger of its own, beside all accounts
 _OVERLAP: Final = 10_000  # milliseconds: how much later a transaction may commit than it began
 
 
@@ -157,14 +157,14 @@ class Registry:
         since = min(now, now if self._heard is None else self._heard)
         heard, behind = since, since - _OVERLAP
         changed: list[_RowChange] = []
-        others, rows = await self._ledger.read(lambda c: self._news(c, behind), in_turn_of=_TURN)
+        others, rows = await self._ledger.read(lambda c: self._news(c, behind), in_turn_of=OwnTurn.JOBS)
         while True:
             changed += await self._apply_all(rows)
             heard = max([heard, *(row.changed_at for row in rows)])
             if len(rows) < MAX_HEARD_ROWS:
                 break
             behind = max(behind + 1, rows[-1].changed_at - 1)
-            rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind), in_turn_of=_TURN)  # type: ignore[misc]
+            rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind), in_turn_of=OwnTurn.JOBS)  # type: ignore[misc]
         # Another replica's clock may be ahead, by hours. In quiet, what was heard last is not read again for ever.
         self._heard = min(max(heard, now - _OVERLAP), now)
         self._heard_at, self.is_alone = began, not others

@@ -1,6 +1,7 @@
 """The interface of a ledger: transactions in, results or LedgerUnavailable out."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -9,16 +10,28 @@ T = TypeVar("T")
 REPORT_SECONDS: Final = 60.0
 
 
+class OwnTurn(StrEnum):
+    """Turns at the ledger of the gateway's own, beside those of all owners; no owner has such a name."""
+
+    KEYS = "(keys)"
+    NEWS = "(news)"
+    JOBS = "(jobs)"
+    HEARTBEAT = "(heartbeat)"
+
+
+_OWN: Final = frozenset(OwnTurn)
+
+
 def is_of_an_owner(turn: str) -> bool:
     """Whether a turn is an owner's, not the gateway's own."""
-    return bool(turn) and not turn.startswith("(")
+    return bool(turn) and turn not in _OWN
 
 
 class Engine(Protocol):
     """Runs transactions: synchronous functions of a Connection, each all or nothing, each with a deadline.
 
     Owners are served in turn, each with all its accounts: a transaction takes the turn of the owner `in_turn_of`;
-    empty or in brackets: a turn of the gateway's own. The wait for a turn has its own deadline; the transaction's
+    empty or an OwnTurn: a turn of the gateway's own. The wait for a turn has its own deadline; the transaction's
     begins with the turn.
 
     An awaiting coroutine may run in a Drive: only futures are awaited. A wait that ends early, by a deadline or an

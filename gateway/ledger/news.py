@@ -19,9 +19,9 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, text
 
 from gateway.errors import LedgerUnavailable
+from gateway.ledger.engine import OwnTurn
 from gateway.ledger.statement import raw_of
 
-_TURN: Final = "(news)"  # a turn at the ledger of its own, beside all accounts
 TOGETHER: Final = 0.02  # seconds: who asks at the same moments asks once
 _SNAPSHOT: Final = text(
     "SELECT txid_current_snapshot()::text, pg_postmaster_start_time()::text,"
@@ -61,7 +61,7 @@ class News:
 
     async def _ask(self) -> object:
         try:
-            return await self._read(state_of, in_turn_of=_TURN)
+            return await self._read(state_of, in_turn_of=OwnTurn.NEWS)
         except LedgerUnavailable as failure:
             return failure  # not raised here: perhaps nobody waits any more
 

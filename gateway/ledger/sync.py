@@ -19,6 +19,7 @@ from gateway.aio.periodic import take_turns
 from gateway.errors import LedgerUnavailable, OwnerWaited
 from gateway.ledger.callers import blocked_accounts
 from gateway.ledger.closing import Settled
+from gateway.ledger.engine import OwnTurn
 from gateway.ledger.keys import changes_since, note_used, number_of, revision_of
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.news import Question
@@ -36,7 +37,6 @@ COUNTS_EVERY: Final = 10
 _MAX_ACCOUNTS: Final = 1000
 _NOTHING: Final = -1
 _RECLAIM_SECONDS: Final = 2.0
-_TURN: Final = "(keys)"
 """Key changes have a turn at the ledger of their own, beside all accounts."""
 _BEAT_ONCE: Final = Statement(update(counters).where(counters.c.name == "beat").values(value=counters.c.value + 1))
 
@@ -148,7 +148,7 @@ class LedgerSync:
             await self._apply_key_changes()
 
     async def _apply_key_changes(self) -> None:
-        found = await self._ledger.read(lambda c: _changes(c, self._number, self._revision), in_turn_of=_TURN)
+        found = await self._ledger.read(lambda c: _changes(c, self._number, self._revision), in_turn_of=OwnTurn.KEYS)
         gone = self._gone(found) if found.is_all else []
         self._known |= {record.id: record for record in found.records}
         self._number, self._revision = found.number, found.revision
