@@ -1,15 +1,15 @@
 """One accepted connection until TLS is established: first byte, PROXY header, handshake; with one deadline for all.
 
-A connection costs nothing before its first byte, and its work then waits for a turn of the loop:
-thousands may send at once, and each costs a tenth of a millisecond, with client certificates half a millisecond. So
-no connection has a task: a Drive continues inside the callback whose turn it is.
+A connection costs nothing before its first byte, and its work then waits for a turn of the loop: thousands may send
+at once, and each costs a tenth of a millisecond, with client certificates half a millisecond. So no connection has a
+task: a Drive continues inside the callback whose turn it is.
 
 States, and what ends them:
-    SILENT   nothing has arrived. `_first_byte` ends it; so does the deadline, or a close without a byte.
-    HEADER   reads the PROXY header, if the peer may send one. `_origin` ends it.
-    ATTACHED the loop has the socket, but has not reported its transport yet: an iteration or two of the loop.
-    SHAKING  the TLS handshake runs. The transport's `opened` ends it.
-    OVER     TLS is established, or the connection was refused; `over` was called.
+    SILENT    nothing has arrived. `_first_byte` ends it; so does the deadline, or a close without a byte.
+    HEADER    reads the PROXY header, if the peer may send one. `_origin` ends it.
+    ATTACHED  the loop has the socket, but has not reported its transport yet: an iteration or two of the loop.
+    HANDSHAKE the TLS handshake runs. The transport's `opened` ends it.
+    OVER      TLS is established, or the connection was refused; `over` was called.
 What can't happen: it outlasts its deadline, except while it waits for a turn of ours; it is ended while ATTACHED:
 uvloop 0.23 would use a freed handle (tried: the process ends with SIGSEGV). Whatever would end it is deferred.
 """
@@ -61,7 +61,7 @@ class OpeningState(Enum):
     SILENT = auto()
     HEADER = auto()
     ATTACHED = auto()
-    SHAKING = auto()
+    HANDSHAKE = auto()
     OVER = auto()
 
 
@@ -167,11 +167,9 @@ class Opening:
         if means.tls is None:
             await self._attach(made)
         else:
-            await self._shake_hands(
-                TlsTransport(means.tls(), made, means.buffers, means.iteration, peer=self._prefix)
-            )
+            await self._handshake(TlsTransport(means.tls(), made, means.buffers, means.iteration, peer=self._prefix))
 
-    async def _shake_hands(self, tls: TlsTransport) -> None:
+    async def _handshake(self, tls: TlsTransport) -> None:
         self._tls = tls
         try:
             await self._attach(tls)
@@ -186,7 +184,7 @@ class Opening:
         self.state = OpeningState.ATTACHED
         attached = asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, self._socket)  # type: ignore[type-var] # a protocol by what it has
         transport, _ = await attached
-        self.state = OpeningState.SHAKING
+        self.state = OpeningState.HANDSHAKE
         if self._end is not None:
             transport.abort()
             raise self._take_end(self._end)

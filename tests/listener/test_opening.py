@@ -105,7 +105,7 @@ async def test_nothing_is_made_before_a_turn_has_time_for_it(listener: Listener,
         listener.iteration.add(1.0, 0)
         listener.far[0].send(b"\x16")
     await eventually(lambda: listener.made == [PEER])
-    await eventually(lambda: repr(opening) == "<Opening 10.0.0.1 shaking>")
+    await eventually(lambda: repr(opening) == "<Opening 10.0.0.1 handshake>")
     opening.cancel()
     assert isinstance(listener.over[0], asyncio.CancelledError)
 
@@ -138,9 +138,9 @@ async def test_none_is_ended_while_the_loop_attaches_it(
         assert await asyncio.get_running_loop().sock_recv(listener.far[0], 99) == b""
 
 
-async def test_who_shakes_hands_gives_way_at_once(listener: Listener) -> None:
+async def test_who_is_in_the_handshake_gives_way_at_once(listener: Listener) -> None:
     opening = listener.open(says=b"\x16")
-    await eventually(lambda: opening.state is OpeningState.SHAKING)
+    await eventually(lambda: opening.state is OpeningState.HANDSHAKE)
     may = [opening.gives_way]
     opening.give_way()
     assert [type(error) for error in listener.over] == [GaveWayError]

@@ -5,9 +5,9 @@ curves of their own take it ten seconds and more, and no thread can be stopped. 
 out. A source is whose certificates are read: a client by its address, or one server. The rules:
 
 - One step of a source at a time, or as many as there may be at once; its others wait for the end of one.
-- Sources have a standing. PROVED: lately showed a certificate that is trusted. QUICK: lately shook hands without
-  one. NEW: all others. OWES: a step of it took more than LONG, for a hundred times as long as it took. A debt counts
-  before all else.
+- Sources have a standing. PROVED: lately showed a certificate that is trusted. QUICK: lately completed a handshake
+  without one. NEW: all others. OWES: a step of it took more than LONG, for a hundred times as long as it took. A
+  debt counts before all else.
 - Of those that wait PROVED come first, and those that owe last. QUICK and NEW take turns: anybody is QUICK for one
   handshake, so it must not come before those that never came. Within one standing each source has its turn.
 - Threads have lanes: each takes sources of one standing or better. So strangers never have all of them, nor do

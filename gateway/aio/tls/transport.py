@@ -283,7 +283,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         if self._state is TlsState.CLOSED:
             self.abort()
         elif not self._engine.is_server:
-            self._shake()
+            self._advance_handshake()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Called by the loop: where it is to read to."""
@@ -399,7 +399,7 @@ class TlsTransport(asyncio.BufferedProtocol):
             turn.spend(size, RECORD * records)
             came = came[size:]
             self._has_more = bool(came)
-            if (self._state in _DELIVERING or self._shake()) and self._may_deliver():
+            if (self._state in _DELIVERING or self._advance_handshake()) and self._may_deliver():
                 self._read(records)
         turn.rest()
         self._has_more = False
@@ -441,27 +441,27 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     # TLS
 
-    def _shake(self) -> bool:
+    def _advance_handshake(self) -> bool:
         """Goes on with the handshake; whether it is over now, and well."""
         try:
-            is_complete = self._handshake.step(self._source, self._shaken_aside)
+            is_complete = self._handshake.step(self._source, self._on_step_done)
         except (ssl.SSLError, UnicodeError) as error:
             self._fail(error)
             return False
         if self._handshake.is_aside:
             return False
-        return self._go_on_shaking(is_complete=is_complete)
+        return self._after_handshake_step(is_complete=is_complete)
 
-    def _shaken_aside(self) -> None:
+    def _on_step_done(self) -> None:
         """A thread has taken a step."""
         result = self._handshake.result()
         if isinstance(result, Exception):
             self._fail(result)
         else:
-            self._go_on_shaking(is_complete=result)
+            self._after_handshake_step(is_complete=result)
         self._read_or_wait()
 
-    def _go_on_shaking(self, *, is_complete: bool) -> bool:
+    def _after_handshake_step(self, *, is_complete: bool) -> bool:
         self._flush()
         if not is_complete:
             return False

@@ -145,7 +145,7 @@ def test_a_handshake_without_certificates_gives_nobody_precedence_over_strangers
     assert sorted(order[4:]) == ["m", "s"]
 
 
-def test_who_shook_hands_quickly_finds_its_own_thread_whose_ever_turn_it_is() -> None:
+def test_who_was_quick_finds_its_own_thread_whose_ever_turn_it_is() -> None:
     steps = Steps((ThreadLane(1, QUICK), ThreadLane(1, OWES)))
     steps.knows("q", QUICK)
     assert steps.put("k", "l") == ["k"]
