@@ -27,25 +27,25 @@ from gateway.keys.validation import Wanted
 from gateway.ledger.usage import with_ends
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.report import limits_report
-from gateway.model.keys import KeyRecord, key_of, of_keys
+from gateway.model.keys import KeyRecord, key_account, key_id_of
 from gateway.units import maybe_moment, moment
 
 
 async def list_keys(context: Context, call: Call) -> key_answers.Keys:
     """Lists keys, with the state of their accounts if that is asked for."""
     query: KeysQuery = call.query
-    among = {key_of(account) or "" for account in await names_near(context)} if query.near else None
+    among = {key_id_of(account) or "" for account in await names_near(context)} if query.near else None
     page = await context.keys.page(query.limit + 1, query.after, query.q, counted=query.standing, among=among)
     shown, now, settings = page.records[: query.limit], context.wall(), context.live.state.settings
 
     def listed(record: KeyRecord) -> key_answers.ListedKey:
-        counts = page.counts.get(of_keys(record.id), AccountCounts())
+        counts = page.counts.get(key_account(record.id), AccountCounts())
         standing = _standing(context, record, counts, now) if query.standing else None
         return key_answers.ListedKey(
             **views.key_fields(record, settings, now),
             standing=standing,
             granted=counts.granted if query.standing else None,
-            granted_until=maybe_moment(page.ends.get(of_keys(record.id))),
+            granted_until=maybe_moment(page.ends.get(key_account(record.id))),
         )
 
     rows = await convert_all(shown, listed)
@@ -55,11 +55,11 @@ async def list_keys(context: Context, call: Call) -> key_answers.Keys:
 async def list_configured(context: Context, _: Call) -> key_answers.ConfiguredKeys:
     """Lists the keys of the configuration, with the state of their accounts."""
     state, now = context.live.state, context.wall()
-    accounts = [of_keys(key.id) for key in state.settings.keys]
+    accounts = [key_account(key.id) for key in state.settings.keys]
     counts, ends = await context.ledger.report(lambda c: with_ends(c, accounts, now)) if accounts else ({}, {})
 
     def listed(key: KeySettings) -> key_answers.ConfiguredKey:
-        account = of_keys(key.id)
+        account = key_account(key.id)
         profile, seen = profile_of(state, account), context.watch.seen.sighting(account)
         found = counts.get(account, AccountCounts())
         report = {} if profile is None else limits_report(profile, found, now)

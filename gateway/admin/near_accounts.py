@@ -14,7 +14,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.usage import WindowRow, in_flight, read_counts_of_many, windows_now
 from gateway.limits.quotas import AccountCounts, Limit, Windows, limits_of, windows_at
 from gateway.model.identity import Profile
-from gateway.model.keys import key_of
+from gateway.model.keys import key_id_of
 from gateway.observe.callers_seen import CallersSeen
 
 _SHARE: Final = 0.8
@@ -132,7 +132,7 @@ def known_profile(live: Live, seen: CallersSeen, account: str) -> Profile | None
     """The limits of an account; those of a caller are known once this replica has seen him."""
     if account == _ANYONE:
         return live.state.anonymous
-    if key_of(account) is not None:
+    if key_id_of(account) is not None:
         return profile_of(live.state, account)
     sighting = seen.sighting(account)
     return None if sighting is None or sighting.profile is None else live.state.profiles.get(sighting.profile)

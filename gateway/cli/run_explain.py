@@ -20,7 +20,7 @@ from gateway.ledger.accounts import read_counts
 from gateway.ledger.keys import one_key
 from gateway.ledger.reservations import count_overdue
 from gateway.limits.quotas import AccountCounts
-from gateway.model.keys import of_keys
+from gateway.model.keys import key_account
 from gateway.model.reasons import VERDICTS, Denial, Reason
 from gateway.tls.contexts import names_in
 
@@ -104,7 +104,7 @@ def _judgement(shown: ShownCredential) -> list[RuleStep]:
 def _account(key_id: str | None, shown: ShownCredential | None) -> list[str]:
     if shown is not None and shown.judged.identity is not None:
         return [shown.judged.identity.account]
-    return [of_keys(key_id)] if key_id else []
+    return [key_account(key_id)] if key_id else []
 
 
 async def _state(session: Session, key_id: str | None, names: Sequence[str]) -> State:

@@ -11,14 +11,14 @@ from gateway.cli.words import at
 from gateway.jobs.view import job_facts
 from gateway.ledger import listings as joblist
 from gateway.ledger.schema import JobState
-from gateway.model.keys import in_full
+from gateway.model.keys import qualified
 
 _LISTED: Final = ("request_id", "upstream", "owner", "key", "state", "created_at", "ended_at", "expires_at")
 
 
 def list_jobs(config: Path, owner: str | None, state: str | None, limit: int) -> None:
     """Prints the latest jobs."""
-    whose = None if owner is None else in_full(owner)
+    whose = None if owner is None else qualified(owner)
     which = None if state is None else JobState[state.upper()]
     rows = read_ledger(
         config, lambda session: session.ledger.report(lambda c: joblist.list_jobs(c, whose, which, limit))

@@ -20,7 +20,7 @@ from gateway.ledger.lost import LostSum, sum_lost
 from gateway.ledger.usage import UsedOnDay, used_since
 from gateway.limits.prices import MILLION
 from gateway.limits.windows import day_of
-from gateway.model.keys import in_full, key_of
+from gateway.model.keys import key_id_of, qualified
 from gateway.units import day
 
 _COUNTED: Final = ("requests", "failed", "pages", "refunded", "spend")
@@ -70,7 +70,7 @@ def as_csv(rows: Sequence[UsedOnDay]) -> str:
 
 
 async def _rows(session: Session, key_id: str | None, since: int) -> tuple[list[UsedOnDay], LostSum, str | None]:
-    account = None if key_id is None else in_full(key_id)
+    account = None if key_id is None else qualified(key_id)
     rows = await session.ledger.report(lambda c: used_since(c, since, account))
     is_known = key_id is None or ":" in key_id or key_id in {key.id for key in session.settings.keys}
     if not rows and not is_known:
@@ -80,13 +80,13 @@ async def _rows(session: Session, key_id: str | None, since: int) -> tuple[list[
 
 
 def _cells(row: UsedOnDay, currency: str | None = None) -> list[object]:
-    name = _NOBODY if row.account == ANYONE else key_of(row.account) or row.account
+    name = _NOBODY if row.account == ANYONE else key_id_of(row.account) or row.account
     return [day(row.day), name, row.requests, row.failed, row.pages, row.refunded, spend(row.spend, currency)]
 
 
 def _entry(row: UsedOnDay) -> dict[str, Any]:
     counts = {name: getattr(row, name) for name in _COUNTED}
-    return {"day": day(row.day), "key": key_of(row.account), "account": row.account, **_in_currency(counts)}
+    return {"day": day(row.day), "key": key_id_of(row.account), "account": row.account, **_in_currency(counts)}
 
 
 def _total(rows: Sequence[UsedOnDay]) -> dict[str, Any]:

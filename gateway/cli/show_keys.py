@@ -22,7 +22,7 @@ from gateway.limits.prices import MILLION
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.report import limits_report, used_report
 from gateway.model.identity import Profile
-from gateway.model.keys import of_keys
+from gateway.model.keys import key_account
 from gateway.units import moment
 
 _NOTED_EVERY: Final = 10
@@ -113,7 +113,7 @@ async def shown_key(session: Session, key_id: str) -> ShownKey:
     """A key of the file or of the ledger, with its account; its limits, where profiles are known."""
     now, settings = session.wall(), session.settings
     profiles = compile_settings(settings).profiles if session.knows_profiles else {}
-    account = of_keys(key_id)
+    account = key_account(key_id)
     for key in settings.keys:
         if key.id == key_id:
             counts, grants = await session.ledger.read(

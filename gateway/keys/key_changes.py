@@ -23,7 +23,7 @@ from gateway.ledger.accounts import read_counts
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger
 from gateway.limits.quotas import AccountCounts, Used
-from gateway.model.keys import KeyRecord, of_keys
+from gateway.model.keys import KeyRecord, key_account
 from gateway.units import LATEST, MOST_COUNTED
 
 _OPERATION: Final = re.compile(r"[\x21-\x7e]{1,128}\Z")
@@ -192,7 +192,7 @@ class KeyService:
 
         def work(connection: Connection) -> None:
             self._known(connection, key_id)
-            usage.grant(connection, of_keys(key_id), pages, end, now)
+            usage.grant(connection, key_account(key_id), pages, end, now)
             audit.record(connection, now, actor, "key.grant", key_id, {"pages": pages, "until": end})
 
         await self._ledger.write(work, durable=True)
@@ -226,7 +226,7 @@ class KeyService:
 
         def work(connection: Connection) -> Used:
             self._known(connection, key_id)
-            forgotten = usage.reset(connection, of_keys(key_id), now)
+            forgotten = usage.reset(connection, key_account(key_id), now)
             audit.record(connection, now, actor, "key.reset", key_id, forgotten._asdict())
             return forgotten
 
@@ -254,7 +254,7 @@ class KeyService:
 
         def work(connection: Connection) -> KeysPage:
             records = keys.keys_page(connection, most, after, text, among)
-            of = [of_keys(record.id) for record in records] if counted else []
+            of = [key_account(record.id) for record in records] if counted else []
             return KeysPage(records, *(usage.with_ends(connection, of, now) if of else ({}, {})))
 
         return await self._ledger.report(work)
@@ -266,7 +266,7 @@ class KeyService:
             KeyProblem: the key does not exist.
             LedgerUnavailable: the ledger does not answer.
         """
-        account = of_keys(self._plain(key_id))
+        account = key_account(self._plain(key_id))
         now = self._wall()
         return await self._ledger.read(
             lambda c: (keys.one_key(c, key_id), read_counts(c, account, now), usage.grants_of(c, account, now))

@@ -7,7 +7,7 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from gateway.model.keys import in_short, key_of, of_keys
+from gateway.model.keys import key_account, key_id_of, unqualified
 from gateway.observe.key_labels import OTHER, KeyLabels
 
 log = structlog.get_logger()
@@ -38,11 +38,11 @@ class AccountMetrics:
 
     def shown(self) -> list[str]:
         """The accounts whose limits are in the metrics."""
-        return [of_keys(label) for label in self._ratios]
+        return [key_account(label) for label in self._ratios]
 
     def forget(self, account: str) -> None:
         """Removes an account's limits from the metrics."""
-        self._ratios.pop(in_short(account), None)
+        self._ratios.pop(unqualified(account), None)
 
     def count_crossed(self, account: str, limits: frozenset[str]) -> None:
         """Counts and logs soft limits that an account has just crossed."""
@@ -71,4 +71,4 @@ class AccountMetrics:
         yield from (pages, ratios, crossings)
 
     def _label(self, account: str) -> str:
-        return self._labels.of(key_of(account))
+        return self._labels.of(key_id_of(account))
