@@ -46,7 +46,7 @@ PURE = [
     "webhooks.egress.rules", "webhooks.egress.webhook_url", "webhooks.egress.forbidden", "webhooks.signature",
     "webhooks.outbound.backoff", "webhooks.outbound.circuit_breaker", "webhooks.outbound.outcome",
     "webhooks.inbound.verification",
-    "config.behind_doors", "config.consistency", "config.route_consistency", "config.restart", "config.secrets",
+    "config.held_back", "config.consistency", "config.route_consistency", "config.restart", "config.secrets",
     "listener.proxy_protocol", "listener.parser_bypass", "listener.backlog",
     "jobs.job", "jobs.reading", "jobs.status_answer", "jobs.status_watch", "jobs.pending_ends", "jobs.view",
     "keys.view",

@@ -47,7 +47,7 @@ from gateway.keys.callers import CallerService
 from gateway.keys.key_changes import KeyService
 from gateway.listener.accept import Acceptor, bind
 from gateway.listener.connection import ClientConnection
-from gateway.listener.connections import Connections, door_of
+from gateway.listener.connections import Connections, accept_limits_of
 from gateway.listener.traffic import Traffic
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
@@ -250,7 +250,7 @@ def _accept_clients(
     traffic = Traffic()
     acceptor = Acceptor(
         listening,
-        lambda: door_of(live.state),
+        lambda: accept_limits_of(live.state),
         certificates.for_handshake,
         lambda peer: connections.make(peer, acceptor, traffic),
         loop.iteration,

@@ -22,8 +22,8 @@ from gateway.app.look import Look, look_at
 from gateway.app.systemd import Notifier
 from gateway.auth.jwks.files import read_local_keys
 from gateway.auth.jwt.key_set import KeySet
-from gateway.config.behind_doors import DOORS
 from gateway.config.compile import compile_settings
+from gateway.config.held_back import EXPOSURE_SETTINGS
 from gateway.config.load import check_merged, load
 from gateway.config.restart import with_what_stays
 from gateway.config.settings import SecretDigest, SecretValue, Section, Settings
@@ -59,8 +59,8 @@ def prepare(
 ) -> Prepared:
     """Builds everything that a configuration file means; reads files, so it runs on a thread.
 
-    Beside settings that are in force, what only a restart can change stays as it is there; `before` are those when a
-    door began to wait for one.
+    Beside settings that are in force, what only a restart can change stays as it is there; `before` are those when an
+    exposure setting began to wait for one.
 
     Raises:
         SetupError: with all that is wrong.
@@ -144,7 +144,7 @@ class Reloader:
         self._path = path
         self._environ = environ
         self._in_force = prepared.state.settings
-        self._before: Settings | None = None  # what was in force when a door began to wait
+        self._before: Settings | None = None  # what was in force when an exposure setting began to wait
         self._files = tuple(watched(path, prepared.written))
         self._seen: Look | None = None
         self._tried = prepared.fingerprint
@@ -244,7 +244,7 @@ class Reloader:
         return True
 
     def _succeeded(self, prepared: Prepared) -> None:
-        self._before = (self._before or self._in_force) if DOORS & set(prepared.waiting) else None
+        self._before = (self._before or self._in_force) if EXPOSURE_SETTINGS & set(prepared.waiting) else None
         self._in_force, self.ends = prepared.state.settings, prepared.ends
         self._files = tuple(watched(self._path, prepared.written))
         self._tried = prepared.fingerprint

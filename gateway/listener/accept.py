@@ -2,7 +2,7 @@
 
 asyncio's own server has no such limits, so connections are accepted here and handed to the loop one by one.
 A running handshake occupies a slot like a connection, so a client that only starts handshakes can't keep others out.
-With Door.makes_room a connection that has shown nothing yields its slot to a new one when all are taken
+With AcceptLimits.makes_room a connection that has shown nothing yields its slot to a new one when all are taken
 (newcomers.py).
 """
 
@@ -42,8 +42,8 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """A listener's rules: the most connections in all and per address, handshakes included; handshake seconds.
+class AcceptLimits:
+    """What a listener accepts: the most connections in all and per address, handshakes included; handshake seconds.
 
     `exempt` are addresses shared by many clients: the limit per address does not apply to them. With
     `reads_proxy_header` these addresses send a PROXY header that names the client. With `makes_room` a new connection
@@ -68,19 +68,19 @@ MakeConnection = Callable[[Peer], Accepted]
 class Acceptor:
     """Accepts on one listening socket until it is closed. `refused` counts refused connections by reason.
 
-    `door` returns the current rules, `tls` the context that a handshake begins with; None: without TLS.
+    `limits` returns the current ones, `tls` the context that a handshake begins with; None: without TLS.
     """
 
     def __init__(
         self,
         listening: socket.socket,
-        door: Callable[[], Door],
+        limits: Callable[[], AcceptLimits],
         tls: Callable[[], SSLContext] | None,
         make: MakeConnection,
         iteration: Iteration,
     ) -> None:
         self.listening = listening
-        self._door = door
+        self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._means = OpeningParts(iteration, TlsBuffers(StepThreads(iteration.clock)), tls, make, self._move)
         self._openings: dict[Opening, None] = {}  # in order of arrival
@@ -163,22 +163,22 @@ class Acceptor:
             return
         self._enter(peer)
         accepted.setblocking(False)
-        door = self._door()
+        limits = self._limits()
         opening = Opening(accepted, peer, self._means, partial(self._over, accepted))
         self._openings[opening] = None
-        reads_proxy_header = door.reads_proxy_header and peer.ip in door.exempt
-        opening.begin(self._loop.time() + door.handshake, reads_proxy_header=reads_proxy_header)
+        reads_proxy_header = limits.reads_proxy_header and peer.ip in limits.exempt
+        opening.begin(self._loop.time() + limits.handshake, reads_proxy_header=reads_proxy_header)
 
     def _full(self, peer: Peer) -> str | None:
-        door = self._door()
-        if self.connections >= door.most:
+        limits = self._limits()
+        if self.connections >= limits.most:
             return "too_many"
-        if self._by_address[client_prefix(peer.ip)] >= door.most_of_address and peer.ip not in door.exempt:
+        if self._by_address[client_prefix(peer.ip)] >= limits.most_of_address and peer.ip not in limits.exempt:
             return "too_many_of_address"
         return None
 
     def _has_made_room(self, full: str, peer: Peer) -> bool:
-        if not self._door().makes_room:
+        if not self._limits().makes_room:
             return False
         prefix = client_prefix(peer.ip) if full == "too_many_of_address" else None
         newcomer = who_gives_way(chain(self._newcomers.values(), self._openings), self._by_address, prefix)

@@ -16,7 +16,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.sweep import DeadlineSweep
 from gateway.auth.certificates import read_certificate
 from gateway.config.state import Live, State
-from gateway.listener.accept import Acceptor, Door
+from gateway.listener.accept import AcceptLimits, Acceptor
 from gateway.listener.connection import ClientConnection, ConnectionOwner, Serve
 from gateway.listener.traffic import Traffic
 from gateway.model.identity import Peer
@@ -110,9 +110,9 @@ class Connections:
             connection.ends_at = min(connection.ends_at, self._loop.time() + left)
 
 
-def door_of(state: State) -> Door:
-    """The public listener's rules; clients that a trusted proxy names in a PROXY header have limits of their own."""
-    return Door(
+def accept_limits_of(state: State) -> AcceptLimits:
+    """The public listener's limits; clients that a trusted proxy names in a PROXY header have limits of their own."""
+    return AcceptLimits(
         most=state.pace.max_connections,
         most_of_address=state.pace.max_connections_per_address,
         handshake=state.pace.handshake,

@@ -26,7 +26,7 @@ from gateway.aio.bounded_connector import BoundedConnector, make_session
 from gateway.aio.tls.openssl import TlsEngine
 from gateway.aio.tls.transport import TlsTransport
 from gateway.errors import UpstreamFailed
-from gateway.listener.accept import Acceptor, Door
+from gateway.listener.accept import AcceptLimits, Acceptor
 from gateway.listener.opening import Opening, OpeningParts
 from gateway.model.identity import Peer
 from gateway.upstream import pool as pools
@@ -208,7 +208,7 @@ async def serve(
     listening.setblocking(False)
     acceptor: Acceptor = Acceptor(
         listening,
-        lambda: Door(9, 9, within),
+        lambda: AcceptLimits(9, 9, within),
         lambda: context,
         lambda peer: Above(peer, acceptor.release),
         iteration_now(),
