@@ -34,9 +34,9 @@ from gateway.ledger.expiry import (
     expired,
     first_expiry,
     forget_expired,
+    mark_deleted,
     purge,
     stray_gone,
-    told,
     waited,
 )
 from gateway.ledger.jobs import DELETED_WITHIN, forget, job_ref
@@ -219,7 +219,7 @@ class Retention:
             while self._deleted:
                 rows, self._deleted = self._deleted, []
                 with suppress(LedgerUnavailable):  # the next attempt gets a 404: the upstream has deleted them
-                    await self._ledger.write(lambda c, rows=rows: told(c, rows, self._wall()))  # type: ignore[misc]
+                    await self._ledger.write(lambda c, rows=rows: mark_deleted(c, rows, self._wall()))  # type: ignore[misc]
         finally:
             self._is_marking = False
 

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from gateway.ledger import ended_together
 from gateway.ledger.accounts import lock
 from gateway.ledger.closing import Closing, Settled, settle_as
-from gateway.ledger.deliveries import drop, job_ended, make_way
+from gateway.ledger.deliveries import drop, make_due, make_way
 from gateway.ledger.reservations import RequestIdTaken, ReservationLost, apply, charge_one
 from gateway.ledger.reservations import find as find_reservation
 from gateway.ledger.schema import JobState, accounts, jobs, replicas, reservations
@@ -245,7 +245,7 @@ def _learn_one(connection: Connection, asked: Learning, now: float, ttl: float) 
             connection, row, Stands(end.learnt.state, end.learnt.known, end.ended_at, end.learnt.expires_at), now
         )
     if end.learnt.is_end:
-        job_ended(connection, *job.key, end.learnt.state.name.lower(), now)
+        make_due(connection, *job.key, end.learnt.state.name.lower(), now)
     return end.learnt
 
 

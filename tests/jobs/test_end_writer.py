@@ -15,7 +15,7 @@ from gateway.ledger import ended_together
 from gateway.ledger import jobs as ledger_jobs
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.engine import Engine
-from gateway.ledger.expiry import told
+from gateway.ledger.expiry import mark_deleted
 from gateway.ledger.jobs import job_ref
 from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
 from gateway.ledger.schema import (
@@ -239,7 +239,7 @@ async def test_a_late_fact_does_not_undo_a_deletion_told_between_look_and_write(
     (job,) = await begun(room, near, 1)
     await near.write(lambda c: ledger_jobs.forget(c, job.ref, NOON))
     seen = await distant.guarded(lambda c: ended_together.read_jobs(c, [job.ref]))
-    await near.write(lambda c: told(c, seen, NOON))
+    await near.write(lambda c: mark_deleted(c, seen, NOON))
     monkeypatch.setattr(ended_together, "read_jobs", lambda *_: seen)
     asked = ledger_jobs.Learning(job.ref, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job))
     (learnt,) = await distant.guarded(lambda c: ledger_jobs.learn_unlocked(c, [asked], NOON, 60.0)) or [None]

@@ -142,7 +142,7 @@ async def test_many_expired_jobs_are_forgotten_and_deleted_in_a_few_statements(f
     trips, claimed = await trips_of(far, engine, lambda c: expiry.claim_gone(c, due, NOON))
     assert trips <= 8
     assert len(claimed) == len(rows) == MANY
-    trips, _ = await trips_of(far, engine, lambda c: expiry.told(c, claimed, NOON))
+    trips, _ = await trips_of(far, engine, lambda c: expiry.mark_deleted(c, claimed, NOON))
     assert trips <= 8
     found = await engine.read(lambda c: rows_of(c, jobs))
     assert {(row["state"], row["expires_at"]) for row in found} == {(JobState.GONE, None)}

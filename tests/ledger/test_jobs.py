@@ -86,8 +86,8 @@ class Book:
         due = await self.engine.read(lambda c: expiry.due_gone(c, {"container": most}, self.now))
         return [row.request_id for row in await self.do(expiry.claim_gone, due, self.now)] if due else []
 
-    async def told(self, *names: str) -> None:
-        await self.do(expiry.told, [await self.row(("container", name)) for name in names], self.now)
+    async def mark_deleted(self, *names: str) -> None:
+        await self.do(expiry.mark_deleted, [await self.row(("container", name)) for name in names], self.now)
 
     async def row(self, job: tuple[str, str] = JOB) -> Any:
         return await self.engine.read(lambda c: steps.find(c, *job))
@@ -198,7 +198,7 @@ async def test_the_upstream_deletes_no_job_that_has_the_id_of_one_that_was(book:
     await book.running(name="r2", account="key:other")
     assert await book.claim() == []
     before = await book.row()
-    await book.do(expiry.told, [gone], book.now)
+    await book.do(expiry.mark_deleted, [gone], book.now)
     assert await book.row() == before
 
 
@@ -362,7 +362,7 @@ async def test_what_is_over_is_found_until_the_upstream_was_told(book: Book) -> 
     book.now += 5
     assert await book.expired() == ["second", "first"]
     first = ("container", "first")
-    await book.told("first")
+    await book.mark_deleted("first")
     assert await book.claim() == []
     assert await book.expired() == ["second", "first"]  # it was not forgotten yet
     await book.forget(first)
@@ -372,7 +372,7 @@ async def test_what_is_over_is_found_until_the_upstream_was_told(book: Book) -> 
     book.now += 60
     assert await book.expired() == ["second"]
     assert await book.claim() == ["first"]
-    await book.told("first")
+    await book.mark_deleted("first")
     book.now += 61
     assert await book.expired() == ["second"]
     assert (await book.row(first)).state == JobState.GONE
@@ -662,7 +662,7 @@ async def test_only_old_records_of_what_is_gone_are_removed(book: Book, monkeypa
         await book.end(job=("container", name))
     for name in ("a", "b", "c", "untold"):
         await book.forget(("container", name))
-    await book.told("a", "b", "c")
+    await book.mark_deleted("a", "b", "c")
     used = await book.used()
     removed = [await book.engine.write(lambda c, at=at: expiry.purge(c, NOON + at)) for at in (0, 1, 1, 1)]  # type: ignore[misc]
     assert removed == [0, 2, 1, 0]
@@ -719,7 +719,7 @@ def live(connection: Connection) -> None:
     steps.forget(connection, job_of(connection, JOB), NOON)
     gone = steps.find(connection, *JOB)
     assert gone is not None
-    expiry.told(connection, [gone], 10)
+    expiry.mark_deleted(connection, [gone], 10)
     expiry.purge(connection, 20)
 
 

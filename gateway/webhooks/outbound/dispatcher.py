@@ -27,12 +27,12 @@ from gateway.ledger.deliveries import (
     DeliveryOutcome,
     Due,
     claim_due,
-    dead,
-    done,
-    failed,
     first_due,
     give_up,
+    mark_dead,
+    mark_delivered,
     release,
+    schedule_retry,
 )
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts
@@ -276,11 +276,11 @@ class Dispatcher:
         while self._clock() < deadline:
             try:
                 if result is Result.DELIVERED:
-                    await self._ledger.write(lambda c: done(c, due.lease, outcome, now))
+                    await self._ledger.write(lambda c: mark_delivered(c, due.lease, outcome, now))
                 elif at is not None:
-                    await self._ledger.write(lambda c: failed(c, due.lease, outcome, at))
+                    await self._ledger.write(lambda c: schedule_retry(c, due.lease, outcome, at))
                 else:
-                    await self._ledger.write(lambda c: dead(c, due.lease, outcome, now))
+                    await self._ledger.write(lambda c: mark_dead(c, due.lease, outcome, now))
             except LedgerUnavailable:
                 await asyncio.sleep(NOTE_AGAIN)
             else:
