@@ -55,7 +55,7 @@ from gateway.model.times import Times
 from gateway.observe.callers_seen import CallersSeen
 from gateway.observe.log import LogStream
 from gateway.observe.metrics import RequestMetrics
-from gateway.observe.observer import Observer, Told
+from gateway.observe.observer import Observer, ObserverHooks
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.handler import Handler, HandlerParts
 from gateway.proxy.job_requests import JobRequests
@@ -153,8 +153,8 @@ def _observe(stack: AsyncExitStack, settings: Log) -> Observation:
         refusals.add(key_id, reason, time.time())
 
     seen, kept = CallersSeen(), RefusalLog(time.time, RandomIds())
-    told = Told(refused, lambda found: seen.note(found, time.time()), kept.note, kept.sum_up)
-    observer = Observer(requests, stream, settings.level, utc_now, told)
+    hooks = ObserverHooks(refused, lambda found: seen.note(found, time.time()), kept.note, kept.sum_up)
+    observer = Observer(requests, stream, settings.level, utc_now, hooks)
     set_log(settings, stream, observer)
     stack.callback(observer.close)
     return Observation(refusals, stream, requests, observer, seen, kept)
@@ -197,8 +197,8 @@ async def _open_ledger(stack: AsyncExitStack, live: Live, prepared: Prepared, it
 def _keep_audit_trail(
     stack: AsyncExitStack, live: Live, ledger_parts: LedgerParts, observation: Observation
 ) -> AuditTrail:
-    told = observation.refusals, observation.stream
-    trail = AuditTrail(ledger_parts.ledger, lambda: live.state.settings, *told, time.time)
+    sinks = observation.refusals, observation.stream
+    trail = AuditTrail(ledger_parts.ledger, lambda: live.state.settings, *sinks, time.time)
     within = live.state.settings.ledger.timeout
     stack.push_async_callback(trail.close, within)
     stack.push_async_callback(observation.refusal_log.close, ledger_parts.ledger, within)

@@ -21,17 +21,17 @@ _WIDE: Final = "gateway.wide"
 _TAKEN: Final = "gateway.config taken"
 
 
-def answer(told: object, people: Callable[[], None]) -> None:
+def answer(document: object, people: Callable[[], None]) -> None:
     """Prints what a command found or did: with --json as one exact document, else as `people` prints it."""
     if wants_json():
-        print_lines(json_text(told))
+        print_lines(json_text(document))
     else:
         people()
 
 
-def json_text(told: object) -> str:
+def json_text(document: object) -> str:
     """A document as it is printed."""
-    return json.dumps(told, indent=2)
+    return json.dumps(document, indent=2)
 
 
 def print_lines(*lines: str) -> None:

@@ -40,8 +40,8 @@ def list_callers(config: Path, text: str | None, limit: int, *, blocked: bool) -
          counts.granted]
         for row, counts in found
     ]  # fmt: skip
-    told = [_told(row, counts) for row, counts in found]
-    answer(told, lambda: show_table(("caller", "blocked", *_NUMBERS), cells, frozenset(_NUMBERS)))
+    document = [_told(row, counts) for row, counts in found]
+    answer(document, lambda: show_table(("caller", "blocked", *_NUMBERS), cells, frozenset(_NUMBERS)))
 
 
 def show_caller(config: Path, account: str) -> None:

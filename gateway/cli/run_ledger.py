@@ -116,8 +116,8 @@ def bring_up_ledger(config: Path) -> None:
         return {"ledger": shown_url(url), "before": changes[0] if changes else version, "version": version}
 
     say_configuration()
-    told = attempt(config, act)
-    answer(told, lambda: print_lines(_brought_up(**told)))
+    document = attempt(config, act)
+    answer(document, lambda: print_lines(_brought_up(**document)))
 
 
 def _brought_up(ledger: str, before: str, version: str) -> str:
@@ -127,15 +127,15 @@ def _brought_up(ledger: str, before: str, version: str) -> str:
     return f"The ledger {ledger} {was}, and has the tables of version {version} now."
 
 
-def _answer(told: Mapping[str, Any]) -> None:
-    answer(told, lambda: _print(told))
+def _answer(document: Mapping[str, Any]) -> None:
+    answer(document, lambda: _print(document))
 
 
-def _print(told: Mapping[str, Any]) -> None:
-    show_table(("table", "rows"), list(told["tables"].items()), frozenset({"rows"}))
-    place = told.get("to", told["ledger"] if "version" in told else told.get("file"))
+def _print(document: Mapping[str, Any]) -> None:
+    show_table(("table", "rows"), list(document["tables"].items()), frozenset({"rows"}))
+    place = document.get("to", document["ledger"] if "version" in document else document.get("file"))
     say(f"{place} has all of that; every table was counted.")
-    lives = told.get("live_again", {})
+    lives = document.get("live_again", {})
     again = ", ".join(_counted(lives[name], *words) for name, words in _AGAIN.items() if lives.get(name))
     if again:
         say(f"warning: live again, since they were ended after that was written: {again}")

@@ -35,8 +35,8 @@ def refund_job(config: Path, name: str, upstream: str | None) -> None:
     )
     if not done.account:
         fail(f"{printable(name)} {_why_not(done)}")
-    told = {"request_id": name, "account": done.account, "pages": done.pages}
-    answer(told, lambda: print_lines(f"{done.pages} pages were given back to {printable(str(done.account))}."))
+    document = {"request_id": name, "account": done.account, "pages": done.pages}
+    answer(document, lambda: print_lines(f"{done.pages} pages were given back to {printable(str(done.account))}."))
 
 
 def _facts(row: Any) -> dict[str, Any]:

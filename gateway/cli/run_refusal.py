@@ -39,9 +39,9 @@ def show_refusal(config: Path, request_id: str) -> None:
     row, settings = read_ledger(config, work)
     if row is None:
         fail(_NONE.format(printable(request_id)))
-    told = _facts(row, settings)
-    facts = {name.replace("_", " "): value for name, value in told.items()}
-    answer(told, lambda: show_facts({**facts, "at": at(told["at"], time.time())}))
+    document = _facts(row, settings)
+    facts = {name.replace("_", " "): value for name, value in document.items()}
+    answer(document, lambda: show_facts({**facts, "at": at(document["at"], time.time())}))
 
 
 def _facts(row: RefusalRow, settings: Settings) -> dict[str, Any]:

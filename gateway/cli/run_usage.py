@@ -38,14 +38,14 @@ def show_usage(config: Path, key_id: str | None, since: float, *, is_csv: bool) 
             as_csv(rows).encode()
         )  # bytes: a text stream would replace RFC 4180's line ends by the platform's
         return
-    told = {
+    document = {
         "since": day(first),
         "rows": list(map(_entry, rows)),
         "total": _total(rows),
         "currency": currency,
         "charged_without_an_answer": gone._asdict(),
     }
-    answer(told, lambda: _print(rows, gone, currency))
+    answer(document, lambda: _print(rows, gone, currency))
 
 
 def _print(rows: Sequence[UsedOnDay], gone: LostSum, currency: str | None) -> None:

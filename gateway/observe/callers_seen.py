@@ -15,7 +15,7 @@ from gateway.model.request import Exchange
 
 MOST: Final = 2000
 _MAX_DETAIL: Final = 300
-_Told = tuple[str, Reason, Why | None]
+_RefusalKey = tuple[str, Reason, Why | None]
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class CallersSeen:
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._refusals: dict[bool, OrderedDict[_Told, Refusal]] = {
+        self._refusals: dict[bool, OrderedDict[_RefusalKey, Refusal]] = {
             True: OrderedDict(),
             False: OrderedDict(),
         }
@@ -101,11 +101,11 @@ class CallersSeen:
         name, bearer = exchange.name, exchange.bearer
         who = exchange.client_ip if name is None else qualified(name)
         rows = self._refusals[exchange.key_id is None]
-        told = who, exchange.reason, exchange.why
-        row = rows.get(told)
+        key = who, exchange.reason, exchange.why
+        row = rows.get(key)
         if row is None:
-            row = rows[told] = Refusal(who, name is None, exchange.reason, exchange.why, now)
-        rows.move_to_end(told)
+            row = rows[key] = Refusal(who, name is None, exchange.reason, exchange.why, now)
+        rows.move_to_end(key)
         row.last_at, row.client, row.route = now, exchange.client_ip, exchange.route
         row.count += 1
         row.audience = bearer.audience if bearer else None
