@@ -3,12 +3,12 @@
 from functools import partial
 
 from gateway.admin import caller_answers
-from gateway.admin.blame import container_of, where_to_look
 from gateway.admin.context import Call, Context
 from gateway.admin.cursors import written
 from gateway.admin.portions import convert_all
 from gateway.admin.problem import AdminProblem
 from gateway.admin.requests import RefusedQuery
+from gateway.admin.troubleshooting import container_of, where_to_look
 from gateway.ledger.refusals import RefusalMark, RefusalRow, find_refusal, listed
 from gateway.model.meanings import meaning_of
 from gateway.model.reasons import VERDICTS, Reason, Source

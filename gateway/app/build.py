@@ -22,10 +22,10 @@ from gateway.admin.probes import Probed
 from gateway.admin.server import make_admin
 from gateway.aio.iteration import Iteration
 from gateway.aio.sweep import DeadlineSweep
+from gateway.app.configuration_swap import RENDER, CertificateStores, ConfigurationSwap, Observation, set_log, utc_now
 from gateway.app.garbage import collect_garbage
 from gateway.app.gateway import Addresses, Gateway, Listeners, Public
 from gateway.app.ids import HttpDate, RandomIds
-from gateway.app.in_force import RENDER, CertificateStores, ConfigurationSwap, Observation, set_log, utc_now
 from gateway.app.job_parts import JobParts
 from gateway.app.ledger_parts import LedgerParts
 from gateway.app.memory import release_memory, resident_bytes

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from gateway import __version__
 from gateway.admin import overview_answers
-from gateway.app.in_force import CertificateStores, Observation
+from gateway.app.configuration_swap import CertificateStores, Observation
 from gateway.app.job_parts import JobParts
 from gateway.app.ledger_parts import LedgerParts
 from gateway.app.reload import Reloader

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
-from gateway.aio.aside import Aside
+from gateway.aio.daemon_threads import DaemonThreads
 from gateway.aio.nudge import Nudge
 from gateway.aio.periodic import until_next
 from gateway.app.look import Look, look_at
@@ -151,8 +151,8 @@ class Reloader:
         self._put_in_force = put_in_force
         self.notifier = notifier
         self._forced = Nudge()
-        self._looking = Aside(keeps=True)
-        self._making = Aside()  # a thread that hangs there holds up no look at what the operator mends
+        self._looking = DaemonThreads(keeps=True)
+        self._making = DaemonThreads()  # a thread that hangs there holds up no look at what the operator mends
         self.waiting: tuple[str, ...] = ()
         self.ends = prepared.ends
         self._looks = 0

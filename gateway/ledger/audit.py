@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, literal, or_, select, tuple_, update
 
-from gateway.ledger.among import among
+from gateway.ledger.composite_keys import among
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.schema import audit, counters, jobs
 from gateway.ledger.statement import Statement

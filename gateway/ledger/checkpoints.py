@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Insert, delete, select
 
-from gateway.ledger.among import among
+from gateway.ledger.composite_keys import among
 from gateway.ledger.schema import checkpoints
 from gateway.ledger.upserts import Upsert
 

@@ -22,8 +22,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, text, tuple_, update
 
-from gateway.ledger.among import among
 from gateway.ledger.audit import record
+from gateway.ledger.composite_keys import among
 from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.ledger.statement import Statement
 

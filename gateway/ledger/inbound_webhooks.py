@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, case, delete, select, update
 
-from gateway.ledger.among import among
+from gateway.ledger.composite_keys import among
 from gateway.ledger.schema import received
 from gateway.ledger.upserts import Upsert, or_nothing
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.ledger import ended_together
+from gateway.ledger import postgres_ends
 from gateway.ledger.accounts import lock
 from gateway.ledger.closing import Closing, Settled, settle_as
 from gateway.ledger.deliveries import drop, make_due, make_way
@@ -88,7 +88,7 @@ _END: Final = Statement(
 
 
 _SEEN: Final = Statement(
-    select(*ended_together.SEEN)
+    select(*postgres_ends.SEEN)
     .select_from(
         jobs.outerjoin(reservations, reservations.c.id == jobs.c.reservation).outerjoin(
             accounts, accounts.c.account == jobs.c.account
@@ -210,7 +210,7 @@ def learn_locked(connection: Connection, asked: Sequence[Learning], now: float, 
     """Does so for jobs of several reservations, their accounts locked first."""
     if connection.dialect.name != "postgresql":
         return [_learn_one(connection, one, now, ttl) for one in asked]
-    for account in sorted({row.account for row in ended_together.read_jobs(connection, [one.job for one in asked])}):
+    for account in sorted({row.account for row in postgres_ends.read_jobs(connection, [one.job for one in asked])}):
         lock(connection, account)
     while (learnt := learn_unlocked(connection, asked, now, ttl)) is None:
         pass  # one was deleted meanwhile, which takes no lock
@@ -223,11 +223,11 @@ def learn_unlocked(
     """Does so without a lock, in two round trips; returns None if another changed any of them meanwhile."""
     if connection.dialect.name != "postgresql":
         return learn_locked(connection, asked, now, ttl)
-    rows = {job_ref(row): row for row in ended_together.read_jobs(connection, [one.job for one in asked])}
+    rows = {job_ref(row): row for row in postgres_ends.read_jobs(connection, [one.job for one in asked])}
     found = [(rows[one.job], one) for one in asked if one.job in rows]
     ends = {one.job: _end_of(row, one, now, ttl) for row, one in found}
     news = [end for end in ends.values() if end.is_news]
-    if news and not ended_together.write(connection, news, now):
+    if news and not postgres_ends.write(connection, news, now):
         return None
     return [ends[one.job].learnt if one.job in ends else None for one in asked]
 

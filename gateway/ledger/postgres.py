@@ -27,7 +27,7 @@ from gateway.ledger.connecting import DEADLINES, Connector, has_waited, in_words
 from gateway.ledger.connection_places import ConnectionPlaces
 from gateway.ledger.engine import REPORT_SECONDS, is_of_an_owner
 from gateway.ledger.migrate import DEFAULT_UPKEEP, MIGRATION_SECONDS, Upkeep
-from gateway.ledger.together import STATEMENTS
+from gateway.ledger.postgres_submits import STATEMENTS
 
 T = TypeVar("T")
 _CONNECTIONS: Final = 8

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import closing, ended_together, reservations, together
+from gateway.ledger import closing, postgres_ends, postgres_submits, reservations
 from gateway.ledger.accounts import lock
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.jobs import NewJob, begin
@@ -228,7 +228,7 @@ def _admit_several(connection: Connection, steps: Sequence[Admit]) -> list[StepO
     if connection.dialect.name != "postgresql":
         return [_admit_one(connection, step) for step in steps]
     account, now = steps[0].claim.account, max(step.now for step in steps)
-    seen = together.read_account(connection, account, now)
+    seen = postgres_submits.read_account(connection, account, now)
     counts, outcomes, taken = seen.counts, list[StepOutcome](), list[Claim]()
     for step in steps:
         before, denial = counts, refuse_submit(step.profile, counts, now)
@@ -239,7 +239,7 @@ def _admit_several(connection: Connection, steps: Sequence[Admit]) -> list[StepO
     if seen.is_overdue and len(taken) < len(steps):
         return Again.OVERDUE
     until = max(step.until for step in steps)
-    if taken and not together.admit(connection, seen, counts.tat, taken, now, until):
+    if taken and not postgres_submits.admit(connection, seen, counts.tat, taken, now, until):
         return Again.CHANGED
     return outcomes
 
@@ -252,7 +252,7 @@ def _reserve_several(connection: Connection, steps: Sequence[Reserve]) -> list[S
     if connection.dialect.name != "postgresql":
         return [_reserve_one(connection, step) for step in steps]
     account, now = steps[0].claim.account, max(step.now for step in steps)
-    seen = together.read_account(connection, account, now)
+    seen = postgres_submits.read_account(connection, account, now)
     counts, outcomes, taken = seen.counts, list[StepOutcome](), list[tuple[str, Ask]]()
     for step in steps:
         spend = step.ask.pages * step.ask.price
@@ -264,7 +264,7 @@ def _reserve_several(connection: Connection, steps: Sequence[Reserve]) -> list[S
     if len(taken) < len(steps) and seen.is_overdue:
         return Again.OVERDUE
     until = max(step.until for step in steps)
-    if taken and not together.reserve(connection, account, seen, taken, now, until):
+    if taken and not postgres_submits.reserve(connection, account, seen, taken, now, until):
         return Again.CHANGED
     return outcomes
 
@@ -285,8 +285,8 @@ def _accept_several(connection: Connection, steps: Sequence[Accept]) -> list[Non
     jobs = [(step.claim.id, step.job, step.until) for step in steps]
     webhooks = [step.webhook for step in steps if step.webhook is not None]
     account, watcher, now = steps[0].claim.account, steps[0].watcher, max(step.now for step in steps)
-    did = together.accept(connection, account, jobs, webhooks, watcher, now)
-    return [None] * len(steps) if did else Again.SINGLY
+    is_done = postgres_submits.accept(connection, account, jobs, webhooks, watcher, now)
+    return [None] * len(steps) if is_done else Again.SINGLY
 
 
 def _cancel_one(connection: Connection, step: Cancel) -> int:
@@ -299,9 +299,9 @@ def _cancel_several(connection: Connection, steps: Sequence[Cancel]) -> list[int
     ids, now = [step.claim.id for step in steps], max(step.now for step in steps)
     if len({*ids}) < len(ids):
         return Again.SINGLY
-    rows = ended_together.read_reservations(connection, steps[0].claim.account, ids)
+    rows = postgres_ends.read_reservations(connection, steps[0].claim.account, ids)
     ends = [end for row in rows if (end := closing.cancel(row, now, row.reset_at or 0)) is not None]
-    if ends and not ended_together.write_closings(connection, ends, now):
+    if ends and not postgres_ends.write_closings(connection, ends, now):
         return Again.CHANGED
     refunded = {end.row.id: end.settled.refunded for end in ends}
     return [refunded.get(name, 0) for name in ids]

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import gateway.app.reload
-from gateway.aio.aside import Aside
+from gateway.aio.daemon_threads import DaemonThreads
 from gateway.app.look import look_at
 from gateway.app.reload import Prepared, Reloader, prepare, watched
 from gateway.app.systemd import Notifier
@@ -742,7 +742,7 @@ async def test_a_signal_whose_look_fails_at_once_is_heard_without_a_spin(
 
     class Unable:
         def __init__(self, **options: Any) -> None:
-            self.able = Aside(**options)
+            self.able = DaemonThreads(**options)
 
         async def run(self, *arguments: Any) -> Any:
             nonlocal looks
@@ -751,7 +751,7 @@ async def test_a_signal_whose_look_fails_at_once_is_heard_without_a_spin(
                 raise RuntimeError("can't start new thread")
             return await self.able.run(*arguments)
 
-    monkeypatch.setattr(gateway.app.reload, "Aside", Unable)
+    monkeypatch.setattr(gateway.app.reload, "DaemonThreads", Unable)
     queue: asyncio.Queue[Prepared] = asyncio.Queue()
     reloader = told(queue, site)
     reloader.force()

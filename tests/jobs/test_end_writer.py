@@ -11,8 +11,8 @@ from sqlalchemy import update
 from structlog.testing import capture_logs
 
 from gateway.jobs.job import Job
-from gateway.ledger import ended_together
 from gateway.ledger import jobs as ledger_jobs
+from gateway.ledger import postgres_ends
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.engine import Engine
 from gateway.ledger.expiry import mark_deleted
@@ -216,7 +216,7 @@ async def test_what_changed_between_look_and_write_is_looked_at_again(
         "known": update(jobs).where(jobs.c.request_id == "job-2").values(known=Known.TAKEN),
         "gone": jobs.delete().where(jobs.c.request_id == "job-2"),
     }
-    read_jobs, before = ended_together.read_jobs, await near.read(lambda c: rows_of(c, reservations))
+    read_jobs, before = postgres_ends.read_jobs, await near.read(lambda c: rows_of(c, reservations))
     asked = [
         ledger_jobs.Learning(job.ref, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job)) for job in found
     ]
@@ -224,7 +224,7 @@ async def test_what_changed_between_look_and_write_is_looked_at_again(
     assert {job_ref(row) for row in seen} == {job.ref for job in found}
     await near.write(lambda c: c.execute(changes[what]))
     changed = await near.read(lambda c: rows_of(c, reservations))
-    monkeypatch.setattr(ended_together, "read_jobs", lambda *_: seen)
+    monkeypatch.setattr(postgres_ends, "read_jobs", lambda *_: seen)
     assert await distant.guarded(lambda c: ledger_jobs.learn_unlocked(c, asked, NOON, 60.0)) is None
     assert await near.read(lambda c: rows_of(c, reservations)) == changed
     assert len(before) == len(changed)
@@ -238,9 +238,9 @@ async def test_a_late_fact_does_not_undo_a_deletion_told_between_look_and_write(
     room = far_room(distant, tmp_path)
     (job,) = await begun(room, near, 1)
     await near.write(lambda c: ledger_jobs.forget(c, job.ref, NOON))
-    seen = await distant.guarded(lambda c: ended_together.read_jobs(c, [job.ref]))
+    seen = await distant.guarded(lambda c: postgres_ends.read_jobs(c, [job.ref]))
     await near.write(lambda c: mark_deleted(c, seen, NOON))
-    monkeypatch.setattr(ended_together, "read_jobs", lambda *_: seen)
+    monkeypatch.setattr(postgres_ends, "read_jobs", lambda *_: seen)
     asked = ledger_jobs.Learning(job.ref, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job))
     (learnt,) = await distant.guarded(lambda c: ledger_jobs.learn_unlocked(c, [asked], NOON, 60.0)) or [None]
     assert learnt is not None
@@ -253,14 +253,14 @@ async def test_a_late_fact_does_not_undo_a_deletion_told_between_look_and_write(
 async def test_whom_others_outrun_tells_under_the_lock(
     far: FarAway, distant: Engine, near: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    room, write = far_room(distant, tmp_path), ended_together.write
+    room, write = far_room(distant, tmp_path), postgres_ends.write
     found = await begun(room, near, 50)
 
     def outrun(connection: Any, *arguments: Any) -> bool:
         is_locked = connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
         return bool(is_locked and write(connection, *arguments))
 
-    monkeypatch.setattr(ended_together, "write", outrun)
+    monkeypatch.setattr(postgres_ends, "write", outrun)
     before = far.trips
     for job in found:
         room.completion.add_facts(job, Facts(Known.COMPLETE, 4))

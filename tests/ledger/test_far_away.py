@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import Connection, text, update
 
 from gateway.errors import LedgerUnavailable
+from gateway.ledger import postgres_submits
 from gateway.ledger import reservations as one_step
-from gateway.ledger import together
 from gateway.ledger.deliveries import Planned
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
@@ -143,7 +143,7 @@ async def test_whom_others_outrun_takes_many_under_the_lock(
     far: FarAway, distant: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others change the account between each look and the write that follows it, but where it is locked."""
-    steps, read_account = Steps(Ledger(distant)), together.read_account
+    steps, read_account = Steps(Ledger(distant)), postgres_submits.read_account
     await steps.admit(Admit(make_claim("first"), PROFILE, NOON, LEASE))
 
     def outrun(connection: Connection, account: str, now: float) -> Any:
@@ -151,7 +151,7 @@ async def test_whom_others_outrun_takes_many_under_the_lock(
         is_locked = connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
         return seen if is_locked else seen._replace(version="1")
 
-    monkeypatch.setattr(together, "read_account", outrun)
+    monkeypatch.setattr(postgres_submits, "read_account", outrun)
     before = far.trips
     claims = [make_claim(f"s{n}") for n in range(50)]
     outcomes = await asyncio.gather(*(steps.admit(Admit(claim, PROFILE, NOON, LEASE)) for claim in claims))
@@ -168,11 +168,11 @@ async def test_what_changed_between_look_and_write_is_looked_at_again(
     steps = Steps(Ledger(distant))
     assert await submit(steps, "first") == []
 
-    seen = await distant.guarded(lambda c: together.read_account(c, "key:ci", NOON))
+    seen = await distant.guarded(lambda c: postgres_submits.read_account(c, "key:ci", NOON))
     await near.write(lambda c: c.execute(update(accounts).values(pages_in_flight=accounts.c.pages_in_flight)))
     claims = [make_claim("late")]
     args = seen, NOON + 1, claims, NOON, LEASE
-    assert not await distant.guarded(lambda c: together.admit(c, *args))
+    assert not await distant.guarded(lambda c: postgres_submits.admit(c, *args))
     assert len(await distant.read(lambda c: rows_of(c, reservations))) == 1
     await near.close()
 

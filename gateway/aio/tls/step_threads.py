@@ -14,7 +14,7 @@ from functools import partial
 from threading import get_native_id
 from typing import Final, Protocol
 
-from gateway.aio.aside import Worker
+from gateway.aio.daemon_threads import Worker
 from gateway.aio.tls.step_order import LANES, LANES_OF_ONE, Begun, Standing, StepOrder, ThreadLane
 
 _GIVES_WAY: Final = 10

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from gateway.aio.aside import Aside
+from gateway.aio.daemon_threads import DaemonThreads
 from gateway.aio.iteration import Iteration
 from gateway.aio.nudge import Nudge
 from gateway.aio.periodic import until_next
@@ -112,7 +112,7 @@ class Dispatcher:
         self._breaker = Breaker()
         self._means: _DispatcherParts | None = None
         self._unusable: OutboundSettings | None = None
-        self._aside = Aside()
+        self._daemons = DaemonThreads()
         self._tasks: dict[asyncio.Task[None], DeliveryLease] = {}
         self._nudged = Nudge()
         self._due = Question(ledger.version)
@@ -195,7 +195,7 @@ class Dispatcher:
         if self._means is not None and self._means.out is out:
             return self._means
         try:
-            context = await self._aside.run(partial(make_context, out.ca), PATIENCE)
+            context = await self._daemons.run(partial(make_context, out.ca), PATIENCE)
         except (SetupError, TimeoutError) as error:
             hangs = isinstance(error, TimeoutError)
             self._wait_for_usable(out, f"{out.ca} was not read within {PATIENCE:.0f} s" if hangs else str(error))

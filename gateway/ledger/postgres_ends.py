@@ -6,7 +6,7 @@ between the two.
 
 `write` locks accounts first, in the order of their names, then jobs, then reservations in the order of their ids.
 A row that it waits for is compared again when it is locked. It writes each account, whatever is changed of it: so a
-submit that has read what the account used meanwhile looks again (together.py).
+submit that has read what the account used meanwhile looks again (postgres_submits.py).
 """
 
 from collections import Counter
@@ -16,8 +16,8 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import ARRAY, BigInteger, Connection, Row, String, bindparam, column, func, select
 
 from gateway.ledger.closing import Closing, UsageChange
+from gateway.ledger.postgres_submits import any_row, statement
 from gateway.ledger.schema import accounts, jobs, reservations
-from gateway.ledger.together import did, statement
 from gateway.limits.quotas import Used
 from gateway.model.jobs import JobRef
 
@@ -178,7 +178,7 @@ def write_closings(connection: Connection, closings: Sequence[Closing], now: flo
 def _write(
     connection: Connection, ends: Sequence[Any], rows: Sequence[Any], closings: Sequence[Closing], now: float
 ) -> bool:
-    return did(
+    return any_row(
         connection, _WRITE, now=int(now), changed_at=int(now / _MILLISECOND), **_given(ends), **_closed(closings),
         **_owing(rows, closings), **_windows(closings), **_used(closings),
     )  # fmt: skip
