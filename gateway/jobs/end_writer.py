@@ -13,7 +13,7 @@ import structlog
 from gateway.errors import LedgerUnavailable, whereabouts
 from gateway.jobs.job import Job
 from gateway.jobs.pending_ends import Lane, PendingEnd, PendingEnds
-from gateway.ledger.jobs import Learning, Learnt, learn_locked, learn_unlocked
+from gateway.ledger.jobs import NewFacts, Recorded, record_locked, record_unlocked
 from gateway.ledger.replica import Replica
 from gateway.limits.job_cost import Facts, FailedCosts
 
@@ -29,14 +29,14 @@ class Terms(NamedTuple):
 
 
 class EndWriter:
-    """Facts are pending from `add` until the ledger has taken them; `learnt` is told what came of each."""
+    """Facts are pending from `add` until the ledger has taken them; `on_recorded` gets what came of each."""
 
-    def __init__(self, replica: Replica, terms: Terms, learnt: Callable[[Job, Learnt | None], None]) -> None:
+    def __init__(self, replica: Replica, terms: Terms, on_recorded: Callable[[Job, Recorded | None], None]) -> None:
         self._ledger = replica.ledger
         self._wall = replica.wall
         self._background = replica.background
         self._terms = terms
-        self._learnt = learnt
+        self._on_recorded = on_recorded
         self._pending = PendingEnds()
 
     def __len__(self) -> int:
@@ -63,9 +63,9 @@ class EndWriter:
         """Removes facts that were written, unless more were learnt meanwhile."""
         self._pending.drop(end)
 
-    def learning(self, end: PendingEnd) -> Learning:
-        """As the ledger learns it."""
-        return Learning(end.job.ref, end.facts, self._terms.failed_costs(end.job))
+    def new_facts(self, end: PendingEnd) -> NewFacts:
+        """What the ledger is to record."""
+        return NewFacts(end.job.ref, end.facts, self._terms.failed_costs(end.job))
 
     def _begin(self, account: str, lane: Lane) -> None:
         lane.is_running = True
@@ -87,19 +87,19 @@ class EndWriter:
                 log.warning("an account's jobs can't be settled yet", account=account, why=why)
             self._pending.finish(account, lane)
 
-    async def _write_batch(self, batch: list[PendingEnd]) -> list[Learnt | None]:
+    async def _write_batch(self, batch: list[PendingEnd]) -> list[Recorded | None]:
         """Without a lock at first: one that others of the account wait for is held for no round trip."""
-        asked, now, ttl = [self.learning(end) for end in batch], self._wall(), self._terms.ttl()
+        asked, now, ttl = [self.new_facts(end) for end in batch], self._wall(), self._terms.ttl()
         owner = batch[0].job.owner
         for _ in range(_TRIES):
             found = await self._ledger.guarded(
-                partial(learn_unlocked, asked=asked, now=now, ttl=ttl), in_turn_of=owner
+                partial(record_unlocked, asked=asked, now=now, ttl=ttl), in_turn_of=owner
             )
             if found is not None:
                 return found
-        return await self._ledger.write(partial(learn_locked, asked=asked, now=now, ttl=ttl), in_turn_of=owner)
+        return await self._ledger.write(partial(record_locked, asked=asked, now=now, ttl=ttl), in_turn_of=owner)
 
-    def _apply(self, batch: list[PendingEnd], learnt: list[Learnt | None]) -> None:
-        for end, found in zip(batch, learnt, strict=True):
+    def _apply(self, batch: list[PendingEnd], recorded: list[Recorded | None]) -> None:
+        for end, found in zip(batch, recorded, strict=True):
             self._pending.drop(end)
-            self._learnt(end.job, found)
+            self._on_recorded(end.job, found)

@@ -31,7 +31,7 @@ class FirstRead(NamedTuple):
     owner: str
 
 
-class Recorded(NamedTuple):
+class AuditRecord(NamedTuple):
     """A record as stored in the ledger; `id` rises in the order of writing."""
 
     id: int
@@ -45,9 +45,9 @@ class AuditMark(NamedTuple):
     id: int
 
     @property
-    def record(self) -> Recorded:
+    def record(self) -> AuditRecord:
         """What stands for the page's last record, for `recorded`."""
-        return Recorded(self.id, Entry(self.at, "", "", "", {}))
+        return AuditRecord(self.id, Entry(self.at, "", "", "", {}))
 
 
 def record(
@@ -112,10 +112,10 @@ def recorded(  # noqa: PLR0913 -- filters, all but the first by name
     changes_only: bool = False,
     text: str | None = None,
     most: int = 1000,
-    before: Recorded | None = None,
+    before: AuditRecord | None = None,
     action: str | None = None,
     changes: bool = False,
-) -> list[Recorded]:
+) -> list[AuditRecord]:
     """Records since a moment, the newest first; of one key or owner, or of all.
 
     Sorted by when it happened: first reads and refusals are written later than changes are. `text`: only those that
@@ -213,5 +213,5 @@ def _row(entry: Entry) -> dict[str, Any]:
     return {**entry._asdict(), "detail": json.dumps(entry.detail)}
 
 
-def _recorded(row: Row[Any]) -> Recorded:
-    return Recorded(row.id, Entry(row.at, row.actor, row.action, row.subject, json.loads(row.detail)))
+def _recorded(row: Row[Any]) -> AuditRecord:
+    return AuditRecord(row.id, Entry(row.at, row.actor, row.action, row.subject, json.loads(row.detail)))

@@ -185,14 +185,14 @@ def _write(
 
 
 def _given(ends: Sequence[Any]) -> dict[str, list[Any]]:
-    rows, learnt = [end.row for end in ends], [end.learnt for end in ends]
+    rows, recorded = [end.row for end in ends], [end.recorded for end in ends]
     return {
         "upstreams": [row.upstream for row in rows], "names": [row.request_id for row in rows],
         "ids": [row.reservation for row in rows], "were_known": [row.known for row in rows],
-        "were": [row.state for row in rows], "states": [one.state for one in learnt],
-        "knowns": [int(one.known) for one in learnt], "ended": [end.ended_at for end in ends],
-        "expiries": [one.expires_at for one in learnt],
-        "statuses": [one.state.name.lower() if one.is_end else None for one in learnt],
+        "were": [row.state for row in rows], "states": [one.state for one in recorded],
+        "knowns": [int(one.known) for one in recorded], "ended": [end.ended_at for end in ends],
+        "expiries": [one.expires_at for one in recorded],
+        "statuses": [one.state.name.lower() if one.is_end else None for one in recorded],
     }  # fmt: skip
 
 

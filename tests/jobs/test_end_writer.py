@@ -218,14 +218,14 @@ async def test_what_changed_between_look_and_write_is_looked_at_again(
     }
     read_jobs, before = postgres_ends.read_jobs, await near.read(lambda c: rows_of(c, reservations))
     asked = [
-        ledger_jobs.Learning(job.ref, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job)) for job in found
+        ledger_jobs.NewFacts(job.ref, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job)) for job in found
     ]
     seen = await distant.guarded(lambda c: read_jobs(c, [one.job for one in asked]))
     assert {job_ref(row) for row in seen} == {job.ref for job in found}
     await near.write(lambda c: c.execute(changes[what]))
     changed = await near.read(lambda c: rows_of(c, reservations))
     monkeypatch.setattr(postgres_ends, "read_jobs", lambda *_: seen)
-    assert await distant.guarded(lambda c: ledger_jobs.learn_unlocked(c, asked, NOON, 60.0)) is None
+    assert await distant.guarded(lambda c: ledger_jobs.record_unlocked(c, asked, NOON, 60.0)) is None
     assert await near.read(lambda c: rows_of(c, reservations)) == changed
     assert len(before) == len(changed)
     assert {row["known"] for row in await near.read(lambda c: rows_of(c, jobs))} <= {0, Known.TAKEN}
@@ -241,10 +241,10 @@ async def test_a_late_fact_does_not_undo_a_deletion_told_between_look_and_write(
     seen = await distant.guarded(lambda c: postgres_ends.read_jobs(c, [job.ref]))
     await near.write(lambda c: mark_deleted(c, seen, NOON))
     monkeypatch.setattr(postgres_ends, "read_jobs", lambda *_: seen)
-    asked = ledger_jobs.Learning(job.ref, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job))
-    (learnt,) = await distant.guarded(lambda c: ledger_jobs.learn_unlocked(c, [asked], NOON, 60.0)) or [None]
-    assert learnt is not None
-    assert not learnt.is_end
+    asked = ledger_jobs.NewFacts(job.ref, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job))
+    (recorded,) = await distant.guarded(lambda c: ledger_jobs.record_unlocked(c, [asked], NOON, 60.0)) or [None]
+    assert recorded is not None
+    assert not recorded.is_end
     (row,) = await near.read(lambda c: rows_of(c, jobs))
     assert (row["state"], row["expires_at"], row["ended_at"]) == (JobState.GONE, None, int(NOON))
     await room.close()
@@ -308,7 +308,7 @@ async def test_a_fault_of_ours_is_told_with_its_place_and_tried_ever_more_rarely
         tries.append(len(asked))
         raise OverflowError("canary")
 
-    monkeypatch.setattr("gateway.jobs.end_writer.learn_unlocked", fails)
+    monkeypatch.setattr("gateway.jobs.end_writer.record_unlocked", fails)
     with capture_logs() as events:
         for job in jobs_of_it:
             room.completion.add_facts(job, Facts(Known.COMPLETE, 4))

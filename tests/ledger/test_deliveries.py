@@ -77,8 +77,8 @@ async def submit(steps: Steps, name: str, at: float = NOON, *, has_webhook: bool
     return step
 
 
-async def learn(engine: Engine, job: JobRef, facts: Facts, at: float) -> None:
-    await engine.write(lambda c: jobs.learn(c, job, facts, FailedCosts.NOTHING, at, 60))
+async def record_facts(engine: Engine, job: JobRef, facts: Facts, at: float) -> None:
+    await engine.write(lambda c: jobs.record_facts(c, job, facts, FailedCosts.NOTHING, at, 60))
 
 
 async def states(engine: Engine) -> dict[str, tuple[DeliveryState, str | None]]:
@@ -354,17 +354,17 @@ async def test_what_is_due_is_sent_though_another_job_has_its_id_by_now(engine: 
     """Its receiver was away for some seconds; the job was deleted meanwhile, and the container gave its id again."""
     steps, first, second = Steps(Ledger(engine)), *(JobRef("container", "job", name) for name in ("first", "second"))
     await submit(steps, "first")
-    await learn(engine, first, Facts(Known.COMPLETE, 1), NOON + 1)
+    await record_facts(engine, first, Facts(Known.COMPLETE, 1), NOON + 1)
     (due,) = await claim(engine, NOON + 1)
     await engine.write(lambda c: schedule_retry(c, due.lease, BAD, NOON + 30))
     await engine.write(lambda c: jobs.forget(c, first, NOON + 2))
     await submit(steps, "second", NOON + 9, has_webhook=has_webhook)
-    await learn(engine, first, Facts(Known.FAILED), NOON + 10)  # of a job that is gone: nobody's end
+    await record_facts(engine, first, Facts(Known.FAILED), NOON + 10)  # of a job that is gone: nobody's end
     waiting = {"hook-second": (DeliveryState.WAITING, None)} if has_webhook else {}
     assert await states(engine) == {"hook-first": (DeliveryState.DUE, "complete"), **waiting}
     (job,) = await engine.read(lambda c: jobs_with_id(c, "job"))
     assert (job.reservation, job.webhook) == ("second", "hook-second" if has_webhook else None)
-    await learn(engine, second, Facts(Known.FAILED), NOON + 11)
+    await record_facts(engine, second, Facts(Known.FAILED), NOON + 11)
     sent = {due.lease.id: (due.lease.attempt, due.status) for due in await claim(engine, NOON + 30)}
     assert sent.pop("hook-first") == (2, "complete")
     assert sent == ({"hook-second": (1, "failed")} if has_webhook else {})
@@ -375,7 +375,7 @@ async def test_ended_ones_stay_when_their_id_comes_again_and_when_its_new_job_is
     for number, end in enumerate((mark_delivered, mark_dead)):
         at, job = NOON + 10 * number, JobRef("container", "job", f"r{number}")
         await submit(steps, job.reservation, at)
-        await learn(engine, job, Facts(Known.COMPLETE, 1), at + 1)
+        await record_facts(engine, job, Facts(Known.COMPLETE, 1), at + 1)
         (due,) = await claim(engine, at + 1)
         await engine.write(lambda c, end=end, lease=due.lease, at=at: end(c, lease, OK, at + 1))  # type: ignore[misc] # likewise
         await engine.write(lambda c, job=job, at=at: jobs.forget(c, job, at + 2))  # type: ignore[misc] # likewise
@@ -391,7 +391,7 @@ async def test_an_accept_whose_answer_was_lost_plans_no_second_one(engine: Engin
     steps = Steps(Ledger(engine))
     step = await submit(steps, "first")
     await steps.accept(step)
-    await learn(engine, JobRef("container", "job", "first"), Facts(Known.COMPLETE, 1), NOON + 1)
+    await record_facts(engine, JobRef("container", "job", "first"), Facts(Known.COMPLETE, 1), NOON + 1)
     await steps.accept(step)
     assert await states(engine) == {"hook-first": (DeliveryState.DUE, "complete")}
 

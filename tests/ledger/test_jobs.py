@@ -15,7 +15,7 @@ from gateway.ledger import jobs as steps
 from gateway.ledger.accounts import read_counts
 from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
-from gateway.ledger.jobs import Learnt, NewJob, learn
+from gateway.ledger.jobs import NewJob, Recorded, record_facts
 from gateway.ledger.reservations import (
     Ask,
     Claim,
@@ -162,7 +162,7 @@ async def test_begun_twice_is_begun_once(book: Book) -> None:
     row = await book.row()
     assert (row.created_at, row.watcher) == (int(NOON), "me")
     settled = Settled("key:ci", 4, 6)
-    assert await book.end() == Learnt(JobState.COMPLETE, int(book.now + TTL), Known.COMPLETE, settled, is_end=True)
+    assert await book.end() == Recorded(JobState.COMPLETE, int(book.now + TTL), Known.COMPLETE, settled, is_end=True)
     await book.begin()
     assert (await book.row()).state == JobState.COMPLETE
 
@@ -240,7 +240,7 @@ async def test_an_end_settles_and_starts_the_time(
     await book.running()
     book.now += 30.7
     known = Known.FAILED if failed else Known.COMPLETE
-    expected = Learnt(state, int(book.now + TTL), known, Settled("key:ci", *settled), is_end=True)
+    expected = Recorded(state, int(book.now + TTL), known, Settled("key:ci", *settled), is_end=True)
     assert await book.end(pages, failed=failed) == expected
     row = await book.row()
     assert (row.state, row.ended_at, row.expires_at) == (state, int(book.now), int(book.now + TTL))
@@ -304,7 +304,7 @@ async def test_a_job_forgotten_while_it_runs_is_charged_as_reserved_until_its_en
     await book.running()
     assert await book.forget()
     assert await book.used() == [(10, 0, 0)]
-    await book.do(learn, JobRef(*JOB, "r1"), Facts(Known.LOST), FailedCosts.NOTHING, book.now, TTL)
+    await book.do(record_facts, JobRef(*JOB, "r1"), Facts(Known.LOST), FailedCosts.NOTHING, book.now, TTL)
     assert await book.used() == [(10, 0, 0)]  # whoever deletes it brings that about
     assert (await book.end(failed=True)).settled == Settled("key:ci", -10, 10)
     assert (await book.end(4)).settled == Settled("key:ci", 4, 0)
@@ -316,14 +316,14 @@ async def test_a_job_forgotten_while_it_runs_is_charged_as_reserved_until_its_en
 async def test_an_end_that_a_version_without_facts_wrote_is_known(book: Book, state: JobState) -> None:
     """In a rolling update: it leaves `known` as this one wrote it, when it knew only that something was read."""
     await book.running()
-    await book.do(learn, JobRef(*JOB, "r1"), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
+    await book.do(record_facts, JobRef(*JOB, "r1"), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
     failed = state is JobState.FAILED
     await book.do(settle, "key:ci", "r1", 4, book.now, failed=failed)
     ended = {"state": state, "ended_at": int(book.now), "expires_at": int(book.now + TTL)}
     await book.engine.write(lambda c: c.execute(update(jobs).values(**ended)))
     found = steps.known_of(await book.row())
     assert found == Known.TAKEN | (Known.LOST if failed else Known.COMPLETE)
-    await book.do(learn, JobRef(*JOB, "r1"), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
+    await book.do(record_facts, JobRef(*JOB, "r1"), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
     assert await book.used() == [(10, 0, 0) if failed else (4, 6, 0)]
 
 
@@ -331,7 +331,7 @@ async def test_a_charge_that_a_reset_forgot_stays_forgotten_whatever_is_learnt(b
     await book.running()
     facts = [Known.GIVEN_UP, Known.FAILED, Known.TAKEN]
     for number, known in enumerate(facts):
-        await book.do(learn, JobRef(*JOB, "r1"), Facts(known), FailedCosts.IF_TAKEN, book.now, TTL)
+        await book.do(record_facts, JobRef(*JOB, "r1"), Facts(known), FailedCosts.IF_TAKEN, book.now, TTL)
         if not number:
             book.now += 5
             await book.do(reset, "key:ci", book.now)

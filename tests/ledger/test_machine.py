@@ -285,7 +285,7 @@ class Machine(RuleBasedStateMachine):
     @rule(claim=claims, known=st.sampled_from(FACTS), share=SHARES)
     def learn_one(self, claim: Claim, known: Known, share: float | None) -> None:
         facts, rule = Facts(known, self._pages(claim, known, share)), costs_when_failed(claim)
-        learnt = self.do(lambda c: jobs.learn(c, self._job_of(claim), facts, rule, self.now, TTL))
+        learnt = self.do(lambda c: jobs.record_facts(c, self._job_of(claim), facts, rule, self.now, TTL))
         self._was_learnt(claim, facts, learnt)
 
     def _job_of(self, claim: Claim) -> JobRef:
@@ -319,10 +319,10 @@ class Machine(RuleBasedStateMachine):
         """A replica tells of many at once: it comes to what it comes to one by one."""
         facts = [Facts(known, self._pages(claim, known, share)) for claim, known, share in told]
         asked = [
-            jobs.Learning(self._job_of(claim), fact, costs_when_failed(claim))
+            jobs.NewFacts(self._job_of(claim), fact, costs_when_failed(claim))
             for (claim, _, _), fact in zip(told, facts, strict=True)
         ]
-        learnt = self.do(lambda c: jobs.learn_unlocked(c, asked, self.now, TTL))
+        learnt = self.do(lambda c: jobs.record_unlocked(c, asked, self.now, TTL))
         for (claim, _, _), fact, one in zip(told, facts, learnt, strict=True):
             self._was_learnt(claim, fact, one)
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection
 
-from gateway.ledger.jobs import Learnt, find, job_ref, learn
+from gateway.ledger.jobs import Recorded, find, job_ref, record_facts
 from gateway.limits.job_cost import Facts, FailedCosts, Known
 from gateway.model.jobs import JobRef
 
@@ -15,7 +15,7 @@ def job_of(connection: Connection, job: tuple[str, str]) -> JobRef:
 
 def end(
     connection: Connection, job: tuple[str, str], pages: int | None, now: float, ttl: float, *, failed: bool
-) -> Learnt | None:
+) -> Recorded | None:
     """Lets the ledger know that a job has ended, well or not."""
     facts = Facts(Known.FAILED if failed else Known.COMPLETE, pages)
-    return learn(connection, job_of(connection, job), facts, FailedCosts.IF_TAKEN, now, ttl)
+    return record_facts(connection, job_of(connection, job), facts, FailedCosts.IF_TAKEN, now, ttl)
