@@ -80,7 +80,7 @@ class Admission:
         self._throttle = throttle
         self._counts = counts
         self._held: set[str] = set()
-        self._means = _LeaseParts(replica, Steps(replica.ledger), throttle, counts, self._held)
+        self._parts = _LeaseParts(replica, Steps(replica.ledger), throttle, counts, self._held)
         self._new_id = new_id
 
     def __repr__(self) -> str:
@@ -98,7 +98,7 @@ class Admission:
             Refused: rate_limited, too_many_requests_in_flight, budget_exhausted or ledger_unavailable.
         """
         claim = Claim(self._new_id(), permit.account, permit.owner, permit.route.upstream)
-        lease = Lease(self._means, claim, profile, reservation_ttl)
+        lease = Lease(self._parts, claim, profile, reservation_ttl)
         try:
             await lease.admit()
         except BaseException:
@@ -148,8 +148,8 @@ class Admission:
 class Lease:
     """One submit's slot and pages."""
 
-    def __init__(self, means: _LeaseParts, claim: Claim, profile: Profile, reservation_ttl: float) -> None:
-        self._means = means
+    def __init__(self, parts: _LeaseParts, claim: Claim, profile: Profile, reservation_ttl: float) -> None:
+        self._parts = parts
         self._claim = claim
         self._profile = profile
         self._ttl = reservation_ttl
@@ -177,10 +177,10 @@ class Lease:
         Raises:
             Refused: see Admission.admit.
         """
-        now = self._means.replica.wall()
-        self._means.held.add(self._claim.id)
-        ask = partial(self._means.steps.admit, Admit(self._claim, self._profile, now, now + _LEASE_SECONDS))
-        throttle = self._means.throttle
+        now = self._parts.replica.wall()
+        self._parts.held.add(self._claim.id)
+        ask = partial(self._parts.steps.admit, Admit(self._claim, self._profile, now, now + _LEASE_SECONDS))
+        throttle = self._parts.throttle
         outcome: StepOutcome = await self._do(throttle.through(self._claim.account, self._profile, ask))
         if outcome.denial is not None:
             self._end()  # nothing was taken that could be given back
@@ -192,11 +192,11 @@ class Lease:
         Raises:
             Refused: too_many_pages_in_flight, budget_exhausted or ledger_unavailable.
         """
-        now = self._means.replica.wall()
+        now = self._parts.replica.wall()
         self._may_have_pages = True
         try:
             step = Reserve(self._claim, self._profile, ask, now, now + _LEASE_SECONDS)
-            outcome: StepOutcome = await self._do(self._means.steps.reserve(step))
+            outcome: StepOutcome = await self._do(self._parts.steps.reserve(step))
         except ReservationLost:
             raise ledger_away() from None
         self._judge(outcome, now)
@@ -212,17 +212,17 @@ class Lease:
             Refused: ledger_unavailable.
             UpstreamBrokeOff: the upstream gave two jobs one id.
         """
-        replica = self._means.replica
+        replica = self._parts.replica
         now = replica.wall()
         try:
             step = Accept(self._claim, job, webhook, replica.name, now, now + self._ttl)
-            await self._do(self._means.steps.accept(step))
+            await self._do(self._parts.steps.accept(step))
         except ReservationLost:
             raise ledger_away() from None
         except RequestIdTaken:
             raise UpstreamBrokeOff("The upstream gave this job the id of another one.", arrived=True) from None
         self._end()
-        self._means.throttle.drop_refusal(self._claim.account)
+        self._parts.throttle.drop_refusal(self._claim.account)
 
     def mark_refused(self) -> None:
         """Records that the upstream has refused the job: closing the lease gives all back."""
@@ -232,14 +232,14 @@ class Lease:
         """Gives back what is still held, in the background; called on every path, and idempotent."""
         if not self._is_over:
             self._end()
-            self._means.replica.background.start(self._finish(self._lose if self.is_released else self._cancel))
+            self._parts.replica.background.start(self._finish(self._lose if self.is_released else self._cancel))
 
     def _end(self) -> None:
         self._is_over = True
-        self._means.held.discard(self._claim.id)
+        self._parts.held.discard(self._claim.id)
 
     def _judge(self, outcome: StepOutcome, now: float) -> None:
-        profile, counts, account = self._profile, self._means.counts, self._claim.account
+        profile, counts, account = self._profile, self._parts.counts, self._claim.account
         limits = limits_of(profile, outcome.after, now)
         self._shown = profile, limits, now
         counts.set_ratios(account, {limit.name: limit.ratio for limit in limits})
@@ -276,19 +276,19 @@ class Lease:
             except LedgerUnavailable:
                 continue
             if settled is not None:
-                self._means.counts.pages(*settled)
-            self._means.throttle.drop_refusal(self._claim.account)
+                self._parts.counts.pages(*settled)
+            self._parts.throttle.drop_refusal(self._claim.account)
             return
         log.error("a place could not be given back; it will expire")
 
     async def _cancel(self) -> Settled:
-        pages = await self._means.steps.cancel(Cancel(self._claim, self._means.replica.wall()))
+        pages = await self._parts.steps.cancel(Cancel(self._claim, self._parts.replica.wall()))
         return Settled(self._claim.account, 0, pages)
 
     async def _lose(self) -> None:
-        replica = self._means.replica
+        replica = self._parts.replica
         now = replica.wall()
-        await self._means.steps.accept(Accept(self._claim, None, None, replica.name, now, now + self._ttl))
+        await self._parts.steps.accept(Accept(self._claim, None, None, replica.name, now, now + self._ttl))
 
     @property
     def reservation(self) -> str:

@@ -82,7 +82,7 @@ class Acceptor:
         self.listening = listening
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._means = OpeningParts(iteration, TlsBuffers(StepThreads(iteration.clock)), tls, make, self._move)
+        self._parts = OpeningParts(iteration, TlsBuffers(StepThreads(iteration.clock)), tls, make, self._move)
         self._openings: dict[Opening, None] = {}  # in order of arrival
         self._are_over = asyncio.Event()  # set when no handshake is under way
         self._newcomers: dict[Accepted, NewConnection] = {}
@@ -164,7 +164,7 @@ class Acceptor:
         self._enter(peer)
         accepted.setblocking(False)
         limits = self._limits()
-        opening = Opening(accepted, peer, self._means, partial(self._over, accepted))
+        opening = Opening(accepted, peer, self._parts, partial(self._over, accepted))
         self._openings[opening] = None
         reads_proxy_header = limits.reads_proxy_header and peer.ip in limits.exempt
         opening.begin(self._loop.time() + limits.handshake, reads_proxy_header=reads_proxy_header)

@@ -91,21 +91,21 @@ class GaveWayError(Exception):
 class Opening:
     """Not thread-safe. `over` is called once, with an error, or None if TLS is established; `made`: the protocol."""
 
-    __slots__ = ("_drive", "_end", "_ends", "_means", "_over", "_signal", "_socket", "_timer", "_tls", "_waits",
+    __slots__ = ("_drive", "_end", "_ends", "_over", "_parts", "_signal", "_socket", "_timer", "_tls", "_waits",
                  "made", "peer", "state")  # fmt: skip
 
     def __init__(
         self,
         accepted: socket.socket,
         peer: Peer,
-        means: OpeningParts,
+        parts: OpeningParts,
         over: Callable[["Opening", BaseException | None], None],
     ) -> None:
         self.peer = peer
         self.state = OpeningState.SILENT
         self.made: Accepted | None = None
         self._socket = accepted
-        self._means = means
+        self._parts = parts
         self._over = over
         self._signal = Signal()
         self._waits = False  # whether it waits for a turn of ours
@@ -123,7 +123,7 @@ class Opening:
         self._ends = ends
         self._timer = asyncio.get_running_loop().call_at(ends, self._late)
         self._drive = Drive(self._open(reads_proxy_header=reads_proxy_header), self._ended)
-        iteration = self._means.iteration
+        iteration = self._parts.iteration
         begun = iteration.clock()
         self._drive.step()  # at once: a drive that waits for a turn can be cancelled, one that has not begun can't
         iteration.add(iteration.clock() - begun, 0)
@@ -148,8 +148,8 @@ class Opening:
             self._drive.interrupt(error)
 
     async def _open(self, *, reads_proxy_header: bool) -> None:
-        means = self._means
-        if means.iteration.is_over:
+        parts = self._parts
+        if parts.iteration.is_over:
             self._in_turn(self._signal.set)
             await self._signal
         if reads_proxy_header:
@@ -157,17 +157,17 @@ class Opening:
             self.state = OpeningState.HEADER
             origin = await self._origin()
             self.peer = (
-                replace(self.peer, speaks_for_itself=True) if origin is None else means.move(self.peer, origin)
+                replace(self.peer, speaks_for_itself=True) if origin is None else parts.move(self.peer, origin)
             )
             self.state = OpeningState.SILENT
-        if means.tls is not None:
+        if parts.tls is not None:
             await self._first_byte()
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio, unlike uvloop, does not set it
-        made = self.made = means.make(self.peer)
-        if means.tls is None:
+        made = self.made = parts.make(self.peer)
+        if parts.tls is None:
             await self._attach(made)
         else:
-            await self._handshake(TlsTransport(means.tls(), made, means.buffers, means.iteration, peer=self._prefix))
+            await self._handshake(TlsTransport(parts.tls(), made, parts.buffers, parts.iteration, peer=self._prefix))
 
     async def _handshake(self, tls: TlsTransport) -> None:
         self._tls = tls
@@ -254,7 +254,7 @@ class Opening:
         return client_prefix(self.peer.ip)
 
     def _in_turn(self, go_on: Callable[[], None]) -> None:
-        iteration = self._means.iteration
+        iteration = self._parts.iteration
         if iteration.is_over:
             self._waits = True
             iteration.call_in_turn(lambda: self._have_turn(go_on), self._prefix, is_small=True)

@@ -178,10 +178,10 @@ async def test_a_result_expires_by_time_alone(idle: Idle) -> None:
 async def test_a_webhook_is_due_by_time_alone(idle: Idle, monkeypatch: pytest.MonkeyPatch) -> None:
     claimed: list[float] = []
 
-    async def means_now() -> None:
+    async def parts_now() -> None:
         claimed.append(idle.seconds)
 
-    monkeypatch.setattr(idle.dispatcher, "_means_now", means_now)
+    monkeypatch.setattr(idle.dispatcher, "_parts_now", parts_now)
     at = idle.seconds + 10
     later = idle.wall() + 10
     wanted = Planned("d1", "default", "job-d1", "o", "https://hooks.test/", "hooks.test:443", None)

@@ -44,7 +44,7 @@ class Listener:
         self.over: list[BaseException | None] = []
         self.far: list[socket.socket] = []
         self.openings: list[Opening] = []
-        self.means = OpeningParts(self.iteration, buffers_now(), lambda: self.context, self._make, self._move)
+        self.parts = OpeningParts(self.iteration, buffers_now(), lambda: self.context, self._make, self._move)
 
     def open(self, within: float = 60.0, *, says: bytes = b"", reads_proxy_header: bool = False) -> Opening:
         ours, theirs = socket.socketpair()
@@ -55,7 +55,7 @@ class Listener:
             theirs.sendall(says)
         # What is asked of TCP alone is not asked of a pair.
         accepted = _Tcp(ours.family, ours.type, fileno=ours.detach())
-        opening = Opening(accepted, PEER, self.means, partial(self._over, accepted))
+        opening = Opening(accepted, PEER, self.parts, partial(self._over, accepted))
         self.openings.append(opening)
         ends = asyncio.get_running_loop().time() + within
         opening.begin(ends, reads_proxy_header=reads_proxy_header)
@@ -126,7 +126,7 @@ async def test_none_is_ended_while_the_loop_attaches_it(
 ) -> None:
     """uvloop would end the process."""
     if not has_tls:
-        listener.means = listener.means._replace(tls=None)
+        listener.parts = listener.parts._replace(tls=None)
     opening = listener.open(says=b"\x16")
     assert repr(opening) == "<Opening 10.0.0.1 attached>"
     assert not opening.gives_way
@@ -161,7 +161,7 @@ async def test_of_many_that_speak_at_once_each_iteration_serves_some(listener: L
         began.append(listener.iteration.number)
         return Connection(peer)
 
-    listener.means = listener.means._replace(make=make)
+    listener.parts = listener.parts._replace(make=make)
     for _ in range(40):
         listener.open(says=b"\x16")
     await eventually(lambda: len(began) == 40)
@@ -191,8 +191,8 @@ async def test_a_handshake_has_its_time(listener: Listener) -> None:
 
 async def test_what_waits_for_its_turn_has_so_much_longer(listener: Listener) -> None:
     begins: list[Callable[[], None]] = []
-    listener.means = listener.means._replace(iteration=Iteration(lambda: 0.0, begins.append))
-    listener.means.iteration.add(1.0, 0)
+    listener.parts = listener.parts._replace(iteration=Iteration(lambda: 0.0, begins.append))
+    listener.parts.iteration.add(1.0, 0)
     listener.open(0.01, says=b"\x16")
     await asyncio.sleep(0.15)
     assert listener.over == []

@@ -110,7 +110,7 @@ class Dispatcher:
         self._iteration = iteration
         self._threads = StepThreads(iteration.clock)
         self._breaker = Breaker()
-        self._means: _DispatcherParts | None = None
+        self._parts: _DispatcherParts | None = None
         self._unusable: OutboundSettings | None = None
         self._daemons = DaemonThreads()
         self._tasks: dict[asyncio.Task[None], DeliveryLease] = {}
@@ -151,19 +151,19 @@ class Dispatcher:
         room = self._settings().most_in_flight - len(self._tasks)
         if room <= 0 or not await self._is_any_due(now):
             return
-        means = await self._means_now()  # only once something is due: the system's CAs take 60 ms and some memory
-        if means is None:
+        parts = await self._parts_now()  # only once something is due: the system's CAs take 60 ms and some memory
+        if parts is None:
             return
-        until = now + means.out.timeout + _LEASE_SECONDS
-        most, rooms = means.out.most_in_flight_per_destination, self._breaker.rooms(self._clock())
+        until = now + parts.out.timeout + _LEASE_SECONDS
+        most, rooms = parts.out.most_in_flight_per_destination, self._breaker.rooms(self._clock())
         share = max(
-            1, means.out.most_in_flight // _SHARE
+            1, parts.out.most_in_flight // _SHARE
         )  # of one owner, so that slow receivers of one owner don't block the others
         bounds = Bounds(room, most, rooms, share)
         claimed = await self._ledger.write(lambda c: claim_due(c, self._me, now, until, bounds))
         loop = asyncio.get_running_loop()
         for due in claimed:
-            task = loop.create_task(self._deliver(due, means, self._clock() + means.out.timeout + _LEASE_SECONDS))
+            task = loop.create_task(self._deliver(due, parts, self._clock() + parts.out.timeout + _LEASE_SECONDS))
             self._tasks[task] = due.lease
             task.add_done_callback(self._ended)
 
@@ -189,19 +189,19 @@ class Dispatcher:
             with suppress(LedgerUnavailable):  # then they are sent when the leases expire
                 await self._ledger.write(lambda c: release(c, [*left.values()], self._wall()))
 
-    async def _means_now(self) -> _DispatcherParts | None:
+    async def _parts_now(self) -> _DispatcherParts | None:
         """The present settings, made ready; None, with a log event, while they are unusable."""
         out = self._settings()
-        if self._means is not None and self._means.out is out:
-            return self._means
+        if self._parts is not None and self._parts.out is out:
+            return self._parts
         try:
             context = await self._daemons.run(partial(make_context, out.ca), PATIENCE)
         except (SetupError, TimeoutError) as error:
             hangs = isinstance(error, TimeoutError)
             self._wait_for_usable(out, f"{out.ca} was not read within {PATIENCE:.0f} s" if hangs else str(error))
             return None
-        self._means = _DispatcherParts(out, Rules.of(out.allow), Link(context, self._iteration, self._threads))
-        return self._means
+        self._parts = _DispatcherParts(out, Rules.of(out.allow), Link(context, self._iteration, self._threads))
+        return self._parts
 
     def _wait_for_usable(self, out: OutboundSettings, why: str) -> None:
         if self._unusable is not out:
@@ -223,24 +223,24 @@ class Dispatcher:
                 log.error("webhook given up", delivery=delivery, destination=line[0])
         self.metrics.set_states(await self._ledger.read(counts))
 
-    async def _deliver(self, due: Due, means: _DispatcherParts, deadline: float) -> None:
+    async def _deliver(self, due: Due, parts: _DispatcherParts, deadline: float) -> None:
         asked = None
         try:
-            attempt = await self._attempt(due, means)
+            attempt = await self._attempt(due, parts)
             asked = read_retry_after(attempt.retry_after, self._wall())
         except Exception as error:  # noqa: BLE001 -- a delivery that breaks something must not be tried for ever
             log.error("webhook broke", delivery=due.lease.id, error=whereabouts(error))
             attempt = DeliveryAttempt(Result.RETRIED, None, Trouble.INTERNAL)
         self._judge(due, attempt)
-        await self._note(due, means.out, attempt, asked, deadline)
+        await self._note(due, parts.out, attempt, asked, deadline)
 
-    async def _attempt(self, due: Due, means: _DispatcherParts) -> DeliveryAttempt:
+    async def _attempt(self, due: Due, parts: _DispatcherParts) -> DeliveryAttempt:
         now = self._wall()
-        secrets = means.out.secrets_for(due.owner, now)
+        secrets = parts.out.secrets_for(due.owner, now)
         if secrets is None:
             return DeliveryAttempt(Result.REFUSED, None, Trouble.NO_SECRET)
         try:
-            destination = await find(due.url, means.rules, partial(self._resolve, due.owner))
+            destination = await find(due.url, parts.rules, partial(self._resolve, due.owner))
         except Refused:
             return DeliveryAttempt(Result.REFUSED, None, Trouble.NOT_ALLOWED)
         except Saturated:  # says nothing about the destination
@@ -249,7 +249,7 @@ class Dispatcher:
             return DeliveryAttempt(Result.RETRIED, None, Trouble.NOT_FOUND)
         body = body_of(due.request_id, due.check_url, due.status)
         headers = sign(secrets, due.lease.id, now, body)
-        return await send(destination, means.link, headers, body, means.out.timeout)
+        return await send(destination, parts.link, headers, body, parts.out.timeout)
 
     def _judge(self, due: Due, attempt: DeliveryAttempt) -> None:
         line = due.destination, due.owner
