@@ -25,6 +25,7 @@ from gateway.jobs.watcher import Watcher
 from gateway.ledger import checkpoints, deliveries
 from gateway.ledger import inbound_webhooks as received
 from gateway.ledger.ledger import Ledger
+from gateway.model.jobs import JOB_STATES
 from gateway.model.times import Times
 from gateway.proxy.job_access import JobAccess
 from gateway.upstream.client import UpstreamClient
@@ -34,7 +35,6 @@ from gateway.webhooks.inbound.inbound_receiver import Receiver
 from gateway.webhooks.outbound.dispatcher import Chance, Dispatcher
 from gateway.webhooks.outbound.planning import Planning
 
-_STATES: Final = ("running", "complete", "failed")
 _LAST_WORDS: Final = 5.0
 
 
@@ -95,7 +95,7 @@ class JobParts:
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client at each scrape."""
         jobs = GaugeMetricFamily("gateway_jobs", "Jobs that can be read, by state.", labels=("state",))
-        for state in _STATES:
+        for state in JOB_STATES:
             jobs.add_metric((state,), self.housekeeping.counts.get(state, 0))
         yield jobs
         yield CounterMetricFamily(
@@ -132,15 +132,15 @@ def _purges(
 ) -> Iterator[Callable[[], Awaitable[None]]]:
     """What deletes old records of received and sent webhooks, and expired checkpoints, a few at a time."""
 
-    def purge(forget: Callable[[Connection], int]) -> Callable[[], Awaitable[None]]:
+    def purge(work: Callable[[Connection], int]) -> Callable[[], Awaitable[None]]:
         async def run() -> None:
-            await ledger.write(forget)
+            await ledger.write(work)
 
         return run
 
-    yield purge(lambda c: checkpoints.forget(c, wall()))
-    yield purge(lambda c: received.forget(c, wall()))
-    yield purge(lambda c: deliveries.forget(c, wall() - out().keep))
+    yield purge(lambda c: checkpoints.purge(c, wall()))
+    yield purge(lambda c: received.purge(c, wall()))
+    yield purge(lambda c: deliveries.purge(c, wall() - out().keep))
 
 
 def _state(live: Live) -> State:

@@ -18,6 +18,7 @@ from gateway.config.settings import Settings
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.jobs import count
 from gateway.ledger.refusals import RefusalRow, latest
+from gateway.model.jobs import JOB_STATES
 from gateway.units import moment
 
 T = TypeVar("T")
@@ -29,7 +30,6 @@ _COUNTED: Final = {
     "requests in flight": "gateway_requests_in_flight",
     "connections": "gateway_connections",
 }
-_STATES: Final = ("running", "complete", "failed")
 
 
 class _InLedger(NamedTuple):
@@ -103,9 +103,9 @@ async def _or_none(asked: Awaitable[T]) -> T | None:
 def counts_of(found: Samples, jobs: Mapping[str, int] | None = None) -> dict[str, int]:
     """What it does now; jobs as they were counted in the ledger, else as the gateway counted them last."""
     counted = (
-        jobs if jobs is not None else {state: int(found.total("gateway_jobs", state=state)) for state in _STATES}
+        jobs if jobs is not None else {state: int(found.total("gateway_jobs", state=state)) for state in JOB_STATES}
     )
-    told = {f"jobs {state}": counted.get(state, 0) for state in _STATES}
+    told = {f"jobs {state}": counted.get(state, 0) for state in JOB_STATES}
     return {**{name: int(found.total(metric)) for name, metric in _COUNTED.items()}, **told}
 
 

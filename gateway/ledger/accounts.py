@@ -96,7 +96,7 @@ def change(connection: Connection, account: str, *, concurrent: int = 0, in_flig
     _CHANGE.run(connection, of=account, places=concurrent, in_flight=in_flight)
 
 
-def take_place(connection: Connection, account: str, tat: float) -> None:
+def take_slot(connection: Connection, account: str, tat: float) -> None:
     """Takes one of a locked account's concurrent submit slots; `tat` is that of its token bucket, in seconds.
 
     It is rounded down: rounding up would add up over a burst and cost its last submit.

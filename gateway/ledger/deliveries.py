@@ -336,7 +336,7 @@ def retry(connection: Connection, delivery: str, actor: str, now: float) -> Deli
     return state
 
 
-def forget(connection: Connection, before: float) -> int:
+def purge(connection: Connection, before: float) -> int:
     """Deletes ended deliveries planned before a moment, a batch at a time; returns how many."""
     old = (
         select(deliveries.c.id)

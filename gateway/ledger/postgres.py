@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.errors import LedgerUnavailable, OwnerWaited, ValueNotKept
 from gateway.ledger.connecting import DEADLINES, Connector, has_waited, in_words
-from gateway.ledger.connection_places import ConnectionPlaces
+from gateway.ledger.connection_slots import ConnectionSlots
 from gateway.ledger.engine import REPORT_SECONDS, is_of_an_owner
 from gateway.ledger.migrate import DEFAULT_UPKEEP, MIGRATION_SECONDS, Upkeep
 from gateway.ledger.postgres_submits import STATEMENTS
@@ -74,7 +74,7 @@ class PostgresEngine:
             self._prepared = [str(statement.compile(dialect=self._engine.dialect)) for statement in STATEMENTS]
         event.listen(self._engine.sync_engine, "checkout", self._look)
         event.listen(self._engine.sync_engine, "checkin", _note_use)
-        self._places = ConnectionPlaces(_CONNECTIONS)
+        self._slots = ConnectionSlots(_CONNECTIONS)
         self._is_migrated = False
         self._tending: asyncio.Task[None] | None = None
         self._is_changing = False
@@ -149,7 +149,7 @@ class PostgresEngine:
     async def _work(
         self, work: Callable[[Connection], T], in_turn_of: str, engine: AsyncEngine, has_begun: "asyncio.Future[None]"
     ) -> T:
-        async with self._places.one(in_turn_of):
+        async with self._slots.one(in_turn_of):
             with self._words(in_turn_of):
                 return await self._begin(work, engine, has_begun)
 

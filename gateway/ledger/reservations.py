@@ -28,7 +28,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 from sqlalchemy.exc import IntegrityError
 
 from gateway.ledger import closing
-from gateway.ledger.accounts import add_to_windows, change, lock, locked_counts, take_place
+from gateway.ledger.accounts import add_to_windows, change, lock, locked_counts, take_slot
 from gateway.ledger.closing import HOLDS_PLACE, Closing, Settled, UsageChange
 from gateway.ledger.schema import Stage, accounts, reservations, usage, usage_by_mode
 from gateway.ledger.statement import Statement
@@ -101,13 +101,13 @@ def admit(connection: Connection, claim: Claim, profile: Profile, now: float, un
         return StepOutcome(counts, counts, denial)
     tat = take_submit(profile, counts.tat, now)
     periods = day_of(now).period, month_of(now).period
-    take_place(connection, claim.account, tat)
+    take_slot(connection, claim.account, tat)
     add_to_windows(connection, claim.account, periods, Used(requests=1))
     _INSERT.run(connection, **_row_of(claim, periods, now, until))
-    return StepOutcome(counts, with_place(counts, tat))
+    return StepOutcome(counts, with_slot(counts, tat))
 
 
-def with_place(counts: AccountCounts, tat: float) -> AccountCounts:
+def with_slot(counts: AccountCounts, tat: float) -> AccountCounts:
     """The account's counts after a submit has taken its slot and its token of the bucket."""
     return _plus(counts._replace(tat=tat, concurrent=counts.concurrent + 1), Used(requests=1))
 

@@ -105,8 +105,8 @@ def _end(done: "asyncio.Future[Any]", result: Any, error: BaseException | None) 
         done.set_exception(error)
 
 
-def _late(job: _Call) -> LedgerUnavailable:
-    return LedgerUnavailable(_NO_TURN if job.began is None else "no answer within ledger.timeout")
+def _late(call: _Call) -> LedgerUnavailable:
+    return LedgerUnavailable(_NO_TURN if call.began is None else "no answer within ledger.timeout")
 
 
 class SqliteEngine:
@@ -159,14 +159,14 @@ class SqliteEngine:
     ) -> T:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         turn = time.monotonic() + (within or self._turn)
-        job = _Call(work, done, in_turn_of, turn, within or self._timeout, durable)
-        worker.put(job)
-        job.watch()
+        call = _Call(work, done, in_turn_of, turn, within or self._timeout, durable)
+        worker.put(call)
+        call.watch()
         try:
             return await done
         finally:
-            job.give_up()
-            del job, done  # an error has this call in its traceback, and they have the error
+            call.give_up()
+            del call, done  # an error has this call in its traceback, and they have the error
 
     async def close(self) -> None:
         """See Engine."""
@@ -189,80 +189,80 @@ class LedgerThread:
         self._is_durable = False
         self._file: _Identity = None
         self._log: _Identity = None
-        self._jobs: AccountTurns[_Call] = AccountTurns(1)
+        self._calls: AccountTurns[_Call] = AccountTurns(1)
         self._queue = Lock()
-        self._signals: SimpleQueue[None] = SimpleQueue()  # one for each queued job, and one for the end
+        self._signals: SimpleQueue[None] = SimpleQueue()  # one for each queued call, and one for the end
         name = "ledger-writer" if writes else "ledger-reader"
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """How many jobs it has not begun."""
-        return len(self._jobs)
+        """How many calls it has not begun."""
+        return len(self._calls)
 
-    def put(self, job: _Call) -> None:
-        """Queues a job.
+    def put(self, call: _Call) -> None:
+        """Queues a call.
 
         Raises:
-            LedgerUnavailable: too many jobs wait.
+            LedgerUnavailable: too many calls wait.
         """
         with self._queue:
-            if len(self._jobs) >= MAX_WAITING:
+            if len(self._calls) >= MAX_WAITING:
                 raise LedgerUnavailable("too many transactions wait for it")
-            self._jobs.put(job.in_turn_of, job)
+            self._calls.put(call.in_turn_of, call)
         self._signals.put(None)
 
     def stop(self, timeout: float) -> None:
-        """Ends the thread after its queued jobs; blocks for at most `timeout` seconds."""
+        """Ends the thread after its queued calls; blocks for at most `timeout` seconds."""
         self._signals.put(None)
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        while (job := self._next()) is not None:
-            if not job.abandoned:  # else its transaction never begins
-                self._serve(job)
+        while (call := self._next()) is not None:
+            if not call.abandoned:  # else its transaction never begins
+                self._serve(call)
         self._drop()
 
     def _next(self) -> _Call | None:
-        """Waits for the next job, taking accounts in turn; None when the thread is to end."""
+        """Waits for the next call, taking accounts in turn; None when the thread is to end."""
         self._signals.get()
         with self._queue:
-            found = self._jobs.take()
+            found = self._calls.take()
             if found is None:
                 return None
-            self._jobs.finish(found[0])  # the share is one, and this thread runs one at a time
+            self._calls.finish(found[0])  # the share is one, and this thread runs one at a time
             return found[1]
 
-    def _serve(self, job: _Call) -> None:
+    def _serve(self, call: _Call) -> None:
         try:
-            job.began = time.monotonic()
-            if job.began > job.turn:
+            call.began = time.monotonic()
+            if call.began > call.turn:
                 raise LedgerUnavailable(_NO_TURN)
-            result = self._transact(job)
+            result = self._transact(call)
         except IntegrityError as error:
-            job.end(None, error)
+            call.end(None, error)
         except DBAPIError as error:
             self._drop()
-            job.end(None, _unavailable(error.orig))
+            call.end(None, _unavailable(error.orig))
         except (OSError, sqlite3.Error, SQLAlchemyError) as error:
             self._drop()
-            job.end(None, _unavailable(error))
+            call.end(None, _unavailable(error))
         except BaseException as error:  # noqa: BLE001 -- the caller gets whatever the work raises
-            job.end(None, error)
+            call.end(None, error)
         else:
-            job.end(result, None)
+            call.end(result, None)
             self._bound()
 
-    def _transact(self, job: _Call) -> Any:
+    def _transact(self, call: _Call) -> Any:
         connection = self._open()
-        if self._is_durable is not job.durable:
-            raw_of(connection).execute(f"PRAGMA synchronous={'FULL' if job.durable else 'NORMAL'}")
-            self._is_durable = job.durable
+        if self._is_durable is not call.durable:
+            raw_of(connection).execute(f"PRAGMA synchronous={'FULL' if call.durable else 'NORMAL'}")
+            self._is_durable = call.durable
 
         def work(connection: Connection) -> Any:
-            result = job.work(connection)
-            if job.abandoned:
+            result = call.work(connection)
+            if call.abandoned:
                 raise LedgerUnavailable("nobody waits for it any more")
             return result
 

@@ -32,7 +32,7 @@ from gateway.ledger.reservations import (
     StepOutcome,
     reclaim,
     with_pages,
-    with_place,
+    with_slot,
 )
 from gateway.limits.quotas import refuse_pages, refuse_submit, take_submit
 from gateway.model.identity import Profile
@@ -233,7 +233,7 @@ def _admit_several(connection: Connection, steps: Sequence[Admit]) -> list[StepO
     for step in steps:
         before, denial = counts, refuse_submit(step.profile, counts, now)
         if denial is None:
-            counts = with_place(counts, take_submit(step.profile, counts.tat, now))
+            counts = with_slot(counts, take_submit(step.profile, counts.tat, now))
             taken.append(step.claim)
         outcomes.append(StepOutcome(before, counts, denial))
     if seen.is_overdue and len(taken) < len(steps):

@@ -1,6 +1,9 @@
-"""Which job it is."""
+"""Which job it is, and the words for its states."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+JOB_STATES: Final = ("running", "complete", "failed")
+"""Those that a client can ask about; the ledger also knows what is gone."""
 
 
 class JobRef(NamedTuple):

@@ -19,12 +19,12 @@ from gateway.ledger.deliveries import (
     claim_due,
     drop,
     first_due,
-    forget,
     give_up,
     make_due,
     mark_dead,
     mark_delivered,
     plan,
+    purge,
     release,
     retry,
     schedule_retry,
@@ -263,8 +263,8 @@ async def test_they_are_listed_counted_and_forgotten(engine: Engine) -> None:
     assert [one["id"] for one in await engine.read(lambda c: listed(c, None, 1))] == ["dead"]
     assert await engine.read(counts) == dict.fromkeys(DeliveryState, 1)
     assert await engine.read(lambda c: shown(c, "nobody")) is None
-    assert await engine.write(lambda c: forget(c, NOON + 3)) == 1
-    assert await engine.write(lambda c: forget(c, NOON + 100)) == 1
+    assert await engine.write(lambda c: purge(c, NOON + 3)) == 1
+    assert await engine.write(lambda c: purge(c, NOON + 100)) == 1
     assert [one["id"] for one in await engine.read(listed)] == ["due", "waiting"]
 
 

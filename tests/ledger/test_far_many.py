@@ -124,7 +124,7 @@ async def test_many_old_checkpoints_and_received_webhooks_are_forgotten_in_two_s
     await engine.write(lambda c: c.execute(insert(schema.checkpoints), seen))
     await engine.write(lambda c: c.execute(insert(schema.received), came))
     for room in (checkpoints, inbound_webhooks):
-        trips, forgotten = await trips_of(far, engine, lambda c, room=room: room.forget(c, NOON))  # type: ignore[misc]
+        trips, forgotten = await trips_of(far, engine, lambda c, room=room: room.purge(c, NOON))  # type: ignore[misc]
         assert trips <= 8
         assert forgotten == MANY
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from gateway.ledger.connection_places import ConnectionPlaces
+from gateway.ledger.connection_slots import ConnectionSlots
 from gateway.ledger.sqlite import SqliteEngine
 from gateway.ledger.turns import AccountTurns
 from tests.support.ledgers import beat
@@ -35,10 +35,10 @@ def test_none_runs_more_than_its_share() -> None:
 
 
 async def test_a_place_that_was_given_to_who_left_is_the_next_ones() -> None:
-    places, held = ConnectionPlaces(1), asyncio.Event()
+    slots, held = ConnectionSlots(1), asyncio.Event()
 
     async def hold() -> None:
-        async with places.one("a"):
+        async with slots.one("a"):
             await held.wait()
 
     tasks = [asyncio.ensure_future(hold()) for _ in range(3)]
@@ -48,9 +48,9 @@ async def test_a_place_that_was_given_to_who_left_is_the_next_ones() -> None:
     held.set()
     tasks[0].cancel()
     await asyncio.wait_for(tasks[2], 30)
-    async with asyncio.timeout(30), places.one("b"):
-        assert repr(places) == "<ConnectionPlaces free=0 waiting=0>"
-    assert repr(places) == "<ConnectionPlaces free=1 waiting=0>"
+    async with asyncio.timeout(30), slots.one("b"):
+        assert repr(slots) == "<ConnectionSlots free=0 waiting=0>"
+    assert repr(slots) == "<ConnectionSlots free=1 waiting=0>"
 
 
 async def test_the_writer_of_sqlite_serves_a_quiet_account_before_the_rest_of_a_loud_ones(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from gateway.ledger.turns import AccountTurns
 
 
-class ConnectionPlaces:
+class ConnectionSlots:
     """`count` slots of one event loop."""
 
     def __init__(self, count: int) -> None:
@@ -15,7 +15,7 @@ class ConnectionPlaces:
         self._turns: AccountTurns[asyncio.Future[None]] = AccountTurns(max(1, count // 2))
 
     def __repr__(self) -> str:
-        return f"<ConnectionPlaces free={self._free} waiting={len(self._turns)}>"
+        return f"<ConnectionSlots free={self._free} waiting={len(self._turns)}>"
 
     @asynccontextmanager
     async def one(self, account: str) -> AsyncIterator[None]:
