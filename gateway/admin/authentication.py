@@ -82,7 +82,7 @@ class Guard:
     def _count_failure(self, address: IPv4Address | IPv6Address | None) -> None:
         if address is None:
             return
-        wait = self._bad_logins.failed(address, self._monotonic(), self._live.state.bad_logins)
+        wait = self._bad_logins.count_failure(address, self._monotonic(), self._live.state.bad_logins)
         if wait is not None:
             raise AdminProblem("too_many_bad_logins", _TOO_MANY, retry_after=wait)
         log.warning("admin login failed", client_ip=str(address))

@@ -81,7 +81,7 @@ async def _set_blocked(context: Context, call: Call, *, blocked: bool) -> caller
     _: Nothing = call.body
     name = context.callers.name_of(call.subject) if blocked else call.subject
     await context.callers.block(call.actor, name, blocked=blocked)
-    await context.changed()
+    await context.apply_changes()
     return await _shown(context, name)
 
 

@@ -29,7 +29,7 @@ from gateway.http.parser_faults import parser_fault
 from gateway.listener.backlog import Backlog
 from gateway.listener.draining import is_too_long_to_drain
 from gateway.model.identity import Peer
-from gateway.model.networks import household
+from gateway.model.networks import client_prefix
 from gateway.model.reasons import Reason
 
 # Set on an authorized request whose head allows keep-alive. Without it the answer says Connection: close. So callers
@@ -189,7 +189,7 @@ class AdminConnection(RequestHandler):
     def _stop_listening(self, request: web.BaseRequest) -> None:
         """Stops reading a long body once its answer is sent, and any chunked one, whose bytes may be dear."""
         if _has_much_left(request):
-            self._unwanted = Unwanted(self._iteration, household(self.peer.ip), self._read_or_wait)
+            self._unwanted = Unwanted(self._iteration, client_prefix(self.peer.ip), self._read_or_wait)
             self._backlog.clear()
 
     def _read_on(self) -> None:
@@ -214,7 +214,7 @@ class AdminConnection(RequestHandler):
             self._turn_is_over = True
             self._read_or_wait()
             is_small = self._turn.needs_little(len(self._backlog))
-            self._iteration.wait(self._begin_turn, household(self.peer.ip), is_small=is_small)
+            self._iteration.call_in_turn(self._begin_turn, client_prefix(self.peer.ip), is_small=is_small)
 
     def _begin_turn(self) -> None:
         self._turn_is_over = False
@@ -250,7 +250,7 @@ class _AnsweredError(ConnectionError):
     """Tells aiohttp that a connection is done with."""
 
 
-def household_of(request: web.BaseRequest) -> bytes | None:
-    """The household (IPv4 address, or IPv6 /64) whose turns a request uses."""
+def prefix_of(request: web.BaseRequest) -> bytes | None:
+    """The client_prefix whose turns a request uses."""
     connection = request.protocol
-    return household(connection.peer.ip) if isinstance(connection, AdminConnection) else None
+    return client_prefix(connection.peer.ip) if isinstance(connection, AdminConnection) else None

@@ -42,7 +42,7 @@ class Context:
     apply_key_changes: Callable[[], Awaitable[None]]
     wall: Callable[[], float]
 
-    async def changed(self) -> None:
+    async def apply_changes(self) -> None:
         """Makes this replica apply a committed change at once."""
         try:
             await self.apply_key_changes()

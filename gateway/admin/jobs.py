@@ -16,7 +16,7 @@ from gateway.ledger import listings as joblist
 from gateway.ledger.deliveries import retry
 from gateway.ledger.listings import JobMark, WebhookMark, shown
 from gateway.ledger.schema import DeliveryState, JobState
-from gateway.model.keys import in_full
+from gateway.model.keys import qualified
 
 _WEBHOOK_ID: Final = re.compile(r"[a-z0-9-]{1,63}\Z")
 _NO_WEBHOOK: Final = "The ledger has no such webhook."
@@ -29,7 +29,7 @@ _NOT_TO_BE_SENT: Final = {
 async def list_jobs(context: Context, call: Call) -> job_answers.Jobs:
     """Lists jobs."""
     query: JobsQuery = call.query
-    owner = None if query.owner is None else in_full(query.owner)
+    owner = None if query.owner is None else qualified(query.owner)
     state = None if query.state is None else JobState[query.state.upper()]
     rows = await context.ledger.report(
         lambda c: joblist.list_jobs(c, owner, state, query.limit + 1, query.after, query.q)
@@ -45,7 +45,7 @@ async def list_jobs(context: Context, call: Call) -> job_answers.Jobs:
 async def show_job(context: Context, call: Call) -> job_answers.Job:
     """Shows a job."""
     query: JobQuery = call.query
-    rows = await context.ledger.read(lambda c: joblist.named(c, call.subject, query.upstream))
+    rows = await context.ledger.read(lambda c: joblist.jobs_with_id(c, call.subject, query.upstream))
     if not rows:
         raise AdminProblem("job_not_found", "The ledger has no job of this id.")
     if len(rows) > 1:

@@ -27,25 +27,25 @@ from gateway.keys.validation import Wanted
 from gateway.ledger.usage import with_ends
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.report import limits_report
-from gateway.model.keys import KeyRecord, key_of, of_keys
+from gateway.model.keys import KeyRecord, key_account, key_id_of
 from gateway.units import maybe_moment, moment
 
 
 async def list_keys(context: Context, call: Call) -> key_answers.Keys:
     """Lists keys, with the state of their accounts if that is asked for."""
     query: KeysQuery = call.query
-    among = {key_of(account) or "" for account in await names_near(context)} if query.near else None
+    among = {key_id_of(account) or "" for account in await names_near(context)} if query.near else None
     page = await context.keys.page(query.limit + 1, query.after, query.q, counted=query.standing, among=among)
     shown, now, settings = page.records[: query.limit], context.wall(), context.live.state.settings
 
     def listed(record: KeyRecord) -> key_answers.ListedKey:
-        counts = page.counts.get(of_keys(record.id), AccountCounts())
+        counts = page.counts.get(key_account(record.id), AccountCounts())
         standing = _standing(context, record, counts, now) if query.standing else None
         return key_answers.ListedKey(
             **views.key_fields(record, settings, now),
             standing=standing,
             granted=counts.granted if query.standing else None,
-            granted_until=maybe_moment(page.ends.get(of_keys(record.id))),
+            granted_until=maybe_moment(page.ends.get(key_account(record.id))),
         )
 
     rows = await convert_all(shown, listed)
@@ -55,11 +55,11 @@ async def list_keys(context: Context, call: Call) -> key_answers.Keys:
 async def list_configured(context: Context, _: Call) -> key_answers.ConfiguredKeys:
     """Lists the keys of the configuration, with the state of their accounts."""
     state, now = context.live.state, context.wall()
-    accounts = [of_keys(key.id) for key in state.settings.keys]
+    accounts = [key_account(key.id) for key in state.settings.keys]
     counts, ends = await context.ledger.report(lambda c: with_ends(c, accounts, now)) if accounts else ({}, {})
 
     def listed(key: KeySettings) -> key_answers.ConfiguredKey:
-        account = of_keys(key.id)
+        account = key_account(key.id)
         profile, seen = profile_of(state, account), context.watch.seen.sighting(account)
         found = counts.get(account, AccountCounts())
         report = {} if profile is None else limits_report(profile, found, now)
@@ -87,17 +87,17 @@ async def create(context: Context, call: Call) -> key_answers.NewSecret:
         body.expires_at.timestamp() if body.expires_at else None,
     )
     made = await context.keys.create(call.actor, wanted)
-    await context.changed()
+    await context.apply_changes()
     return _new_secret(made)
 
 
 async def show(context: Context, call: Call) -> key_answers.KeyInFull:
     """Shows a key and the state of its account."""
-    record, standing, grants = await context.keys.show(call.subject)
+    record, counts, grants = await context.keys.show(call.subject)
     now = context.wall()
     return key_answers.KeyInFull(
         **views.key_fields(record, context.live.state.settings, now),
-        standing=_standing(context, record, standing, now),
+        standing=_standing(context, record, counts, now),
         grants=[views.granted(grant) for grant in grants],
     )
 
@@ -109,10 +109,10 @@ async def change(context: Context, call: Call) -> key_answers.Key:
     record: KeyRecord | None = None
     if values:
         record = await context.keys.change(call.actor, call.subject, **values)
-        await context.changed()
+        await context.apply_changes()
     if "disabled" in body.model_fields_set:
         record = await context.keys.disable(call.actor, call.subject, disabled=body.disabled)
-        await context.changed()
+        await context.apply_changes()
     assert record is not None  # noqa: S101 -- a body that names nothing was refused
     return key_answers.Key(**views.key_fields(record, context.live.state.settings, context.wall()))
 
@@ -126,7 +126,7 @@ async def rotate(context: Context, call: Call) -> key_answers.NewSecret:
         raise AdminProblem("invalid", f"{fault.path} {fault.message}", errors=[fault])
     made = await context.keys.rotate(call.actor, call.subject, body.overlap, operation)
     if made.secret is not None:
-        await context.changed()
+        await context.apply_changes()
     return _new_secret(made)
 
 
@@ -134,7 +134,7 @@ async def revoke(context: Context, call: Call) -> key_answers.Revoked:
     """Ends one secret, or all."""
     body: Revocation = call.body
     ended = await context.keys.revoke(call.actor, call.subject, body.generation, force=body.force)
-    await context.changed()
+    await context.apply_changes()
     return key_answers.Revoked(id=call.subject, generations=ended)
 
 
@@ -143,8 +143,8 @@ async def grant(context: Context, call: Call) -> key_answers.Granted:
     body: Grant = call.body
     until = body.until.timestamp()
     await context.keys.grant(call.actor, call.subject, body.pages, until)
-    await context.changed()
-    budgets = page_budgets(profile_of(context.live.state, of_keys(call.subject)))
+    await context.apply_changes()
+    budgets = page_budgets(profile_of(context.live.state, key_account(call.subject)))
     return key_answers.Granted(id=call.subject, pages=body.pages, until=moment(until), budgets=budgets or [])
 
 
@@ -152,7 +152,7 @@ async def end_grants(context: Context, call: Call) -> key_answers.GrantsEnded:
     """Ends one grant of a key, or all, at once."""
     body: GrantEnd = call.body
     ended = await context.keys.end_grants(call.actor, call.subject, body.grant)
-    await context.changed()
+    await context.apply_changes()
     return key_answers.GrantsEnded(id=call.subject, grants=[views.granted(grant) for grant in ended])
 
 
@@ -160,7 +160,7 @@ async def reset(context: Context, call: Call) -> key_answers.Forgotten:
     """Resets a key's windows."""
     _: Nothing = call.body
     forgotten = await context.keys.reset(call.actor, call.subject)
-    await context.changed()
+    await context.apply_changes()
     return views.forgotten(call.subject, forgotten)
 
 
@@ -180,13 +180,11 @@ def _new_secret(made: Made) -> key_answers.NewSecret:
     return key_answers.NewSecret(id=made.id, generation=made.generation, secret=made.secret, previous_ends_at=ends_at)
 
 
-def _standing(
-    context: Context, record: KeyRecord, standing: AccountCounts, now: float
-) -> dict[str, answer.LimitState]:
+def _standing(context: Context, record: KeyRecord, counts: AccountCounts, now: float) -> dict[str, answer.LimitState]:
     profile = profile_for(record, context.live.state.profiles)
     if profile is None:
         return {}
-    return _limits(limits_report(profile, standing, now))
+    return _limits(limits_report(profile, counts, now))
 
 
 def _limits(report: Mapping[str, Any]) -> dict[str, answer.LimitState]:

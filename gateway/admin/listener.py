@@ -11,13 +11,13 @@ from aiohttp import web
 
 from gateway.admin.connection import AdminConnection
 from gateway.aio.iteration import Iteration
-from gateway.listener.accept import Acceptor, Door
+from gateway.listener.accept import AcceptLimits, Acceptor
 from gateway.model.identity import Peer
 
 # Probes, scrapers and administrators are few. Each address has a connection limit, so that one can't shut out others.
 # Connections that have not authenticated are closed to make room, so that many of them, from any address, can't shut
 # out probes.
-DOOR: Final = Door(most=256, most_of_address=64, handshake=10.0, makes_room=True)
+LIMITS: Final = AcceptLimits(most=256, most_of_address=64, handshake=10.0, makes_room=True)
 END: Final = 2.0
 
 
@@ -34,11 +34,11 @@ async def listening_on(
     context = None if tls is None else lambda: tls
 
     def connection_of(peer: Peer) -> AdminConnection:
-        connection = AdminConnection(server, loop, peer, acceptor.ended, iteration)
-        acceptor.made(connection)
+        connection = AdminConnection(server, loop, peer, acceptor.release, iteration)
+        acceptor.add_newcomer(connection)
         return connection
 
-    acceptor = Acceptor(sock, lambda: DOOR, context, connection_of, iteration)
+    acceptor = Acceptor(sock, lambda: LIMITS, context, connection_of, iteration)
     acceptor.start()
     try:
         yield acceptor

@@ -8,7 +8,7 @@ from gateway.admin.near_accounts import Near
 from gateway.admin.requests import NearQuery
 from gateway.limits.prices import MILLION
 from gateway.model.identity import Profile
-from gateway.model.keys import key_of
+from gateway.model.keys import key_id_of
 from gateway.units import maybe_moment
 
 _MOST_NAMED: Final = 1000
@@ -45,7 +45,7 @@ def _told(near: Near) -> overview_answers.NearLimit:
     unit = MILLION if near.limit.name == _SPEND else 1
     return overview_answers.NearLimit(
         account=near.account,
-        key=key_of(near.account),
+        key=key_id_of(near.account),
         profile=near.profile.name,
         name=near.limit.name,
         used=near.limit.used / unit if unit > 1 else near.limit.used,

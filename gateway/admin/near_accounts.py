@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 from gateway.admin.portions import convert_all
 from gateway.config.state import Live, profile_of
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.usage import WindowRow, in_flight, standings_of, windows_now
+from gateway.ledger.usage import WindowRow, in_flight, read_counts_of_many, windows_now
 from gateway.limits.quotas import AccountCounts, Limit, Windows, limits_of, windows_at
 from gateway.model.identity import Profile
-from gateway.model.keys import key_of
+from gateway.model.keys import key_id_of
 from gateway.observe.callers_seen import CallersSeen
 
 _SHARE: Final = 0.8
@@ -95,7 +95,7 @@ class NearAccounts:
         await convert_all(rows[:_MOST_COUNTED], choice.look_at_used, AT_ONCE)
         await convert_all(open_, choice.look_at_open, AT_ONCE)
         candidates = list(choice.chosen)[:MOST_CANDIDATES]
-        counts = await self._ledger.report(lambda c: standings_of(c, candidates, now))
+        counts = await self._ledger.report(lambda c: read_counts_of_many(c, candidates, now))
         of_one = partial(_near, choice.profiles, now, windows_at(now))
         near = [one for found in await convert_all(list(counts.items()), of_one) for one in found]
         near.sort(key=lambda one: (-one.share, one.account))
@@ -132,7 +132,7 @@ def known_profile(live: Live, seen: CallersSeen, account: str) -> Profile | None
     """The limits of an account; those of a caller are known once this replica has seen him."""
     if account == _ANYONE:
         return live.state.anonymous
-    if key_of(account) is not None:
+    if key_id_of(account) is not None:
         return profile_of(live.state, account)
     sighting = seen.sighting(account)
     return None if sighting is None or sighting.profile is None else live.state.profiles.get(sighting.profile)
@@ -154,9 +154,9 @@ def _near(
     profiles: dict[str, Profile | None], now: float, windows: Windows, counted: tuple[str, AccountCounts]
 ) -> list[Near]:
     """Its limits that are, but for the rate: that is of a minute."""
-    account, standing = counted
+    account, counts = counted
     profile = profiles[account]
     if profile is None:
         return []
-    limits = limits_of(profile, standing._replace(tat=0.0), now, windows)
+    limits = limits_of(profile, counts._replace(tat=0.0), now, windows)
     return [Near(account, profile, limit) for limit in limits if limit.used and limit.ratio >= _SHARE]

@@ -3,13 +3,13 @@
 from functools import partial
 
 from gateway.admin import caller_answers
-from gateway.admin.blame import container_of, look_at
 from gateway.admin.context import Call, Context
 from gateway.admin.cursors import written
 from gateway.admin.portions import convert_all
 from gateway.admin.problem import AdminProblem
 from gateway.admin.requests import RefusedQuery
-from gateway.ledger.refusals import RefusalMark, RefusalRow, listed, named
+from gateway.admin.troubleshooting import container_of, where_to_look
+from gateway.ledger.refusals import RefusalMark, RefusalRow, find_refusal, listed
 from gateway.model.meanings import meaning_of
 from gateway.model.reasons import VERDICTS, Reason, Source
 from gateway.units import moment
@@ -29,7 +29,7 @@ async def list_refused(context: Context, call: Call) -> caller_answers.RefusedRe
 
 async def show_refused(context: Context, call: Call) -> caller_answers.RefusedRequest:
     """Shows one."""
-    row = await context.ledger.read(lambda c: named(c, call.subject))
+    row = await context.ledger.read(lambda c: find_refusal(c, call.subject))
     if row is None:
         raise AdminProblem("refusal_not_found", "No request of this id was refused or failed in the last day.")
     return _refused(context, row)
@@ -49,7 +49,7 @@ def _refused(context: Context, row: RefusalRow) -> caller_answers.RefusedRequest
         why=row.why,
         means=meaning_of(row.why),
         source=source.value,
-        look_at=look_at(row.reason, source),
+        look_at=where_to_look(row.reason, source),
         container=container_of(row.route, settings) if source == Source.UPSTREAM else None,
         method=row.method,
         route=row.route,

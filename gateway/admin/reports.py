@@ -12,7 +12,7 @@ from gateway.admin.requests import AuditQuery, UsageQuery
 from gateway.ledger.audit import AuditMark, recorded
 from gateway.ledger.usage import UsedByMode, UsedOnDay, used_by_mode, used_since
 from gateway.limits.windows import day_of
-from gateway.model.keys import of_keys
+from gateway.model.keys import key_account
 from gateway.units import day
 
 _MAX_ROWS: Final = 10_000
@@ -22,7 +22,7 @@ async def usage(context: Context, call: Call) -> caller_answers.Usage:
     """Settled usage of whole days; only the latest rows when there are too many."""
     query: UsageQuery = call.query
     since = day_of(context.wall() - query.since).period
-    account = None if query.key is None else of_keys(query.key)
+    account = None if query.key is None else key_account(query.key)
     rows: Sequence[UsedOnDay | UsedByMode] = await context.ledger.report(
         lambda c: (used_by_mode if query.by_mode else used_since)(c, since, account, _MAX_ROWS + 1)
     )

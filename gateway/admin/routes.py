@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway.admin.api import Operation, make_operations
-from gateway.admin.connection import household_of
+from gateway.admin.connection import prefix_of
 from gateway.admin.context import Call, Context
 from gateway.admin.parsing import expect_later, read_body, read_query
 from gateway.aio.in_turn import run_in_turn
@@ -34,7 +34,7 @@ def _handle(operation: Operation, context: Context, iteration: Iteration) -> _Ha
         finally:
             if operation.method != "GET":
                 context.near.forget()  # also after a failure: it may have been done
-        body = await run_in_turn(iteration, partial(_written, answer), household_of(request))
+        body = await run_in_turn(iteration, partial(_written, answer), prefix_of(request))
         return web.Response(body=body, status=operation.status, content_type="application/json")
 
     return handle

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from gateway.admin.authentication import Guard
-from gateway.admin.connection import KEEPS, AdminConnection, household_of
+from gateway.admin.connection import KEEPS, AdminConnection, prefix_of
 from gateway.admin.context import Context
 from gateway.admin.page import FILES, page_routes
 from gateway.admin.probes import Probed, probe_routes
@@ -118,7 +118,7 @@ def _problem(error: Exception, method: str) -> AdminProblem:
 def _metrics(registry: CollectorRegistry, iteration: Iteration) -> _Handle:
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = _encoder(request.headers.get("Accept", ""))
-        body = await run_in_turn(iteration, partial(encode, registry), household_of(request))
+        body = await run_in_turn(iteration, partial(encode, registry), prefix_of(request))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     return metrics

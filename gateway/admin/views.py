@@ -10,7 +10,7 @@ from gateway.ledger.usage import GrantRow, UsedByMode, UsedOnDay
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import Used
 from gateway.model.audit import Entry
-from gateway.model.keys import KeyRecord, key_of
+from gateway.model.keys import KeyRecord, key_id_of
 from gateway.units import day, maybe_moment, moment
 
 
@@ -52,7 +52,7 @@ def usage_of(row: UsedOnDay | UsedByMode) -> caller_answers.UsageOfDay:
     """One row of the report."""
     return caller_answers.UsageOfDay(
         account=row.account,
-        key=key_of(row.account),
+        key=key_id_of(row.account),
         day=day(row.day),
         mode=row.mode if isinstance(row, UsedByMode) else None,
         requests=row.requests,

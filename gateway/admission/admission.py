@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from gateway.admission.throttle import Throttle
 from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff, ledger_unavailable, whereabouts
-from gateway.ledger.accounts import standing_of
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.closing import Settled
 from gateway.ledger.deliveries import Planned
 from gateway.ledger.jobs import NewJob
@@ -48,10 +48,10 @@ class Counts(Protocol):
     def pages(self, account: str, settled: int, refunded: int) -> None:
         """Counts one settlement."""
 
-    def stands(self, account: str, ratios: dict[str, float]) -> None:
+    def set_ratios(self, account: str, ratios: dict[str, float]) -> None:
         """Records the share of each limit that an account has used."""
 
-    def crossed(self, account: str, limits: frozenset[str]) -> None:
+    def count_crossed(self, account: str, limits: frozenset[str]) -> None:
         """Counts soft limits that an account has just crossed."""
 
 
@@ -79,7 +79,7 @@ class Admission:
         self._throttle = throttle
         self._counts = counts
         self._held: set[str] = set()
-        self._means = _LeaseParts(replica, Steps(replica.ledger), throttle, counts, self._held)
+        self._parts = _LeaseParts(replica, Steps(replica.ledger), throttle, counts, self._held)
         self._new_id = new_id
 
     def __repr__(self) -> str:
@@ -97,7 +97,7 @@ class Admission:
             Refused: rate_limited, too_many_requests_in_flight, budget_exhausted or ledger_unavailable.
         """
         claim = Claim(self._new_id(), permit.account, permit.owner, permit.route.upstream)
-        lease = Lease(self._means, claim, profile, reservation_ttl)
+        lease = Lease(self._parts, claim, profile, reservation_ttl)
         try:
             await lease.admit()
         except BaseException:
@@ -105,7 +105,7 @@ class Admission:
             raise
         return lease
 
-    async def tell(self, permit: Permit) -> AccountCounts:
+    async def read_counts(self, permit: Permit) -> AccountCounts:
         """Returns an account's counts.
 
         Raises:
@@ -113,14 +113,14 @@ class Admission:
         """
         ledger, wall = self._replica.ledger, self._replica.wall
         try:
-            return await ledger.read(lambda c: standing_of(c, permit.account, wall()), of=permit.owner)
+            return await ledger.read(lambda c: read_counts(c, permit.account, wall()), in_turn_of=permit.owner)
         except LedgerUnavailable:
             raise ledger_away() from None
 
     def settled(self, settled: Settled) -> None:
         """Counts a settlement, and lets submits of its account that wait for pages try again."""
         self._counts.pages(*settled)
-        self._throttle.given_back(settled.account)
+        self._throttle.drop_refusal(settled.account)
 
     async def run(self) -> None:
         """Renews the held reservations, until cancelled."""
@@ -147,8 +147,8 @@ class Admission:
 class Lease:
     """One submit's slot and pages."""
 
-    def __init__(self, means: _LeaseParts, claim: Claim, profile: Profile, reservation_ttl: float) -> None:
-        self._means = means
+    def __init__(self, parts: _LeaseParts, claim: Claim, profile: Profile, reservation_ttl: float) -> None:
+        self._parts = parts
         self._claim = claim
         self._profile = profile
         self._ttl = reservation_ttl
@@ -176,10 +176,10 @@ class Lease:
         Raises:
             Refused: see Admission.admit.
         """
-        now = self._means.replica.wall()
-        self._means.held.add(self._claim.id)
-        ask = partial(self._means.steps.admit, Admit(self._claim, self._profile, now, now + _LEASE_SECONDS))
-        throttle = self._means.throttle
+        now = self._parts.replica.wall()
+        self._parts.held.add(self._claim.id)
+        ask = partial(self._parts.steps.admit, Admit(self._claim, self._profile, now, now + _LEASE_SECONDS))
+        throttle = self._parts.throttle
         outcome: StepOutcome = await self._do(throttle.through(self._claim.account, self._profile, ask))
         if outcome.denial is not None:
             self._end()  # nothing was taken that could be given back
@@ -191,11 +191,11 @@ class Lease:
         Raises:
             Refused: too_many_pages_in_flight, budget_exhausted or ledger_unavailable.
         """
-        now = self._means.replica.wall()
+        now = self._parts.replica.wall()
         self._may_have_pages = True
         try:
             step = Reserve(self._claim, self._profile, ask, now, now + _LEASE_SECONDS)
-            outcome: StepOutcome = await self._do(self._means.steps.reserve(step))
+            outcome: StepOutcome = await self._do(self._parts.steps.reserve(step))
         except ReservationLost:
             raise ledger_away() from None
         self._judge(outcome, now)
@@ -211,17 +211,17 @@ class Lease:
             Refused: ledger_unavailable.
             UpstreamBrokeOff: the upstream gave two jobs one id.
         """
-        replica = self._means.replica
+        replica = self._parts.replica
         now = replica.wall()
         try:
             step = Accept(self._claim, job, webhook, replica.name, now, now + self._ttl)
-            await self._do(self._means.steps.accept(step))
+            await self._do(self._parts.steps.accept(step))
         except ReservationLost:
             raise ledger_away() from None
         except RequestIdTaken:
             raise UpstreamBrokeOff("The upstream gave this job the id of another one.", arrived=True) from None
         self._end()
-        self._means.throttle.given_back(self._claim.account)
+        self._parts.throttle.drop_refusal(self._claim.account)
 
     def mark_refused(self) -> None:
         """Records that the upstream has refused the job: closing the lease gives all back."""
@@ -231,19 +231,19 @@ class Lease:
         """Gives back what is still held, in the background; called on every path, and idempotent."""
         if not self._is_over:
             self._end()
-            self._means.replica.background.start(self._finish(self._lose if self.is_released else self._cancel))
+            self._parts.replica.background.start(self._finish(self._lose if self.is_released else self._cancel))
 
     def _end(self) -> None:
         self._is_over = True
-        self._means.held.discard(self._claim.id)
+        self._parts.held.discard(self._claim.id)
 
     def _judge(self, outcome: StepOutcome, now: float) -> None:
-        profile, counts, account = self._profile, self._means.counts, self._claim.account
+        profile, counts, account = self._profile, self._parts.counts, self._claim.account
         limits = limits_of(profile, outcome.after, now)
         self._shown = profile, limits, now
-        counts.stands(account, {limit.name: limit.ratio for limit in limits})
+        counts.set_ratios(account, {limit.name: limit.ratio for limit in limits})
         soft = soft_among(profile, limits)
-        counts.crossed(account, soft - soft_limits(profile, outcome.before, now) if soft else soft)
+        counts.count_crossed(account, soft - soft_limits(profile, outcome.before, now) if soft else soft)
         if outcome.denial is not None:
             denial = outcome.denial
             raise Refused(Denial(denial.reason, denial.detail, denial.retry_after, (), denial.title, self.lines))
@@ -275,19 +275,19 @@ class Lease:
             except LedgerUnavailable:
                 continue
             if settled is not None:
-                self._means.counts.pages(*settled)
-            self._means.throttle.given_back(self._claim.account)
+                self._parts.counts.pages(*settled)
+            self._parts.throttle.drop_refusal(self._claim.account)
             return
         log.error("a place could not be given back; it will expire")
 
     async def _cancel(self) -> Settled:
-        pages = await self._means.steps.cancel(Cancel(self._claim, self._means.replica.wall()))
+        pages = await self._parts.steps.cancel(Cancel(self._claim, self._parts.replica.wall()))
         return Settled(self._claim.account, 0, pages)
 
     async def _lose(self) -> None:
-        replica = self._means.replica
+        replica = self._parts.replica
         now = replica.wall()
-        await self._means.steps.accept(Accept(self._claim, None, None, replica.name, now, now + self._ttl))
+        await self._parts.steps.accept(Accept(self._claim, None, None, replica.name, now, now + self._ttl))
 
     @property
     def reservation(self) -> str:

@@ -62,7 +62,7 @@ class Throttle:
         finally:
             gate.release()
 
-    def given_back(self, account: str) -> None:
+    def drop_refusal(self, account: str) -> None:
         """Drops a cached refusal, unless it was for the rate: something of this account is free again."""
         known = self._refused.get(account)
         denial = known.outcome.denial if known is not None else None

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from gateway.errors import Refused
-from gateway.model.networks import household
+from gateway.model.networks import client_prefix
 from gateway.model.reasons import Denial, Reason
 
 SHARES: Final = 4
@@ -22,7 +22,7 @@ _SHARE: Final = "Too much that nobody has vouched for comes from this address (b
 
 
 @dataclass(eq=False, slots=True)
-class Household:
+class AddressBodies:
     """The bodies of one address (IPv6: of its /64), and their bytes together."""
 
     stays: set["Stay"] = field(default_factory=set)
@@ -41,20 +41,20 @@ class Stay:
 class UnverifiedBodies:
     """What all of them hold now. `most` returns the configured limit in bytes."""
 
-    __slots__ = ("_households", "_most", "used")
+    __slots__ = ("_by_address", "_most", "used")
 
     def __init__(self, most: Callable[[], int]) -> None:
         self._most = most
-        self._households: dict[bytes, Household] = {}
+        self._by_address: dict[bytes, AddressBodies] = {}
         self.used = 0
 
     def __repr__(self) -> str:
-        return f"<UnverifiedBodies used={self.used} households={len(self._households)}>"
+        return f"<UnverifiedBodies used={self.used} addresses={len(self._by_address)}>"
 
     def enter(self, address: IPv4Address | IPv6Address, give_way: Callable[[Refused], None]) -> Stay:
         """Registers an empty body; `leave` ends it, on every path."""
-        stay = Stay(household(address), give_way)
-        self._households.setdefault(stay.subject, Household()).stays.add(stay)
+        stay = Stay(client_prefix(address), give_way)
+        self._by_address.setdefault(stay.subject, AddressBodies()).stays.add(stay)
         return stay
 
     def take(self, stay: Stay, size: int) -> None:
@@ -63,36 +63,36 @@ class UnverifiedBodies:
         Raises:
             Refused: no_room, if its address has used its share, or the budget is used up and no other holds more.
         """
-        home = self._households.get(stay.subject)
-        if home is None or stay not in home.stays:  # it has given way
+        bodies = self._by_address.get(stay.subject)
+        if bodies is None or stay not in bodies.stays:  # it has given way
             raise _no_room(_FULL)
-        if home.size + size > self._most() // SHARES:
+        if bodies.size + size > self._most() // SHARES:
             raise _no_room(_SHARE)
         while self.used + size > self._most():
-            self._make_room(home.size + size)
-        self._count(home, stay, size)
+            self._make_room(bodies.size + size)
+        self._count(bodies, stay, size)
 
     def leave(self, stay: Stay) -> None:
         """Ends a body, unless it has given way; frees what it held."""
-        home = self._households.get(stay.subject)
-        if home is None or stay not in home.stays:
+        bodies = self._by_address.get(stay.subject)
+        if bodies is None or stay not in bodies.stays:
             return
-        self._count(home, stay, -stay.size)
-        home.stays.discard(stay)
-        if not home.stays:
-            del self._households[stay.subject]
+        self._count(bodies, stay, -stay.size)
+        bodies.stays.discard(stay)
+        if not bodies.stays:
+            del self._by_address[stay.subject]
 
-    def _count(self, home: Household, stay: Stay, size: int) -> None:
+    def _count(self, bodies: AddressBodies, stay: Stay, size: int) -> None:
         stay.size += size
-        home.size += size
+        bodies.size += size
         self.used += size
 
     def _make_room(self, held: int) -> None:
         """Lets the largest body of the address that holds most give way, if that holds more than `held` bytes."""
-        home = max(self._households.values(), key=lambda one: one.size)
-        if home.size <= held:
+        bodies = max(self._by_address.values(), key=lambda one: one.size)
+        if bodies.size <= held:
             raise _no_room(_FULL)
-        stay = max(home.stays, key=lambda one: one.size)
+        stay = max(bodies.stays, key=lambda one: one.size)
         self.leave(stay)
         stay.give_way(_no_room(_FULL))
 

@@ -44,10 +44,10 @@ class BoundedHandler(ResponseHandler):
     connection is aborted as soon as the reader of the body has taken what came before and asks for more.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration, of: Hashable, most: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration, peer: Hashable, most: int) -> None:
         super().__init__(loop)
         self._iteration = iteration
-        self._of = of
+        self._peer = peer
         self._turn = Turn(iteration)
         self._rest = b""  # to be parsed in the next turn
         self._waits = False
@@ -96,7 +96,7 @@ class BoundedHandler(ResponseHandler):
         if self._rest:
             self._waits = True
             self._reading.hold()
-            self._iteration.wait(self._begin_turn, self._of)
+            self._iteration.call_in_turn(self._begin_turn, self._peer)
 
     def _begin_turn(self) -> None:
         self._waits = False
@@ -136,21 +136,23 @@ class BoundedConnector(OwnTlsConnector):
     def __init__(
         self,
         iteration: Iteration,
-        of: Hashable,
+        peer: Hashable,
         most: int = _MAX_BEHIND,
         threads: StepThreads | None = None,
         **options: Any,
     ) -> None:
-        """`of` is the peer for fair queueing of turns; `most` limits the bytes on the wire after an answer's head.
+        """`peer` is whose turns it takes (fair queueing); `most` limits the bytes on the wire after an answer's head.
 
         `threads` read the certificates; connectors that are made again and again for strangers share them.
         """
         threads = StepThreads(iteration.clock) if threads is None else threads
 
         def encrypt(context: ssl.SSLContext, handler: ResponseHandler, name: str | None) -> TlsTransport:
-            return TlsTransport(context, handler, TlsBuffers(threads), iteration, of=of, server=name)
+            return TlsTransport(context, handler, TlsBuffers(threads), iteration, peer=peer, server=name)
 
-        super().__init__(partial(BoundedHandler, asyncio.get_running_loop(), iteration, of, most), encrypt, **options)
+        super().__init__(
+            partial(BoundedHandler, asyncio.get_running_loop(), iteration, peer, most), encrypt, **options
+        )
 
 
 def make_session(connector: BoundedConnector, *, headers: Mapping[str, str] | None = None) -> aiohttp.ClientSession:

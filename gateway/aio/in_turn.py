@@ -10,22 +10,22 @@ from gateway.aio.iteration import Iteration
 T = TypeVar("T")
 
 
-async def run_in_turn(iteration: Iteration, work: Callable[[], T], of: Hashable = None) -> T:
-    """Runs `work` now, or in a later iteration if this one is over; `of` is the peer in whose turn it runs then."""
+async def run_in_turn(iteration: Iteration, work: Callable[[], T], peer: Hashable = None) -> T:
+    """Runs `work` now, or in a later iteration if this one is over; in the turn of `peer`."""
     if not iteration.is_over:
         begun = iteration.clock()
         result = work()
         iteration.add(iteration.clock() - begun, 0)
         return result
-    return await run_in_later_turn(iteration, work, of)
+    return await run_in_later_turn(iteration, work, peer)
 
 
 async def run_in_later_turn(
-    iteration: Iteration, work: Callable[[], T], of: Hashable = None, *, is_small: bool = False
+    iteration: Iteration, work: Callable[[], T], peer: Hashable = None, *, is_small: bool = False
 ) -> T:
     """Runs `work` in a later iteration in any case: what it begins may cost more in those that follow."""
     done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-    iteration.wait(partial(_do, work, done), of, is_small=is_small)
+    iteration.call_in_turn(partial(_do, work, done), peer, is_small=is_small)
     return await done
 
 

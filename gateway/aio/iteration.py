@@ -85,9 +85,9 @@ class Iteration:
         """Whether so much more than the budget is used that every connection must wait."""
         return self._seconds >= _FULL * MAX_SECONDS or self._chunks >= _FULL * MAX_CHUNKS
 
-    def wait(self, begin: Begin, of: Hashable = None, *, is_small: bool = False) -> None:
-        """Calls `begin` in a later iteration, in the turn of the peer `of`."""
-        (self._small if is_small else self._large).put(of, begin)
+    def call_in_turn(self, call: Begin, peer: Hashable = None, *, is_small: bool = False) -> None:
+        """Calls this in a later iteration, in the turn of `peer`."""
+        (self._small if is_small else self._large).put(peer, call)
         if not self.is_scheduled:
             self._schedule()
 

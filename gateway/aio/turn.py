@@ -25,7 +25,7 @@ class Turn:
     """Counts one connection's work, anew in each iteration of its loop.
 
     Time counts only between `work` and `rest`: a waiting connection delays no other. When the turn `is_over`, the
-    connection must let the loop go on until the iteration calls it: Iteration.wait.
+    connection must let the loop go on until the iteration calls it: Iteration.call_in_turn.
     """
 
     __slots__ = ("_bytes", "_chunks", "_iteration", "_number", "_seconds", "_since")
@@ -48,7 +48,7 @@ class Turn:
     def rest(self) -> None:
         """Stops the clock until the next `work`."""
         if self._since is not None:
-            self._tell(self._iteration.clock() - self._since)
+            self._add_seconds(self._iteration.clock() - self._since)
             self._since = None
 
     @property
@@ -72,7 +72,7 @@ class Turn:
             self._begin()
         if self._since is not None:
             now = self._iteration.clock()
-            self._tell(now - self._since)
+            self._add_seconds(now - self._since)
             self._since = now
         if self._bytes >= MAX_BYTES or self._chunks >= MAX_CHUNKS or self._seconds >= MAX_SECONDS:
             return True
@@ -94,6 +94,6 @@ class Turn:
         if self._since is not None:
             self._since = self._iteration.clock()
 
-    def _tell(self, seconds: float) -> None:
+    def _add_seconds(self, seconds: float) -> None:
         self._seconds += seconds
         self._iteration.add(seconds, 0)

@@ -26,11 +26,11 @@ class Unwanted:
     advance, by the size of the one before.
     """
 
-    __slots__ = ("_changed", "_iteration", "_last", "_left", "_of", "may_read")
+    __slots__ = ("_changed", "_iteration", "_last", "_left", "_peer", "may_read")
 
-    def __init__(self, iteration: Iteration, of: Hashable, changed: Callable[[], None]) -> None:
+    def __init__(self, iteration: Iteration, peer: Hashable, changed: Callable[[], None]) -> None:
         self._iteration = iteration
-        self._of = of
+        self._peer = peer
         self._changed = changed
         self._left = MOST
         self._last = 0
@@ -45,7 +45,7 @@ class Unwanted:
         self._left -= size
         self._last = size
         if self._left > 0:
-            self._iteration.wait(self._next_turn, self._of)
+            self._iteration.call_in_turn(self._next_turn, self._peer)
 
     def _next_turn(self) -> None:
         self._iteration.add(0.0, self._last // _OF_A_CHUNK)

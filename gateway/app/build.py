@@ -22,10 +22,10 @@ from gateway.admin.probes import Probed
 from gateway.admin.server import make_admin
 from gateway.aio.iteration import Iteration
 from gateway.aio.sweep import DeadlineSweep
+from gateway.app.configuration_swap import RENDER, CertificateStores, ConfigurationSwap, Observation, set_log, utc_now
 from gateway.app.garbage import collect_garbage
 from gateway.app.gateway import Addresses, Gateway, Listeners, Public
 from gateway.app.ids import HttpDate, RandomIds
-from gateway.app.in_force import RENDER, CertificateStores, ConfigurationSwap, Observation, set_log, utc_now
 from gateway.app.job_parts import JobParts
 from gateway.app.ledger_parts import LedgerParts
 from gateway.app.memory import release_memory, resident_bytes
@@ -47,7 +47,7 @@ from gateway.keys.callers import CallerService
 from gateway.keys.key_changes import KeyService
 from gateway.listener.accept import Acceptor, bind
 from gateway.listener.connection import ClientConnection
-from gateway.listener.connections import Connections, door_of
+from gateway.listener.connections import Connections, accept_limits_of
 from gateway.listener.traffic import Traffic
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
@@ -55,7 +55,7 @@ from gateway.model.times import Times
 from gateway.observe.callers_seen import CallersSeen
 from gateway.observe.log import LogStream
 from gateway.observe.metrics import RequestMetrics
-from gateway.observe.observer import Observer, Told
+from gateway.observe.observer import Observer, ObserverHooks
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.handler import Handler, HandlerParts
 from gateway.proxy.job_requests import JobRequests
@@ -147,8 +147,8 @@ def _observe(stack: AsyncExitStack, settings: Log) -> Observation:
         refusals.add(key_id, reason, time.time())
 
     seen, kept = CallersSeen(), RefusalLog(time.time, RandomIds())
-    told = Told(refused, lambda found: seen.note(found, time.time()), kept.note, kept.sum_up)
-    observer = Observer(requests, stream, settings.level, utc_now, told)
+    hooks = ObserverHooks(refused, lambda found: seen.note(found, time.time()), kept.note, kept.sum_up)
+    observer = Observer(requests, stream, settings.level, utc_now, hooks)
     set_log(settings, stream, observer)
     stack.callback(observer.close)
     return Observation(refusals, stream, requests, observer, seen, kept)
@@ -175,7 +175,7 @@ def _reach_upstreams(stack: AsyncExitStack, loop: Loop, observer: Observer) -> U
     def tick(_: float) -> None:
         now = time.monotonic()
         upstreams.close_expired(now)
-        observer.tell(now)
+        observer.log_due_sums(now)
 
     loop.sweep.also(tick)
     return upstreams
@@ -191,8 +191,8 @@ async def _open_ledger(stack: AsyncExitStack, live: Live, prepared: Prepared, it
 def _keep_audit_trail(
     stack: AsyncExitStack, live: Live, ledger_parts: LedgerParts, observation: Observation
 ) -> AuditTrail:
-    told = observation.refusals, observation.stream
-    trail = AuditTrail(ledger_parts.ledger, lambda: live.state.settings, *told, time.time)
+    sinks = observation.refusals, observation.stream
+    trail = AuditTrail(ledger_parts.ledger, lambda: live.state.settings, *sinks, time.time)
     within = live.state.settings.ledger.timeout
     stack.push_async_callback(trail.close, within)
     stack.push_async_callback(observation.refusal_log.close, ledger_parts.ledger, within)
@@ -244,7 +244,7 @@ def _accept_clients(
     traffic = Traffic()
     acceptor = Acceptor(
         listening,
-        lambda: door_of(live.state),
+        lambda: accept_limits_of(live.state),
         certificates.for_handshake,
         lambda peer: connections.make(peer, acceptor, traffic),
         loop.iteration,
@@ -265,7 +265,7 @@ def _watch(
     ledger_parts: LedgerParts,
     health: HealthProbe,
 ) -> tuple[Watch, Probed]:
-    watch = Watch(partial(overview.tell, reloader, tls), overview.history, observation.seen, overview.started_at)
+    watch = Watch(partial(overview.read, reloader, tls), overview.history, observation.seen, overview.started_at)
     probed = Probed(
         lambda: health.is_up,
         ledger_parts.problems,

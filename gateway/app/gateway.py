@@ -69,7 +69,7 @@ class Gateway:
         """Drains: running requests finish first; `at_once` cuts that short."""
         shutdown = self.live.state.settings.shutdown
         self.live.is_draining = True
-        self.reloader.notifier.stopping()
+        self.reloader.notifier.notify_stopping()
         self.jobs.long_polls.drain()
         log.info("draining", connections=self.listeners.public.connections)
         await _either(at_once, shutdown.drain_delay)

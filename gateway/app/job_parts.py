@@ -57,7 +57,7 @@ class JobParts:
         self.metrics = self.dispatcher.metrics
         self._registry = Registry(replica, times.monotonic, state)
         effects = Effects(ledger_parts.admission.settled, self.dispatcher.nudge)
-        self.completion = Completion(replica, self._registry, state, iteration.wait, effects)
+        self.completion = Completion(replica, self._registry, state, iteration.call_in_turn, effects)
         self._upstream_client = UpstreamClient(upstreams, times.monotonic, new_id)
         self.watcher = Watcher(replica, self._registry, self.completion, self._upstream_client, state, times)
         self.long_polls = LongPolls(self.watcher, iteration)
@@ -71,7 +71,7 @@ class JobParts:
             self._registry,
             self.watcher,
             retention,
-            self.completion.retry_untold,
+            self.completion.retry_pending,
             *_purges(ledger, out, wall),
         )
 
@@ -105,15 +105,15 @@ def _purges(
 ) -> Iterator[Callable[[], Awaitable[None]]]:
     """What deletes old records of received and sent webhooks, and expired checkpoints, a few at a time."""
 
-    def purge(forget: Callable[[Connection], int]) -> Callable[[], Awaitable[None]]:
+    def purge(work: Callable[[Connection], int]) -> Callable[[], Awaitable[None]]:
         async def run() -> None:
-            await ledger.write(forget)
+            await ledger.write(work)
 
         return run
 
-    yield purge(lambda c: checkpoints.forget(c, wall()))
-    yield purge(lambda c: received.forget(c, wall()))
-    yield purge(lambda c: deliveries.forget(c, wall() - out().keep))
+    yield purge(lambda c: checkpoints.purge(c, wall()))
+    yield purge(lambda c: received.purge(c, wall()))
+    yield purge(lambda c: deliveries.purge(c, wall() - out().keep))
 
 
 def _state(live: Live) -> State:

@@ -24,7 +24,7 @@ from gateway.ledger.ledger import Ledger, open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep
 from gateway.ledger.replica import Replica
 from gateway.ledger.sync import LedgerSync, SyncListeners
-from gateway.ledger.url import named
+from gateway.ledger.url import shown_url
 from gateway.ledger.writeahead import log_bytes
 from gateway.limits.quotas import AccountCounts, ratios_of
 from gateway.model.keys import KeyRecord
@@ -72,7 +72,9 @@ class LedgerParts:
             self.ledger,
             times,
             self.uses,
-            SyncListeners(self._keys_changed, lambda settled: self.metrics.pages(*settled), self._stand, self._block),
+            SyncListeners(
+                self._keys_changed, lambda settled: self.metrics.pages(*settled), self._show_counts, self._block
+            ),
             self.admission.renew_held,
         )
 
@@ -158,15 +160,15 @@ class LedgerParts:
     def _issuers_changed(self, sets: Mapping[str, KeySet]) -> None:
         self._live.state = with_issuers_keys(self._live.state, sets)
 
-    def _stand(self, standings: dict[str, AccountCounts]) -> None:
+    def _show_counts(self, counts: dict[str, AccountCounts]) -> None:
         """Updates the metrics of accounts; an account shown before and missing now has used nothing in this month."""
         now = self._wall()
-        for account in {*standings, *self.metrics.shown()}:
+        for account in {*counts, *self.metrics.shown()}:
             profile = profile_of(self._live.state, account)
             if profile is None:
                 self.metrics.forget(account)
             else:
-                self.metrics.stands(account, ratios_of(profile, standings.get(account, AccountCounts()), now))
+                self.metrics.set_ratios(account, ratios_of(profile, counts.get(account, AccountCounts()), now))
 
 
 def _open(live: Live, settings: Settings) -> Ledger:
@@ -176,11 +178,11 @@ def _open(live: Live, settings: Settings) -> Ledger:
         lambda: url_of(live.state.settings),
         turn=settings.ledger.turn_timeout,
         behind_pooler=settings.ledger.pooler,
-        upkeep=Upkeep(changed=partial(_tell_of_change, named(url_of(settings)))),
+        upkeep=Upkeep(changed=partial(_log_change, shown_url(url_of(settings)))),
     )
 
 
-def _tell_of_change(ledger: str, before: str) -> None:
+def _log_change(ledger: str, before: str) -> None:
     if before:
         log.warning("ledger tables changed", ledger=ledger, before=before, now=HEAD)
     else:

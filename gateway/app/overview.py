@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Literal
 
 from gateway import __version__
 from gateway.admin import overview_answers
-from gateway.app.in_force import CertificateStores, Observation
+from gateway.app.configuration_swap import CertificateStores, Observation
 from gateway.app.job_parts import JobParts
 from gateway.app.ledger_parts import LedgerParts
 from gateway.app.reload import Reloader
@@ -17,13 +17,12 @@ from gateway.config.state import Live
 from gateway.ledger.postgres_url import is_postgres
 from gateway.ledger.schema import DeliveryState
 from gateway.listener.accept import Acceptor
+from gateway.model.jobs import JOB_STATES
 from gateway.observe.history import EVERY, Gauges, History, Reading, reading_of
 from gateway.tls.contexts import Certificates
 from gateway.tls.file_ends import FileEnd
 from gateway.units import maybe_moment, moment
 from gateway.upstream.health import HealthProbe
-
-_STATES: Final = ("running", "complete", "failed")
 
 
 class Overview:
@@ -67,7 +66,7 @@ class Overview:
         )
         return reading_of(self._requests.routes.values(), self._wall(), self._parts.metrics.settled, gauges)
 
-    def tell(self, reloader: Reloader, tls: CertificateStores) -> overview_answers.Overview:
+    def read(self, reloader: Reloader, tls: CertificateStores) -> overview_answers.Overview:
         """How it stands now."""
         missing = self._parts.problems()
         return overview_answers.Overview(
@@ -137,7 +136,7 @@ class Overview:
             uploads=self._parts.admission.running,
             spool_used_bytes=self._parts.spool.used,
             spool_limit_bytes=self._parts.spool.limit,
-            jobs={state: self._jobs.housekeeping.counts.get(state, 0) for state in _STATES},
+            jobs={state: self._jobs.housekeeping.counts.get(state, 0) for state in JOB_STATES},
             is_counted=bool(self._jobs.housekeeping.counts),
             polls_held=len(self._jobs.long_polls),
             webhooks={state.name.lower(): states.get(state, 0) for state in undelivered},

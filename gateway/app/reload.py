@@ -15,15 +15,15 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
-from gateway.aio.aside import Aside
+from gateway.aio.daemon_threads import DaemonThreads
 from gateway.aio.nudge import Nudge
 from gateway.aio.periodic import until_next
 from gateway.app.look import Look, look_at
 from gateway.app.systemd import Notifier
 from gateway.auth.jwks.files import read_local_keys
 from gateway.auth.jwt.key_set import KeySet
-from gateway.config.behind_doors import DOORS
 from gateway.config.compile import compile_settings
+from gateway.config.held_back import EXPOSURE_SETTINGS
 from gateway.config.load import check_merged, load
 from gateway.config.restart import with_what_stays
 from gateway.config.settings import SecretDigest, SecretValue, Section, Settings
@@ -59,8 +59,8 @@ def prepare(
 ) -> Prepared:
     """Builds everything that a configuration file means; reads files, so it runs on a thread.
 
-    Beside settings that are in force, what only a restart can change stays as it is there; `before` are those when a
-    door began to wait for one.
+    Beside settings that are in force, what only a restart can change stays as it is there; `before` are those when an
+    exposure setting began to wait for one.
 
     Raises:
         SetupError: with all that is wrong.
@@ -144,15 +144,15 @@ class Reloader:
         self._path = path
         self._environ = environ
         self._in_force = prepared.state.settings
-        self._before: Settings | None = None  # what was in force when a door began to wait
+        self._before: Settings | None = None  # what was in force when an exposure setting began to wait
         self._files = tuple(watched(path, prepared.written))
         self._seen: Look | None = None
         self._tried = prepared.fingerprint
         self._put_in_force = put_in_force
         self.notifier = notifier
         self._forced = Nudge()
-        self._looking = Aside(keeps=True)
-        self._making = Aside()  # a thread that hangs there holds up no look at what the operator mends
+        self._looking = DaemonThreads(keeps=True)
+        self._making = DaemonThreads()  # a thread that hangs there holds up no look at what the operator mends
         self.waiting: tuple[str, ...] = ()
         self.ends = prepared.ends
         self._looks = 0
@@ -216,16 +216,16 @@ class Reloader:
 
     async def reload(self) -> bool:
         """Tries once; tells whether the new configuration is in force."""
-        self.notifier.reloading()
+        self.notifier.notify_reloading()
         self._faults = []
         is_in_force = await self._try()
-        self.notifier.reloaded(in_force=is_in_force)
+        self.notifier.notify_reloaded(in_force=is_in_force)
         return is_in_force
 
     async def _try_refused(self) -> None:
         """Tries what was refused once more; nobody is told when nothing has changed about it."""
         if await self._try():
-            self.notifier.reloaded(in_force=True)
+            self.notifier.notify_reloaded(in_force=True)
 
     async def _try(self) -> bool:
         told, self._faults = self._faults, []
@@ -244,7 +244,7 @@ class Reloader:
         return True
 
     def _succeeded(self, prepared: Prepared) -> None:
-        self._before = (self._before or self._in_force) if DOORS & set(prepared.waiting) else None
+        self._before = (self._before or self._in_force) if EXPOSURE_SETTINGS & set(prepared.waiting) else None
         self._in_force, self.ends = prepared.state.settings, prepared.ends
         self._files = tuple(watched(self._path, prepared.written))
         self._tried = prepared.fingerprint

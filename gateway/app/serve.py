@@ -63,8 +63,8 @@ async def _serve(
         loop.add_signal_handler(signal.SIGHUP, gateway.reloader.force)
         for number in ended_by:
             loop.add_signal_handler(number, _signal(ends, at_once))
-        loop.set_exception_handler(_tell_of_loop_error)
-        sys.unraisablehook = _tell_of_unraisable
+        loop.set_exception_handler(_log_loop_error)
+        sys.unraisablehook = _log_unraisable
         listening(gateway.listeners.addresses)
         async with AsyncExitStack() as beside:
             work(beside, gateway.reloader.notifier.run(gateway.listeners.addresses.public[1]))
@@ -84,22 +84,22 @@ def require_c_parser() -> None:
 
 def _before_clients() -> None:
     """Does what may block the loop for a tenth of a second, before there are clients."""
-    _tell_of_confinement()
+    _log_confinement()
     tune_memory()
 
 
-def _tell_of_confinement() -> None:
+def _log_confinement() -> None:
     lacks = lacking()
     if lacks:
         log.warning("page counters are not wholly confined", lacks=lacks)
 
 
-def _tell_of_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _log_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     log.error("loop error", what=context["message"], error=whereabouts(error) if error else None)
 
 
-def _tell_of_unraisable(unraisable: Any) -> None:
+def _log_unraisable(unraisable: Any) -> None:
     # CPython decodes a client's SNI before any code of ours runs, and prints one that is not ASCII to stderr, with
     # its bytes.
     log.warning("error nobody could be told of", error=type(unraisable.exc_value).__name__)

@@ -44,19 +44,19 @@ class Notifier:
             self._turn(port, self._missing())
             await asyncio.sleep(max(_SHORTEST_TICK, min(TICK, self._watchdog / 2)))
 
-    def reloading(self) -> None:
-        """A reload begins; `reloaded` follows."""
+    def notify_reloading(self) -> None:
+        """A reload begins; `notify_reloaded` follows."""
         if self._is_serving:
             now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
             self._send("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=Reloading")
 
-    def reloaded(self, *, in_force: bool) -> None:
+    def notify_reloaded(self, *, in_force: bool) -> None:
         """The reload has ended, accepted or not: systemd has no state for a refused reload."""
         if self._is_serving:
             said = "Reloaded" if in_force else "Reload refused, the old configuration stays in force: see the log"
             self._send("READY=1", f"STATUS={said}")
 
-    def stopping(self) -> None:
+    def notify_stopping(self) -> None:
         """The drain begins."""
         self._is_stopping = True
         self._send("STOPPING=1", "STATUS=Draining")

@@ -16,11 +16,11 @@ def work(stack: AsyncExitStack, *jobs: Coroutine[Any, Any, None]) -> None:
     """Runs coroutines as tasks until the stack ends; logs those that fail."""
     for job in jobs:
         task = asyncio.get_running_loop().create_task(job)
-        task.add_done_callback(_tell_of_failure)
+        task.add_done_callback(_log_failure)
         stack.push_async_callback(_end, task)
 
 
-def _tell_of_failure(task: "asyncio.Task[None]") -> None:
+def _log_failure(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("background work ended", error=whereabouts(error))
 

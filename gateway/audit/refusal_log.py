@@ -73,7 +73,7 @@ class RefusalLog:
         self._waiting: deque[RefusalRow] = deque()
         self._in_turn: Counter[str] = Counter()  # rows by key
         self._in_turn_of_all = 0
-        self._is_behind = False  # there may be more to forget
+        self._is_behind = False  # there may be more to purge
         self.dropped = 0
 
     def note(self, exchange: Exchange) -> None:
@@ -120,7 +120,7 @@ class RefusalLog:
         self._in_turn.clear()
         self._in_turn_of_all = 0
         if self._is_behind or turn % _PURGE == 0:
-            await self._forget(ledger)
+            await self._purge(ledger)
         await self._write(ledger)
 
     async def close(self, ledger: Ledger, within: float) -> None:
@@ -143,10 +143,10 @@ class RefusalLog:
             self._in_turn[key_id] += 1
         return False
 
-    async def _forget(self, ledger: Ledger) -> None:
+    async def _purge(self, ledger: Ledger) -> None:
         self._is_behind = True
         for _ in range(_BATCHES):
-            if await ledger.write(lambda c: refusals.forget(c, self._wall() - DAY)) < refusals.AT_ONCE:
+            if await ledger.write(lambda c: refusals.purge(c, self._wall() - DAY)) < refusals.AT_ONCE:
                 self._is_behind = False
                 return
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.model.audit import Action, Entry
-from gateway.model.keys import in_full
+from gateway.model.keys import qualified
 from gateway.model.reasons import Reason
 
 ANYONE: Final = "anyone"
@@ -47,7 +47,7 @@ class Refusals:
 
 def actor_of(key_id: str | None) -> str:
     """The actor, named like an account: `key:ci`, `jwt:…`, `cert:…`."""
-    return ANYONE if key_id is None else in_full(key_id)
+    return ANYONE if key_id is None else qualified(key_id)
 
 
 def _entry(minute: int, actor: str, reason: Reason, count: int) -> Entry:

@@ -89,7 +89,7 @@ class AuditTrail:
             self._put(entry)
         await self._write()
         await self._state_secrets()
-        await self._tell_of_changes()
+        await self._log_changes()
         if turn % _PURGE == 0:
             await self._purge()
 
@@ -119,9 +119,9 @@ class AuditTrail:
 
     def _drop(self, note: Entry | FirstRead) -> None:
         self.dropped += 1
-        self._tell(note.entry if isinstance(note, FirstRead) else note)
+        self._log(note.entry if isinstance(note, FirstRead) else note)
 
-    def _tell(self, entry: Entry) -> None:
+    def _log(self, entry: Entry) -> None:
         self._stream.put(audit_event(entry, datetime.fromtimestamp(self._wall(), UTC)))
 
     async def _write(self) -> None:
@@ -141,7 +141,7 @@ class AuditTrail:
             for _ in some:
                 self._waiting.popleft()
             for entry in written:
-                self._tell(entry)
+                self._log(entry)
 
     async def _state_secrets(self) -> None:
         """Records which secrets a new configuration has changed, once it is in force."""
@@ -154,18 +154,18 @@ class AuditTrail:
         entries = await self._ledger.write(lambda c: audit.state_secrets(c, told, replaced, _ACTOR, now))
         self._stated, self._declared = settings, declared
         for entry in entries:
-            self._tell(entry)
+            self._log(entry)
 
-    async def _tell_of_changes(self) -> None:
+    async def _log_changes(self) -> None:
         if not await self._untold.is_open():
             return
         while await self._ledger.read(audit.has_untold):
             entries = await self._ledger.write(audit.take_untold)
             for entry in entries:
-                self._tell(entry)
+                self._log(entry)
             if not entries:  # another replica is writing them, and its transaction has not ended yet
                 return
-        self._untold.answered()
+        self._untold.mark_answered()
 
     async def _purge(self) -> None:
         kept = self._settings().audit

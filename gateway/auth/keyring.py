@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from gateway.auth.api_keys import ApiKey
 from gateway.model.identity import Identity, Profile
-from gateway.model.keys import Generation, KeyRecord, of_keys
+from gateway.model.keys import Generation, KeyRecord, key_account
 from gateway.model.networks import Networks
 
 
@@ -80,10 +80,10 @@ def keys_of(record: KeyRecord, profiles: Mapping[str, Profile]) -> list[ApiKey]:
 def _identity(record: KeyRecord, generation: Generation, profile: Profile) -> Identity:
     return Identity(
         key_id=record.id,
-        owner=of_keys(record.owner),
+        owner=key_account(record.owner),
         profile=profile,
         scopes=frozenset(record.scopes),
-        account=of_keys(record.id),
+        account=key_account(record.id),
         generation=generation.number,
         expires_at=_end(record, generation),
         replaced_until=_replaced_until(record, generation),

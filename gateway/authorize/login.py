@@ -143,7 +143,7 @@ class Login:
     def _failed(
         self, state: State, peer: Evidence, now: float, label: tuple[str, str], refusal: Refused
     ) -> LoginAttempt:
-        wait = self._bad_logins.failed(peer.address, now, state.bad_logins)
+        wait = self._bad_logins.count_failure(peer.address, now, state.bad_logins)
         if wait is None:
             return LoginAttempt(label, refusal=refusal)
         why, bearer = refusal.denial.why, refusal.denial.bearer

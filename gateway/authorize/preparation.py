@@ -8,7 +8,7 @@ from gateway.authorize.prepared_request import PreparedRequest, RequestLine
 from gateway.config.state import State
 from gateway.errors import refuse
 from gateway.model.identity import Identity
-from gateway.model.networks import household
+from gateway.model.networks import client_prefix
 from gateway.model.reasons import Reason
 from gateway.model.request import Headers, Permit
 from gateway.model.routes import Kind, Route
@@ -58,7 +58,7 @@ def prepare_request(
         origin=origin,
         asked=permit.path + query,
         good_until=good_until,
-        subject=permit.account if permit.identity else household(cached.address.ip).hex(),
+        subject=permit.account if permit.identity else client_prefix(cached.address.ip).hex(),
         use=_use(permit.identity),
         boundary=_boundary(cached.headers) if is_submit else None,
         shape=state.shapes.get(route.job),

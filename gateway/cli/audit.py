@@ -27,6 +27,6 @@ def audit(config: Path, since: float, key_id: str | None) -> None:
     to read each job's result; and requests that were refused, counted by minute, caller and reason. Never a secret,
     never content. How long it is kept is `audit.keep`. A table on a terminal, aligned text when piped.
     """
-    from gateway.cli.run_audit import tell_audit  # noqa: PLC0415 -- not needed for `gateway --help`
+    from gateway.cli.run_audit import show_trail  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    tell_audit(config, since, key_id)
+    show_trail(config, since, key_id)

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.options import AS_JSON
-from gateway.cli.output import answer, fail, or_fail, tell
+from gateway.cli.output import answer, fail, or_fail, print_lines
 
 
 @click.group()
@@ -41,12 +41,12 @@ def dev(directory: Path, hosts: tuple[str, ...], clients: tuple[str, ...]) -> No
     except (OSError, ValueError) as error:
         fail(str(error))
     made = {client: _pair(directory, client) for client in ("server", *clients)}
-    told = {
+    document = {
         "ca": f"{directory}/ca.pem",
         **made.pop("server"),
         "clients": [{"name": name, **pair} for name, pair in made.items()],
     }
-    answer(told, lambda: tell(*_lines(directory, clients)))
+    answer(document, lambda: print_lines(*_lines(directory, clients)))
 
 
 def _pair(directory: Path, name: str) -> dict[str, str]:

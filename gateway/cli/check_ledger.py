@@ -20,7 +20,7 @@ from gateway.config.settings import SecretValue, Settings
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.connecting import Connector, in_words
 from gateway.ledger.migrate import LEAST_COUNTER, Tables, judge
-from gateway.ledger.url import SQLITE, has_password, named
+from gateway.ledger.url import SQLITE, has_password, shown_url
 
 _STEPS: Final = 3  # to connect, to look, and one retry for a busy server
 _EMPTY: Final = "has no tables yet: the gateway makes them when it starts"
@@ -50,7 +50,7 @@ def ledger_warnings(settings: Settings, *, is_in_environment: bool) -> Iterator[
     """Settings that may be unintended. A password is fine in a URL from the environment."""
     path = url_of(settings)
     if path.startswith(SQLITE) and not path.startswith(f"{SQLITE}/"):
-        yield f"ledger.url: is relative: started here it is {named(path)}, elsewhere another; write {SQLITE}/PATH"
+        yield f"ledger.url: is relative: started here it is {shown_url(path)}, elsewhere another; write {SQLITE}/PATH"
     url = settings.ledger.url
     if isinstance(url, SecretValue) or url.startswith(SQLITE) or is_in_environment:
         return
@@ -101,7 +101,7 @@ def _read_file(path: Path, seconds: float) -> Looked:
 async def _look_at_postgresql(settings: Settings) -> Looked:
     url, seconds = url_of(settings), settings.ledger.timeout
     connector = Connector(lambda: url, seconds, behind_pooler=settings.ledger.pooler)
-    name, connection = named(url), None
+    name, connection = shown_url(url), None
     try:
         async with asyncio.timeout(seconds * _STEPS):
             connection = await connector.connect()

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.options import AS_JSON, CONFIG
-from gateway.cli.output import answer, end_failed, or_fail, tell
+from gateway.cli.output import answer, end_failed, or_fail, print_lines
 
 
 @click.command()
@@ -28,6 +28,6 @@ def check(config: Path, live: bool) -> None:
     is_valid = not any(finding.is_fault for finding in findings)
     told = [{"kind": finding.kind, "text": finding.text} for finding in findings]
     whole = {"config": str(config), "valid": is_valid, "findings": told}
-    answer(whole, lambda: tell(*map(str, findings)))
+    answer(whole, lambda: print_lines(*map(str, findings)))
     if not is_valid:
         end_failed()

@@ -77,13 +77,13 @@ def _offered(find: _Find, context: click.Context, begun: str) -> list[Completion
 
 
 def _key_ids(config: Path, _: str) -> Iterable[str]:
-    from gateway.cli.session import Session, look  # noqa: PLC0415 -- a command that runs does not need it
+    from gateway.cli.session import Session, read_ledger  # noqa: PLC0415 -- a command that runs does not need it
 
     async def ids(session: Session) -> list[str]:
         records = await session.keys.list()
         return [*(key.id for key in session.settings.keys), *(record.id for record in records)]
 
-    return look(config, ids)
+    return read_ledger(config, ids)
 
 
 def _caller_names(config: Path, begun: str) -> Iterable[str]:
@@ -141,6 +141,6 @@ def _refused_ids(config: Path, _: str) -> Iterable[str]:
 
 
 def _report(config: Path, work: "Callable[[Connection], Iterable[Any]]") -> Iterable[Any]:
-    from gateway.cli.session import look  # noqa: PLC0415 -- likewise
+    from gateway.cli.session import read_ledger  # noqa: PLC0415 -- likewise
 
-    return look(config, lambda session: session.ledger.report(work))
+    return read_ledger(config, lambda session: session.ledger.report(work))

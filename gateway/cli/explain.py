@@ -83,13 +83,13 @@ def explain(config: Path, method: str | None, path: str | None, **asked: Any) ->
     """
     _check_usage(method, path, asked)
     if asked["request_id"] is not None:
-        from gateway.cli.run_refusal import tell_of_refusal  # noqa: PLC0415 -- not needed for `gateway --help`
+        from gateway.cli.run_refusal import show_refusal  # noqa: PLC0415 -- not needed for `gateway --help`
 
-        tell_of_refusal(config, asked["request_id"])
+        show_refusal(config, asked["request_id"])
         return
-    from gateway.cli.run_explain import tell_why  # noqa: PLC0415 -- not needed for `gateway --help`
+    from gateway.cli.run_explain import show_explanation  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    tell_why(config, (method or "").upper(), path or "", asked)
+    show_explanation(config, (method or "").upper(), path or "", asked)
 
 
 def _check_usage(method: str | None, path: str | None, asked: dict[str, Any]) -> None:

@@ -68,114 +68,120 @@ class Explanation:
         """Begins a step; `would_help` says what to do if it refuses."""
         self._asking, self.help = name, would_help
 
-    def tell(self, text: str) -> None:
+    def allow(self, text: str) -> None:
         """Ends a step that passes."""
         self.steps.append(RuleStep(self._asking, text))
 
-    def refused(self, denial: Denial) -> None:
+    def refuse(self, denial: Denial) -> None:
         """Ends a step that refuses."""
         self.steps.append(RuleStep(self._asking, denial.detail))
         self.denial = denial
 
 
 def explain(
-    question: ExplainedRequest, state: State, standings: Mapping[str, AccountCounts], now: float
+    question: ExplainedRequest, state: State, counts_by_account: Mapping[str, AccountCounts], now: float
 ) -> Explanation:
-    """Runs all steps of a request; `standings` are by account, `now` is in seconds since the epoch."""
-    told = Explanation()
+    """Runs all steps of a request; `now` is in seconds since the epoch."""
+    explanation = Explanation()
     try:
-        _walk(told, question, state, standings, now)
-        told.help = ""
+        _walk(explanation, question, state, counts_by_account, now)
+        explanation.help = ""
     except Refused as refused:
-        told.refused(refused.denial)
-    return told
+        explanation.refuse(refused.denial)
+    return explanation
 
 
 def _walk(
-    told: Explanation, question: ExplainedRequest, state: State, standings: Mapping[str, AccountCounts], now: float
+    explanation: Explanation,
+    question: ExplainedRequest,
+    state: State,
+    counts_by_account: Mapping[str, AccountCounts],
+    now: float,
 ) -> None:
-    told.ask("request", "Write host and path as a client sends them, such as /api/v1/marker.")
+    explanation.ask("request", "Write host and path as a client sends them, such as /api/v1/marker.")
     cached = cache_headers(state, Peer(question.address, 0), (1, 1), ((b"Host", question.host.encode("utf-8")),))
     path, _ = read_target(question.method, question.target)
-    told.tell(f"{question.method} {path} from {question.address}, Host {question.host}")
-    rule = _route(told, question, state, path)
-    _address(told, state, cached, rule)
-    identity = _identity(told, state, question, rule, now)
-    _host(told, state, question, rule)
+    explanation.allow(f"{question.method} {path} from {question.address}, Host {question.host}")
+    rule = _route(explanation, question, state, path)
+    _address(explanation, state, cached, rule)
+    identity = _identity(explanation, state, question, rule, now)
+    _host(explanation, state, question, rule)
     profile = identity.profile if identity else state.anonymous
     account = identity.account if identity else ANYONE
-    standing = standings.get(account, AccountCounts())
-    told.limits = limits_report(profile, standing, now)
+    counts = counts_by_account.get(account, AccountCounts())
+    explanation.limits = limits_report(profile, counts, now)
     if rule.route.kind is Kind.SUBMIT:
-        _submit(told, state, identity, standing, question, now)
+        _submit(explanation, state, identity, counts, question, now)
     else:
-        told.ask("limits", "")
+        explanation.ask("limits", "")
         text = f"polls_per_minute {profile.polls_per_minute}, counted by each replica in memory: not seen from here"
-        told.tell(text)
+        explanation.allow(text)
 
 
-def _route(told: Explanation, question: ExplainedRequest, state: State, path: str) -> Rule:
+def _route(explanation: Explanation, question: ExplainedRequest, state: State, path: str) -> Rule:
     plain = state.routes.unaliased(path)
     if plain != path:
-        told.ask("alias", "")
-        told.tell(f"{path} stands for {plain}")
+        explanation.ask("alias", "")
+        explanation.allow(f"{path} stands for {plain}")
     routes = state.settings.routes
     known = "; ".join(f"{route.name}: {' '.join(route.methods)} {route.path}" for route in routes)
-    told.ask("route", f"First match wins, by method, path and host (--host). The routes are {known}.")
+    explanation.ask("route", f"First match wins, by method, path and host (--host). The routes are {known}.")
     rule = state.routes.match(question.method, plain, question.host)
     written = next(
         (route.path for route in routes if route.name == rule.route.label), "answered by the gateway itself"
     )
-    told.tell(f"{rule.route.label} ({rule.route.kind}, access {rule.route.access}): {written}")
+    explanation.allow(f"{rule.route.label} ({rule.route.kind}, access {rule.route.access}): {written}")
     return rule
 
 
-def _host(told: Explanation, state: State, question: ExplainedRequest, rule: Rule) -> None:
+def _host(explanation: Explanation, state: State, question: ExplainedRequest, rule: Rule) -> None:
     """The gateway's origin as clients who send this Host see it."""
-    told.ask("host", "Set public_url, or name a host of the certificate or of a route (--host).")
+    explanation.ask("host", "Set public_url, or name a host of the certificate or of a route (--host).")
     origin = origin_for(state, question.host, rule.route)
-    told.tell(f"clients know this gateway as {origin}" if origin else "no name of ours: URLs are paths alone")
+    explanation.allow(f"clients know this gateway as {origin}" if origin else "no name of ours: URLs are paths alone")
 
 
-def _address(told: Explanation, state: State, cached: CachedHeaders, rule: Rule) -> None:
+def _address(explanation: Explanation, state: State, cached: CachedHeaders, rule: Rule) -> None:
     ip = cached.address.ip
     where = f"routes.{rule.route.label}.networks" if cached.is_allowed else "network.allow"
-    told.ask("address", f"Add a network with {ip} to {where} in the configuration.")
+    explanation.ask("address", f"Add a network with {ip} to {where} in the configuration.")
     check_address(cached.address, cached.is_allowed, rule)
     network = next(network for network in state.settings.network.allow if ip in network)
     also = (
         "; a trusted proxy, too: the address that it forwards is what counts" if ip in state.trusted_proxies else ""
     )
-    told.tell(f"{ip} is in {network} of network.allow{also}")
+    explanation.allow(f"{ip} is in {network} of network.allow{also}")
     if state.needs_certificate:
-        told.ask("certificate", "")
-        told.tell("tls.client_certificates is required: taken as shown")
+        explanation.ask("certificate", "")
+        explanation.allow("tls.client_certificates is required: taken as shown")
 
 
-def _identity(told: Explanation, state: State, question: ExplainedRequest, rule: Rule, now: float) -> Identity | None:
+def _identity(
+    explanation: Explanation, state: State, question: ExplainedRequest, rule: Rule, now: float
+) -> Identity | None:
     if rule.route.access is Access.ANYONE:
-        told.ask("key", "")
-        told.tell("none is asked for; submits without a key share one account")
+        explanation.ask("key", "")
+        explanation.allow("none is asked for; submits without a key share one account")
         return None
     kind, judged = question.shown or ("key", judge_key(state, question.key_id, now, question.config))
-    told.ask(kind, judged.help)
+    explanation.ask(kind, judged.help)
     if judged.identity is None:
         raise Refused(judged.denial) if judged.denial else refuse(Reason.UNAUTHENTICATED, judged.text)
-    told.tell(judged.text)
+    explanation.allow(judged.text)
     identity = judged.identity
     if kind == "key":
-        _networks(told, state, identity, question)
-    told.ask("access", _opening(identity, rule, question.config))
+        _networks(explanation, state, identity, question)
+    explanation.ask("access", _opening(identity, rule, question.config))
     check_access(rule.route, identity, question.address)
-    told.tell(f"profile {identity.profile.name} may use this route from here")
+    explanation.allow(f"profile {identity.profile.name} may use this route from here")
     return identity
 
 
-def _networks(told: Explanation, state: State, identity: Identity, question: ExplainedRequest) -> None:
+def _networks(explanation: Explanation, state: State, identity: Identity, question: ExplainedRequest) -> None:
     changed = _changed(identity, f"--network {question.address}", question.config)
-    told.ask("key's networks", f"{changed} (and all others it is to have)")
+    explanation.ask("key's networks", f"{changed} (and all others it is to have)")
     check_networks(state, identity, question.address)
-    told.tell("may be used from here")
+    explanation.allow("may be used from here")
 
 
 def _opening(identity: Identity, rule: Rule, config: str | None) -> str:
@@ -187,31 +193,31 @@ def _opening(identity: Identity, rule: Rule, config: str | None) -> str:
 
 
 def _submit(
-    told: Explanation,
+    explanation: Explanation,
     state: State,
     identity: Identity | None,
-    standing: AccountCounts,
+    counts: AccountCounts,
     question: ExplainedRequest,
     now: float,
 ) -> None:
     profile = identity.profile if identity else state.anonymous
-    told.ask("limits", _more(identity, question.config))
-    _raise(refuse_submit(profile, standing, now))
-    told.tell(
+    explanation.ask("limits", _more(identity, question.config))
+    _raise(refuse_submit(profile, counts, now))
+    explanation.allow(
         f"a submit more is within rate, concurrency and budgets; its body may have {_bytes(profile.body_limit)}"
     )
     if profile.needs_page_range:
-        told.ask("page_range", "")
-        told.tell("has to be in the form (profiles.<name>.page_range): taken as there")
-    told.ask("pages", _fewer(identity, question.config))
+        explanation.ask("page_range", "")
+        explanation.allow("has to be in the form (profiles.<name>.page_range): taken as there")
+    explanation.ask("pages", _fewer(identity, question.config))
     if question.pages is None:
-        told.tell("not asked; see --pages")
+        explanation.allow("not asked; see --pages")
         return
     check_cap(question.pages, profile.pages_per_request)
-    told.ask("pages", _more(identity, question.config))
+    explanation.ask("pages", _more(identity, question.config))
     price = state.pricing.of(question.mode)
-    _raise(refuse_pages(profile, standing, question.pages, question.pages * price, now))
-    told.tell(f"{question.pages} pages more are within pages_per_request, pages_in_flight and budgets")
+    _raise(refuse_pages(profile, counts, question.pages, question.pages * price, now))
+    explanation.allow(f"{question.pages} pages more are within pages_per_request, pages_in_flight and budgets")
 
 
 def _bytes(count: int) -> str:

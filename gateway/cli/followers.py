@@ -7,7 +7,7 @@ from gateway.config.ledger_url import url_of
 from gateway.config.settings import Settings
 from gateway.ledger.jobs import has_living
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.url import named
+from gateway.ledger.url import shown_url
 
 LEDGER_URL: Final = "ledger.url"
 ELSEWHERE: Final = f"the running gateway uses another ledger: {LEDGER_URL} waits for a restart"
@@ -33,7 +33,7 @@ async def following(settings: Settings, ledger: Ledger, now: float) -> Following
     if waits is None or lives:
         return Following(is_followed=lives, warning="")
     silent = (
-        f"the gateway at {base_of(settings)} has sent no heartbeat to the ledger {named(url_of(settings))}: "
+        f"the gateway at {base_of(settings)} has sent no heartbeat to the ledger {shown_url(url_of(settings))}: "
         "unless it has just begun, it uses another one, and nothing it serves changes"
     )
     return Following(is_followed=False, warning=silent)

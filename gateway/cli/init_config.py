@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 import yaml
 
-from gateway.cli.output import answer, fail, or_fail, say, tell_piece
+from gateway.cli.output import answer, fail, or_fail, print_piece, say
 from gateway.config.load import load
 from gateway.errors import ConfigurationError, Fault
 from gateway.ledger.url import SQLITE
@@ -120,7 +120,7 @@ def _write(target: Path, text: str) -> None:
             file.write(text)
     except OSError as error:
         fail(f"{target} can't be written: {error.strerror}")
-    answer({"config": str(target), "settings": yaml.safe_load(text)}, lambda: tell_piece(text))
+    answer({"config": str(target), "settings": yaml.safe_load(text)}, lambda: print_piece(text))
 
 
 def _nobody_elses(path: str, flags: int) -> int:

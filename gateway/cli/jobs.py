@@ -7,7 +7,7 @@ import click
 
 from gateway.cli.complete import job_ids, key_ids, lost_ids, upstream_names
 from gateway.cli.options import AS_JSON, CONFIG, WIDE
-from gateway.cli.output import tell
+from gateway.cli.output import print_lines
 
 # A container's id may begin with a dash and any letter. So there are no one-letter options here, and an unknown
 # option is taken as the id.
@@ -17,7 +17,7 @@ _IDS_WITH_DASHES: Final[dict[str, Any]] = {"ignore_unknown_options": True, "help
 def _id_or_help(context: click.Context, _: click.Parameter, value: str) -> str:
     """Reads the id; -h shows help as with every command, though it is not declared as an option."""
     if value == "-h":
-        tell(context.get_help())
+        print_lines(context.get_help())
         context.exit()
     return value
 

@@ -21,26 +21,26 @@ _WIDE: Final = "gateway.wide"
 _TAKEN: Final = "gateway.config taken"
 
 
-def answer(told: object, people: Callable[[], None]) -> None:
+def answer(document: object, people: Callable[[], None]) -> None:
     """Prints what a command found or did: with --json as one exact document, else as `people` prints it."""
     if wants_json():
-        tell(json_text(told))
+        print_lines(json_text(document))
     else:
         people()
 
 
-def json_text(told: object) -> str:
+def json_text(document: object) -> str:
     """A document as it is printed."""
-    return json.dumps(told, indent=2)
+    return json.dumps(document, indent=2)
 
 
-def tell(*lines: str) -> None:
+def print_lines(*lines: str) -> None:
     """Writes lines to standard output."""
     for line in lines:
         click.echo(line)
 
 
-def tell_piece(piece: str | bytes) -> None:
+def print_piece(piece: str | bytes) -> None:
     """Writes to standard output as it stands, without a line's end: a piece of an answer that comes in several."""
     click.echo(piece, nl=False)
 
@@ -122,7 +122,7 @@ def named_config() -> str | None:
     return str(context.params["config"])
 
 
-def tell_taken() -> None:
+def say_configuration() -> None:
     """Says which configuration a command has chosen that is about to change something; a failure need not, then."""
     context = click.get_current_context(silent=True)
     taken = context.meta.pop(_TAKEN, None) if context is not None else None

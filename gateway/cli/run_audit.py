@@ -5,28 +5,28 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.cli.output import say, tell_piece, wants_json
-from gateway.cli.session import Session, look
+from gateway.cli.output import print_piece, say, wants_json
+from gateway.cli.session import Session, read_ledger
 from gateway.cli.table import show_table
 from gateway.cli.words import Shown, at
-from gateway.ledger.audit import Recorded, recorded
+from gateway.ledger.audit import AuditRecord, recorded
 from gateway.units import moment
 
 _PAGE: Final = 1000
 MAX_ROWS: Final = 10_000
 _HEADINGS: Final = ("at", "actor", "action", "subject", "detail")
 _MOMENTS: Final = frozenset({"until", "previous_ends_at", "expires_at"})
-_Take = Callable[[list[Recorded]], None]
+_Take = Callable[[list[AuditRecord]], None]
 
 
-def tell_audit(config: Path, since: float, of: str | None) -> None:
+def show_trail(config: Path, since: float, of: str | None) -> None:
     """Prints all records since a moment, in seconds since the epoch; `of` is a key's id or an owner."""
     if wants_json():
         told = _told_as_json()
-        look(config, lambda session: _each_page(session, since, of, told))
-        tell_piece("\n]\n")
+        read_ledger(config, lambda session: _each_page(session, since, of, told))
+        print_piece("\n]\n")
         return
-    rows = look(
+    rows = read_ledger(
         config, lambda session: session.ledger.read(lambda c: recorded(c, since=since, of=of, most=MAX_ROWS + 1))
     )
     show_table(_HEADINGS, [_cells(row) for row in rows[:MAX_ROWS]])
@@ -35,7 +35,7 @@ def tell_audit(config: Path, since: float, of: str | None) -> None:
 
 
 async def _each_page(session: Session, since: float, of: str | None, take: _Take) -> None:
-    before: Recorded | None = None
+    before: AuditRecord | None = None
     while True:
         page = await session.ledger.read(
             lambda c, before=before: recorded(c, since=since, of=of, most=_PAGE, before=before)  # type: ignore[misc]
@@ -50,22 +50,22 @@ def _told_as_json() -> _Take:
     """Writes a JSON array, one record a line, as pages arrive."""
     before = "["
 
-    def take(page: list[Recorded]) -> None:
+    def take(page: list[AuditRecord]) -> None:
         nonlocal before
         if not page and before == "[":
-            tell_piece(before)
+            print_piece(before)
         for row in page:
-            tell_piece(f"{before}\n  {json.dumps(_fields(row))}")
+            print_piece(f"{before}\n  {json.dumps(_fields(row))}")
             before = ","
 
     return take
 
 
-def _fields(row: Recorded) -> dict[str, Any]:
+def _fields(row: AuditRecord) -> dict[str, Any]:
     return {"id": row.id, **row.entry._asdict(), "at": moment(row.entry.at)}
 
 
-def _cells(row: Recorded) -> list[object]:
+def _cells(row: AuditRecord) -> list[object]:
     entry = row.entry
     exact = " ".join(f"{name}={_text(value)}" for name, value in with_moments(entry.detail).items())
     detail = Shown(exact, detail_in_words(entry.detail)) if exact else None

@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.cli.output import answer, tell
-from gateway.cli.session import LEDGER, Session, change, look
+from gateway.cli.output import answer, print_lines
+from gateway.cli.session import LEDGER, Session, change, read_ledger
 from gateway.cli.table import show_facts, show_table, shown
 from gateway.cli.words import at, spend
 from gateway.keys.callers import CallerService, ShownCaller
 from gateway.ledger import callers
 from gateway.ledger.callers import CallerRow
-from gateway.ledger.usage import standings_of
+from gateway.ledger.usage import read_counts_of_many
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.units import maybe_moment, moment
@@ -31,22 +31,22 @@ def list_callers(config: Path, text: str | None, limit: int, *, blocked: bool) -
     async def work(session: Session) -> list[tuple[CallerRow, AccountCounts]]:
         rows = await session.ledger.report(partial(callers.callers, most=limit, text=text, blocked=blocked))
         names, now = [row.account for row in rows], session.wall()
-        counts = await session.ledger.report(lambda c: standings_of(c, names, now)) if names else {}
+        counts = await session.ledger.report(lambda c: read_counts_of_many(c, names, now)) if names else {}
         return [(row, counts.get(row.account, AccountCounts())) for row in rows]
 
-    found = look(config, work)
+    found = read_ledger(config, work)
     cells = [
         [row.account, at(maybe_moment(row.blocked_at)), counts.day.pages, counts.month.pages, counts.concurrent,
          counts.granted]
         for row, counts in found
     ]  # fmt: skip
-    told = [_told(row, counts) for row, counts in found]
-    answer(told, lambda: show_table(("caller", "blocked", *_NUMBERS), cells, frozenset(_NUMBERS)))
+    document = [_told(row, counts) for row, counts in found]
+    answer(document, lambda: show_table(("caller", "blocked", *_NUMBERS), cells, frozenset(_NUMBERS)))
 
 
 def show_caller(config: Path, account: str) -> None:
     """Prints one caller."""
-    found, currency = look(config, partial(_shown, account=account))
+    found, currency = read_ledger(config, partial(_shown, account=account))
     answer(_in_full(found), lambda: show_facts(_described(found, currency)))
 
 
@@ -60,7 +60,7 @@ def block(config: Path, account: str, *, blocked: bool) -> None:
 
     found, is_followed = change(config, work, needs=_needs(account) if blocked else LEDGER)
     text = f"{shown(found.row.account)} is {'blocked' if blocked else 'not blocked'}.{_SOON if is_followed else ''}"
-    answer(_in_full(found), lambda: tell(text))
+    answer(_in_full(found), lambda: print_lines(text))
 
 
 def grant(config: Path, account: str, pages: int, until: float) -> None:
@@ -73,7 +73,7 @@ def grant(config: Path, account: str, pages: int, until: float) -> None:
     name, _ = change(config, work, needs=_needs(account))
     ends = moment(until)
     text = f"{shown(name)} has {pages} pages more, each day and each month, until {shown(at(ends))}."
-    answer({"account": name, "pages": pages, "until": ends}, lambda: tell(text))
+    answer({"account": name, "pages": pages, "until": ends}, lambda: print_lines(text))
 
 
 def reset(config: Path, account: str) -> None:
@@ -88,7 +88,7 @@ def reset(config: Path, account: str) -> None:
         f"The windows of {shown(name)} are reset; forgotten of this month: {used.requests} requests, "
         f"{used.pages} pages, spend {shown(spend(used.spend, currency))}. What is in flight stays."
     )
-    answer({"account": name, **_used(used)}, lambda: tell(text))
+    answer({"account": name, **_used(used)}, lambda: print_lines(text))
 
 
 async def _shown(session: Session, account: str) -> tuple[ShownCaller, str | None]:

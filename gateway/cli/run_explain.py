@@ -8,19 +8,19 @@ from urllib.parse import urlsplit
 from gateway.authorize.permit import ANYONE
 from gateway.cli.credential_files import ShownCredential, judge_certificate_file, judge_token_file
 from gateway.cli.explanation import ExplainedRequest, Explanation, RuleStep, explain
-from gateway.cli.output import answer, named_config, tell
-from gateway.cli.session import Session, look
+from gateway.cli.output import answer, named_config, print_lines
+from gateway.cli.session import Session, read_ledger
 from gateway.cli.show_keys import limit_rows
 from gateway.cli.table import printable, show_table
 from gateway.config.compile import compile_settings
 from gateway.config.settings import Settings
 from gateway.config.state import State, with_names, with_ring
 from gateway.errors import SetupError
-from gateway.ledger.accounts import standing_of
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.keys import one_key
 from gateway.ledger.reservations import count_overdue
 from gateway.limits.quotas import AccountCounts
-from gateway.model.keys import of_keys
+from gateway.model.keys import key_account
 from gateway.model.reasons import VERDICTS, Denial, Reason
 from gateway.tls.contexts import names_in
 
@@ -31,30 +31,30 @@ _HTTPS: Final = 443
 
 
 class _Explained(NamedTuple):
-    told: Explanation
+    explanation: Explanation
     overdue_count: int
     now: float
     currency: str | None
 
 
-def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any]) -> None:
+def show_explanation(config: Path, method: str, path: str, asked: Mapping[str, Any]) -> None:
     """Prints the explanation; `asked` holds the options' values by name."""
-    found = look(config, lambda session: _asked(session, method, path, asked), needs_all=True)
-    whole = {**_object(found.told), "overdue_reservations": found.overdue_count}
+    found = read_ledger(config, lambda session: _asked(session, method, path, asked), needs_all=True)
+    whole = {**_object(found.explanation), "overdue_reservations": found.overdue_count}
     answer(whole, lambda: _print(found))
 
 
 def _print(found: _Explained) -> None:
-    told, overdue_count = found.told, found.overdue_count
-    for step in told.steps:
-        tell(f"{step.name:<{_WIDTH}} {printable(step.text)}")
+    explanation, overdue_count = found.explanation, found.overdue_count
+    for step in explanation.steps:
+        print_lines(f"{step.name:<{_WIDTH}} {printable(step.text)}")
     if overdue_count:
         text = f"{overdue_count} reservations of this account are over: a gateway takes them back before it refuses"
-        tell(f"{_OVERDUE:<{_WIDTH}} {text}")
-    tell(f"\n{_verdict(told)}")
-    if told.limits is not None:
-        tell("")
-        show_table(*limit_rows(told.limits, found.now, found.currency))
+        print_lines(f"{_OVERDUE:<{_WIDTH}} {text}")
+    print_lines(f"\n{_verdict(explanation)}")
+    if explanation.limits is not None:
+        print_lines("")
+        show_table(*limit_rows(explanation.limits, found.now, found.currency))
 
 
 async def _asked(session: Session, method: str, path: str, asked: Mapping[str, Any]) -> _Explained:
@@ -65,8 +65,8 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
     if shown is not None and not method:
         return _Explained(_alone(shown), 0, now, currency)
     accounts = [ANYONE, *_account(key_id, shown)]
-    standings: dict[str, AccountCounts] = await session.ledger.read(
-        lambda c: {account: standing_of(c, account, now) for account in accounts}
+    counts_by_account: dict[str, AccountCounts] = await session.ledger.read(
+        lambda c: {account: read_counts(c, account, now) for account in accounts}
     )
     over = await session.ledger.read(lambda c: count_overdue(c, now, accounts[-1]))
     host = asked["host"] or urlsplit(state.origins.public_url or "").netloc or _host(names, session.settings)
@@ -74,10 +74,10 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
     question = ExplainedRequest(
         method, path, host, asked["address"], key_id, asked["pages"], asked["mode"], credential, named_config()
     )
-    told = explain(question, state, standings, now)
+    explanation = explain(question, state, counts_by_account, now)
     if shown is not None:
-        told.steps[:0] = _judgement(shown) if shown.judged.identity is None else _judgement(shown)[:1]
-    return _Explained(told, over, now, currency)
+        explanation.steps[:0] = _judgement(shown) if shown.judged.identity is None else _judgement(shown)[:1]
+    return _Explained(explanation, over, now, currency)
 
 
 async def _shown(session: Session, state: State, asked: Mapping[str, Any], now: float) -> ShownCredential | None:
@@ -90,11 +90,11 @@ async def _shown(session: Session, state: State, asked: Mapping[str, Any], now: 
 
 def _alone(shown: ShownCredential) -> Explanation:
     """The judgement of a credential without a request."""
-    told = Explanation(_judgement(shown))
+    explanation = Explanation(_judgement(shown))
     if shown.judged.identity is None:
-        told.denial = shown.judged.denial or Denial(Reason.UNAUTHENTICATED, shown.judged.text)
-        told.help = shown.judged.help
-    return told
+        explanation.denial = shown.judged.denial or Denial(Reason.UNAUTHENTICATED, shown.judged.text)
+        explanation.help = shown.judged.help
+    return explanation
 
 
 def _judgement(shown: ShownCredential) -> list[RuleStep]:
@@ -104,7 +104,7 @@ def _judgement(shown: ShownCredential) -> list[RuleStep]:
 def _account(key_id: str | None, shown: ShownCredential | None) -> list[str]:
     if shown is not None and shown.judged.identity is not None:
         return [shown.judged.identity.account]
-    return [of_keys(key_id)] if key_id else []
+    return [key_account(key_id)] if key_id else []
 
 
 async def _state(session: Session, key_id: str | None, names: Sequence[str]) -> State:
@@ -136,8 +136,8 @@ def _host(names: Sequence[str], settings: Settings) -> str:
     return written if port in {0, _HTTPS} else f"{written}:{port}"
 
 
-def _verdict(told: Explanation) -> str:
-    denial = told.denial
+def _verdict(explanation: Explanation) -> str:
+    denial = explanation.denial
     if denial is None:
         return "allowed"
     verdict = VERDICTS[denial.reason]
@@ -146,11 +146,11 @@ def _verdict(told: Explanation) -> str:
         lines.append(f"  Retry-After: {denial.retry_after} s")
     if denial.allow:
         lines.append(f"  Allow: {', '.join(denial.allow)}")
-    return "\n".join([*lines, f"what would help: {told.help}"])
+    return "\n".join([*lines, f"what would help: {explanation.help}"])
 
 
-def _object(told: Explanation) -> dict[str, Any]:
-    denial = told.denial
+def _object(explanation: Explanation) -> dict[str, Any]:
+    denial = explanation.denial
     verdict = VERDICTS[denial.reason] if denial else None
     return {
         "allowed": denial is None,
@@ -160,7 +160,7 @@ def _object(told: Explanation) -> dict[str, Any]:
         "title": (denial.title or verdict.title) if denial and verdict else None,
         "detail": denial.detail if denial else None,
         "retry_after": denial.retry_after if denial else None,
-        "help": told.help or None,
-        "steps": [step._asdict() for step in told.steps],
-        "limits": told.limits,
+        "help": explanation.help or None,
+        "steps": [step._asdict() for step in explanation.steps],
+        "limits": explanation.limits,
     }

@@ -5,22 +5,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.cli.output import answer, fail
-from gateway.cli.session import look
+from gateway.cli.session import read_ledger
 from gateway.cli.table import printable, show_facts, show_table
 from gateway.cli.words import at
 from gateway.jobs.view import job_facts
 from gateway.ledger import listings as joblist
 from gateway.ledger.schema import JobState
-from gateway.model.keys import in_full
+from gateway.model.keys import qualified
 
 _LISTED: Final = ("request_id", "upstream", "owner", "key", "state", "created_at", "ended_at", "expires_at")
 
 
 def list_jobs(config: Path, owner: str | None, state: str | None, limit: int) -> None:
     """Prints the latest jobs."""
-    whose = None if owner is None else in_full(owner)
+    whose = None if owner is None else qualified(owner)
     which = None if state is None else JobState[state.upper()]
-    rows = look(config, lambda session: session.ledger.report(lambda c: joblist.list_jobs(c, whose, which, limit)))
+    rows = read_ledger(
+        config, lambda session: session.ledger.report(lambda c: joblist.list_jobs(c, whose, which, limit))
+    )
     views = list(map(job_facts, rows))
     headings = [name.removesuffix("_at").replace("_", " ") for name in _LISTED]
     answer(views, lambda: show_table([*headings, "pages", "webhook"], list(map(_cells, views))))
@@ -28,7 +30,9 @@ def list_jobs(config: Path, owner: str | None, state: str | None, limit: int) ->
 
 def show_job(config: Path, request_id: str, upstream: str | None) -> None:
     """Prints one job."""
-    rows = look(config, lambda session: session.ledger.read(lambda c: joblist.named(c, request_id, upstream)))
+    rows = read_ledger(
+        config, lambda session: session.ledger.read(lambda c: joblist.jobs_with_id(c, request_id, upstream))
+    )
     if not rows:
         where = "" if upstream is None else f" of the upstream {printable(upstream)}"
         fail(f"there is no job {printable(request_id)}{where} in the ledger")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.cli.key_view import View, ledger_view
-from gateway.cli.output import answer, hand_out, json_text, say, tell, wants_json
+from gateway.cli.output import answer, hand_out, json_text, print_lines, say, wants_json
 from gateway.cli.session import LEDGER, Session, change
 from gateway.cli.show_keys import has_no_page_budget, shown_key
 from gateway.cli.table import shown
@@ -93,7 +93,7 @@ def revoke(config: Path, key_id: str, generation: int | None, *, force: bool) ->
     told = _and_soon(f"Secret {', '.join(map(str, ended))} of {key_id} is revoked.", is_followed)
     if not ended:
         told = f"Key {key_id} had no live secret: nothing has changed."
-    answer({"id": key_id, "generations": ended}, lambda: tell(told))
+    answer({"id": key_id, "generations": ended}, lambda: print_lines(told))
 
 
 def disable(config: Path, key_id: str, *, disabled: bool) -> None:
@@ -104,7 +104,7 @@ def disable(config: Path, key_id: str, *, disabled: bool) -> None:
 
     view, is_followed = change(config, work)
     told = _and_soon(f"Key {key_id} is {'disabled' if disabled else 'enabled'}.", is_followed)
-    answer(view, lambda: tell(told))
+    answer(view, lambda: print_lines(told))
 
 
 def change_key(config: Path, key_id: str, values: dict[str, Any]) -> None:
@@ -115,7 +115,7 @@ def change_key(config: Path, key_id: str, values: dict[str, Any]) -> None:
         return record, _viewed(session, record)
 
     (record, view), is_followed = change(config, work, needs=_NEEDS)
-    answer(view, lambda: tell(_and_soon(_changed(record), is_followed)))
+    answer(view, lambda: print_lines(_and_soon(_changed(record), is_followed)))
     _say_idle(record.scopes)
 
 
@@ -159,7 +159,7 @@ def grant(config: Path, key_id: str, pages: int, until: float) -> None:
     is_idle, _ = change(config, work)
     ends = moment(until)
     text = f"Key {key_id} has {pages} pages more, each day and each month, until {shown(at(ends))}."
-    answer({"id": key_id, "pages": pages, "until": ends}, lambda: tell(text))
+    answer({"id": key_id, "pages": pages, "until": ends}, lambda: print_lines(text))
     if is_idle:
         say(f"warning: {key_id} has neither pages_per_day nor pages_per_month, so this changes nothing for it now")
 
@@ -176,7 +176,7 @@ def reset(config: Path, key_id: str) -> None:
         f"The windows of {key_id} are reset; forgotten of this month: {used.requests} requests, {used.pages} pages, "
         f"spend {spent}. What is in flight stays, and so does what `gateway usage` tells."
     )
-    answer({"id": key_id, **used._asdict(), "spend": used.spend / MILLION}, lambda: tell(text))
+    answer({"id": key_id, **used._asdict(), "spend": used.spend / MILLION}, lambda: print_lines(text))
 
 
 def _secret_of(made: Made) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection
 
 from gateway.aio.named_files import read_named
-from gateway.cli.output import answer, say, tell, tell_taken
+from gateway.cli.output import answer, print_lines, say, say_configuration
 from gateway.cli.session import actor, attempt
 from gateway.cli.table import printable, show_table, shown
 from gateway.cli.words import at as moment_of
@@ -38,7 +38,7 @@ from gateway.ledger.transfer import (
     save,
     save_sqlite,
 )
-from gateway.ledger.url import SQLITE, named, place_of
+from gateway.ledger.url import SQLITE, place_of, shown_url
 
 T = TypeVar("T")
 _PATIENCE: Final = 3600.0
@@ -61,9 +61,9 @@ def back_up(config: Path, file: Path) -> None:
 
     def act(settings: Settings) -> Mapping[str, Any]:
         url = url_of(settings)
-        return {"ledger": named(url), "file": str(file), "tables": _save_as(url, settings, file)}
+        return {"ledger": shown_url(url), "file": str(file), "tables": _save_as(url, settings, file)}
 
-    _tell(attempt(config, act))
+    _answer(attempt(config, act))
 
 
 def fill_from(config: Path, file: Path, may: Permission) -> None:
@@ -80,10 +80,10 @@ def fill_from(config: Path, file: Path, may: Permission) -> None:
             before = _named_as(str(file), lambda: (save_sqlite(file, copy), bring_up(copy))[1])
             origin = FillRecord(actor(), "ledger.restore", str(file.absolute()))
             filled = _fill(url, settings, copy, origin, may)
-        return {"file": str(file), "ledger": named(url), "version": before or HEAD, **_told_of(filled)}
+        return {"file": str(file), "ledger": shown_url(url), "version": before or HEAD, **_told_of(filled)}
 
-    tell_taken()
-    _tell(attempt(config, act))
+    say_configuration()
+    _answer(attempt(config, act))
 
 
 def copy_to(config: Path, target: str, may: Permission) -> None:
@@ -92,17 +92,17 @@ def copy_to(config: Path, target: str, may: Permission) -> None:
     def act(settings: Settings) -> Mapping[str, Any]:
         source, url = url_of(settings), _target(target)
         if place_of(source) == place_of(url) or _is_same_file(source, url):
-            raise SetupError(f"--to: {named(url)} is the ledger itself")
+            raise SetupError(f"--to: {shown_url(url)} is the ledger itself")
         with TemporaryDirectory(prefix="gateway-") as directory:
             copy = Path(directory) / "copy.db"
             _save_as(source, settings, copy)
-            _named_as(named(source), lambda: bring_up(copy))
-            origin = FillRecord(actor(), "ledger.copy", named(source))
+            _named_as(shown_url(source), lambda: bring_up(copy))
+            origin = FillRecord(actor(), "ledger.copy", shown_url(source))
             filled = _fill(url, settings, copy, origin, may, but_at=_place(source, settings))
-        return {"ledger": named(source), "to": named(url), **_told_of(filled)}
+        return {"ledger": shown_url(source), "to": shown_url(url), **_told_of(filled)}
 
-    tell_taken()
-    _tell(attempt(config, act))
+    say_configuration()
+    _answer(attempt(config, act))
 
 
 def bring_up_ledger(config: Path) -> None:
@@ -110,12 +110,14 @@ def bring_up_ledger(config: Path) -> None:
 
     def act(settings: Settings) -> Mapping[str, Any]:
         url, changes = url_of(settings), list[str]()
-        version = _named_as(named(url), lambda: _transact(url, settings, Upkeep(changed=changes.append), version_of))
-        return {"ledger": named(url), "before": changes[0] if changes else version, "version": version}
+        version = _named_as(
+            shown_url(url), lambda: _transact(url, settings, Upkeep(changed=changes.append), version_of)
+        )
+        return {"ledger": shown_url(url), "before": changes[0] if changes else version, "version": version}
 
-    tell_taken()
-    told = attempt(config, act)
-    answer(told, lambda: tell(_brought_up(**told)))
+    say_configuration()
+    document = attempt(config, act)
+    answer(document, lambda: print_lines(_brought_up(**document)))
 
 
 def _brought_up(ledger: str, before: str, version: str) -> str:
@@ -125,15 +127,15 @@ def _brought_up(ledger: str, before: str, version: str) -> str:
     return f"The ledger {ledger} {was}, and has the tables of version {version} now."
 
 
-def _tell(told: Mapping[str, Any]) -> None:
-    answer(told, lambda: _print(told))
+def _answer(document: Mapping[str, Any]) -> None:
+    answer(document, lambda: _print(document))
 
 
-def _print(told: Mapping[str, Any]) -> None:
-    show_table(("table", "rows"), list(told["tables"].items()), frozenset({"rows"}))
-    place = told.get("to", told["ledger"] if "version" in told else told.get("file"))
+def _print(document: Mapping[str, Any]) -> None:
+    show_table(("table", "rows"), list(document["tables"].items()), frozenset({"rows"}))
+    place = document.get("to", document["ledger"] if "version" in document else document.get("file"))
     say(f"{place} has all of that; every table was counted.")
-    lives = told.get("live_again", {})
+    lives = document.get("live_again", {})
     again = ", ".join(_counted(lives[name], *words) for name, words in _AGAIN.items() if lives.get(name))
     if again:
         say(f"warning: live again, since they were ended after that was written: {again}")
@@ -158,7 +160,7 @@ def _save_as(url: str, settings: Settings, file: Path) -> RowCounts:
         if file.exists():
             raise SetupError(f"{file} is there already: name another file")
         _private(partial)
-        counts = _named_as(named(url), lambda: _save(url, settings, partial))
+        counts = _named_as(shown_url(url), lambda: _save(url, settings, partial))
         os.link(partial, file)  # which fails when it is there by now
     except OSError as error:
         raise SetupError(f"{file} can't be written: {error.strerror}") from None
@@ -189,13 +191,13 @@ def _fill(
         require_elsewhere(connection, but_at)
         return fill(connection, file, origin, time.time(), may)
 
-    return _named_as(named(url), lambda: _transact(url, settings, Upkeep(), work))
+    return _named_as(shown_url(url), lambda: _transact(url, settings, Upkeep(), work))
 
 
 def _place(url: str, settings: Settings) -> Place | None:
     if url.startswith(SQLITE):
         return None
-    return _named_as(named(url), lambda: _look(url, settings, place_of_tables))
+    return _named_as(shown_url(url), lambda: _look(url, settings, place_of_tables))
 
 
 def _is_same_file(one: str, other: str) -> bool:

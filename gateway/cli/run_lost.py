@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.cli.output import answer, fail, tell
-from gateway.cli.session import change, look
+from gateway.cli.output import answer, fail, print_lines
+from gateway.cli.session import change, read_ledger
 from gateway.cli.table import printable, show_table
 from gateway.cli.words import at
 from gateway.ledger.lost import Refund, lost, refund
 from gateway.ledger.schema import Stage
-from gateway.model.keys import in_full, key_of
+from gateway.model.keys import key_id_of, qualified
 from gateway.units import maybe_moment, moment
 
 _LISTED: Final = ("request_id", "submit", "upstream", "owner", "key", "created_at", "charged_at", "pages")
@@ -17,8 +17,8 @@ _LISTED: Final = ("request_id", "submit", "upstream", "owner", "key", "created_a
 
 def list_lost(config: Path, owner: str | None, limit: int) -> None:
     """Prints what was charged without an answer."""
-    whose = None if owner is None else in_full(owner)
-    rows = look(config, lambda session: session.ledger.report(lambda c: lost(c, whose, limit)))
+    whose = None if owner is None else qualified(owner)
+    rows = read_ledger(config, lambda session: session.ledger.report(lambda c: lost(c, whose, limit)))
     views = list(map(_facts, rows))
     headings = [name.removesuffix("_at").replace("_", " ") for name in _LISTED]
     cells = [[at(view[name]) if name.endswith("_at") else view[name] for name in _LISTED] for view in views]
@@ -35,8 +35,8 @@ def refund_job(config: Path, name: str, upstream: str | None) -> None:
     )
     if not done.account:
         fail(f"{printable(name)} {_why_not(done)}")
-    told = {"request_id": name, "account": done.account, "pages": done.pages}
-    answer(told, lambda: tell(f"{done.pages} pages were given back to {printable(str(done.account))}."))
+    document = {"request_id": name, "account": done.account, "pages": done.pages}
+    answer(document, lambda: print_lines(f"{done.pages} pages were given back to {printable(str(done.account))}."))
 
 
 def _facts(row: Any) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def _facts(row: Any) -> dict[str, Any]:
         "upstream": row.upstream,
         "owner": row.owner,
         "account": row.account,
-        "key": key_of(row.account),
+        "key": key_id_of(row.account),
         "created_at": moment(row.created_at),
         "charged_at": maybe_moment(row.settled_at),
         "pages": row.pages,

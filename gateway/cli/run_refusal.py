@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from gateway.cli.command_for_refusal import command_for
 from gateway.cli.output import answer, fail
-from gateway.cli.session import Session, look
+from gateway.cli.session import Session, read_ledger
 from gateway.cli.table import printable, show_facts
 from gateway.cli.words import at
 from gateway.config.settings import Settings
-from gateway.ledger.refusals import RefusalRow, named
+from gateway.ledger.refusals import RefusalRow, find_refusal
 from gateway.model.meanings import meaning_of
 from gateway.model.reasons import VERDICTS, Reason
 from gateway.units import moment
@@ -30,18 +30,18 @@ _LEDGER: Final = (
 )
 
 
-def tell_of_refusal(config: Path, request_id: str) -> None:
+def show_refusal(config: Path, request_id: str) -> None:
     """Prints it, or fails when there is none."""
 
     async def work(session: Session) -> tuple[RefusalRow | None, Settings]:
-        return await session.ledger.read(lambda c: named(c, request_id)), session.settings
+        return await session.ledger.read(lambda c: find_refusal(c, request_id)), session.settings
 
-    row, settings = look(config, work)
+    row, settings = read_ledger(config, work)
     if row is None:
         fail(_NONE.format(printable(request_id)))
-    told = _facts(row, settings)
-    facts = {name.replace("_", " "): value for name, value in told.items()}
-    answer(told, lambda: show_facts({**facts, "at": at(told["at"], time.time())}))
+    document = _facts(row, settings)
+    facts = {name.replace("_", " "): value for name, value in document.items()}
+    answer(document, lambda: show_facts({**facts, "at": at(document["at"], time.time())}))
 
 
 def _facts(row: RefusalRow, settings: Settings) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.cli.output import answer
-from gateway.cli.session import look
+from gateway.cli.session import read_ledger
 from gateway.cli.table import show_table
 from gateway.cli.words import away, why_of
 from gateway.ledger.refusals import RefusalRow, latest
@@ -16,7 +16,7 @@ _LISTED: Final = ("request_id", "at", "status", "why", "key", "client", "route",
 
 def list_refusals(config: Path, since: float, key_id: str | None, limit: int) -> None:
     """Prints the latest; `since` is in seconds since the epoch."""
-    rows = look(config, lambda session: session.ledger.read(lambda c: latest(c, limit, since, key_id)))
+    rows = read_ledger(config, lambda session: session.ledger.read(lambda c: latest(c, limit, since, key_id)))
     views = list(map(_view, rows))
     now = time.time()
     cells = [[_cell(view, name, now) for name in _LISTED] for view in views]

@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from gateway.cli.followers import ELSEWHERE, LEDGER_URL
 from gateway.cli.health_facts import HealthFacts, facts_of
-from gateway.cli.output import answer, end_failed, tell
+from gateway.cli.output import answer, end_failed, print_lines
 from gateway.cli.running_gateway import Samples, ask, base_of
-from gateway.cli.session import LEDGER, Session, attempt, look_at
+from gateway.cli.session import LEDGER, Session, attempt, read_ledger_of
 from gateway.cli.table import show_table
 from gateway.cli.words import away, why_of
 from gateway.config.salvage import Salvaged
@@ -18,6 +18,7 @@ from gateway.config.settings import Settings
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.jobs import count
 from gateway.ledger.refusals import RefusalRow, latest
+from gateway.model.jobs import JOB_STATES
 from gateway.units import moment
 
 T = TypeVar("T")
@@ -29,7 +30,6 @@ _COUNTED: Final = {
     "requests in flight": "gateway_requests_in_flight",
     "connections": "gateway_connections",
 }
-_STATES: Final = ("running", "complete", "failed")
 
 
 class _InLedger(NamedTuple):
@@ -49,7 +49,7 @@ class _Looked(NamedTuple):
     now: float
 
 
-def tell_status(config: Path) -> None:
+def show_status(config: Path) -> None:
     """Prints the status; exits 1 when something is wrong."""
     looked = attempt(config, lambda settings: asyncio.run(_look(settings, config)), ASKED)
     answer(_object(looked), lambda: _print(looked))
@@ -88,7 +88,7 @@ async def _in_ledger(settings: Settings) -> _InLedger:
         return _InLedger(refusals, await _or_none(session.ledger.report(count)))
 
     try:
-        return await look_at(Salvaged(settings), work)
+        return await read_ledger_of(Salvaged(settings), work)
     except LedgerUnavailable as error:
         return _InLedger(trouble=str(error))
 
@@ -103,25 +103,25 @@ async def _or_none(asked: Awaitable[T]) -> T | None:
 def counts_of(found: Samples, jobs: Mapping[str, int] | None = None) -> dict[str, int]:
     """What it does now; jobs as they were counted in the ledger, else as the gateway counted them last."""
     counted = (
-        jobs if jobs is not None else {state: int(found.total("gateway_jobs", state=state)) for state in _STATES}
+        jobs if jobs is not None else {state: int(found.total("gateway_jobs", state=state)) for state in JOB_STATES}
     )
-    told = {f"jobs {state}": counted.get(state, 0) for state in _STATES}
+    told = {f"jobs {state}": counted.get(state, 0) for state in JOB_STATES}
     return {**{name: int(found.total(metric)) for name, metric in _COUNTED.items()}, **told}
 
 
 def _print(looked: _Looked) -> None:
     facts = looked.facts
-    tell("healthy" if not facts.problems else "not healthy")
-    tell(f"gateway {version} at {looked.address}" if (version := _version(looked)) else f"at {looked.address}")
-    tell(*(f"problem: {text}" for text in facts.problems))
-    tell(*(f"warning: {text}" for text in facts.warnings))
+    print_lines("healthy" if not facts.problems else "not healthy")
+    print_lines(f"gateway {version} at {looked.address}" if (version := _version(looked)) else f"at {looked.address}")
+    print_lines(*(f"problem: {text}" for text in facts.problems))
+    print_lines(*(f"warning: {text}" for text in facts.warnings))
     age = "" if looked.jobs is not None else f" ({AGE})"
-    tell(", ".join(f"{name} {count}" for name, count in counts_of(looked.found, looked.jobs).items()) + age)
+    print_lines(", ".join(f"{name} {count}" for name, count in counts_of(looked.found, looked.jobs).items()) + age)
     if facts.limits:
-        tell("\nlimits near their end")
+        print_lines("\nlimits near their end")
         show_table(("key", "limit", "used"), [(key, limit, f"{share:.0%}") for key, limit, share in facts.limits])
     if looked.refusals:
-        tell("\nlast refusals and failures")
+        print_lines("\nlast refusals and failures")
         rows = [
             (row.request_id, away(moment(row.at), looked.now), row.status, why_of(row.reason, row.why), row.key_id)
             for row in looked.refusals

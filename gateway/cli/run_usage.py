@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.authorize.permit import ANYONE
-from gateway.cli.output import answer, say, tell_piece
-from gateway.cli.session import Session, look
+from gateway.cli.output import answer, print_piece, say
+from gateway.cli.session import Session, read_ledger
 from gateway.cli.table import show_table
 from gateway.cli.words import Shown, spend
 from gateway.ledger.keys import one_key
@@ -20,7 +20,7 @@ from gateway.ledger.lost import LostSum, sum_lost
 from gateway.ledger.usage import UsedOnDay, used_since
 from gateway.limits.prices import MILLION
 from gateway.limits.windows import day_of
-from gateway.model.keys import in_full, key_of
+from gateway.model.keys import key_id_of, qualified
 from gateway.units import day
 
 _COUNTED: Final = ("requests", "failed", "pages", "refunded", "spend")
@@ -29,21 +29,23 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NOBODY: Final = "(without a key)"
 
 
-def tell_usage(config: Path, key_id: str | None, since: float, *, is_csv: bool) -> None:
+def show_usage(config: Path, key_id: str | None, since: float, *, is_csv: bool) -> None:
     """Prints the usage; `since` is in seconds since the epoch."""
     first = day_of(since).period
-    rows, gone, currency = look(config, lambda session: _rows(session, key_id, first))
+    rows, gone, currency = read_ledger(config, lambda session: _rows(session, key_id, first))
     if is_csv:
-        tell_piece(as_csv(rows).encode())  # bytes: a text stream would replace RFC 4180's line ends by the platform's
+        print_piece(
+            as_csv(rows).encode()
+        )  # bytes: a text stream would replace RFC 4180's line ends by the platform's
         return
-    told = {
+    document = {
         "since": day(first),
         "rows": list(map(_entry, rows)),
         "total": _total(rows),
         "currency": currency,
         "charged_without_an_answer": gone._asdict(),
     }
-    answer(told, lambda: _print(rows, gone, currency))
+    answer(document, lambda: _print(rows, gone, currency))
 
 
 def _print(rows: Sequence[UsedOnDay], gone: LostSum, currency: str | None) -> None:
@@ -68,7 +70,7 @@ def as_csv(rows: Sequence[UsedOnDay]) -> str:
 
 
 async def _rows(session: Session, key_id: str | None, since: int) -> tuple[list[UsedOnDay], LostSum, str | None]:
-    account = None if key_id is None else in_full(key_id)
+    account = None if key_id is None else qualified(key_id)
     rows = await session.ledger.report(lambda c: used_since(c, since, account))
     is_known = key_id is None or ":" in key_id or key_id in {key.id for key in session.settings.keys}
     if not rows and not is_known:
@@ -78,13 +80,13 @@ async def _rows(session: Session, key_id: str | None, since: int) -> tuple[list[
 
 
 def _cells(row: UsedOnDay, currency: str | None = None) -> list[object]:
-    name = _NOBODY if row.account == ANYONE else key_of(row.account) or row.account
+    name = _NOBODY if row.account == ANYONE else key_id_of(row.account) or row.account
     return [day(row.day), name, row.requests, row.failed, row.pages, row.refunded, spend(row.spend, currency)]
 
 
 def _entry(row: UsedOnDay) -> dict[str, Any]:
     counts = {name: getattr(row, name) for name in _COUNTED}
-    return {"day": day(row.day), "key": key_of(row.account), "account": row.account, **_in_currency(counts)}
+    return {"day": day(row.day), "key": key_id_of(row.account), "account": row.account, **_in_currency(counts)}
 
 
 def _total(rows: Sequence[UsedOnDay]) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from gateway.cli.output import answer, fail, tell
-from gateway.cli.session import Session, change, look
+from gateway.cli.output import answer, fail, print_lines
+from gateway.cli.session import Session, change, read_ledger
 from gateway.cli.table import printable, show_facts, show_table
 from gateway.cli.words import at
 from gateway.jobs.view import webhook_facts
@@ -21,7 +21,7 @@ _LISTED: Final = ("id", "state", "owner", "request_id", "destination", "attempts
 def list_webhooks(config: Path, state: str | None) -> None:
     """Prints the latest webhooks."""
     which = None if state is None else DeliveryState[state.upper()]
-    rows = look(config, lambda session: session.ledger.read(lambda c: listed(c, which)))
+    rows = read_ledger(config, lambda session: session.ledger.read(lambda c: listed(c, which)))
     views = list(map(webhook_facts, rows))
     headings = [name.removesuffix("_at").replace("_", " ") for name in _LISTED]
     cells = [[_cell(view, name) for name in _LISTED] for view in views]
@@ -30,7 +30,7 @@ def list_webhooks(config: Path, state: str | None) -> None:
 
 def show_webhook(config: Path, delivery: str) -> None:
     """Prints one webhook."""
-    row = look(config, lambda session: session.ledger.read(lambda c: shown(c, delivery)))
+    row = read_ledger(config, lambda session: session.ledger.read(lambda c: shown(c, delivery)))
     if row is None:
         fail(f"there is no webhook {printable(delivery)} in the ledger")
     view = webhook_facts(row)
@@ -51,7 +51,7 @@ def retry_webhook(config: Path, delivery: str) -> None:
         fail(f"webhook {delivery} was delivered")
     soon = " A running gateway sends it within 2 seconds." if is_followed else ""
     text = f"Webhook {delivery} is due now.{soon}"
-    answer(webhook_facts(row), lambda: tell(text))
+    answer(webhook_facts(row), lambda: print_lines(text))
 
 
 def _retried(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from gateway.cli.followers import Following, following
-from gateway.cli.output import fail, say, tell_taken
+from gateway.cli.output import fail, say, say_configuration
 from gateway.config.ledger_url import url_of
 from gateway.config.load import load
 from gateway.config.salvage import Salvaged, salvage
@@ -26,7 +26,7 @@ from gateway.keys.key_changes import KeyService, user_name
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger, open_ledger
 from gateway.ledger.migrate import HEAD, MIGRATION_SECONDS, Upkeep
-from gateway.ledger.url import SQLITE, named
+from gateway.ledger.url import SQLITE, shown_url
 from gateway.observe.log import quietly
 
 T = TypeVar("T")
@@ -63,14 +63,14 @@ class ChangeDone(NamedTuple, Generic[T]):
     is_followed: bool
 
 
-def look(config: Path, work: Callable[[Session], Awaitable[T]], *, needs_all: bool = False) -> T:
+def read_ledger(config: Path, work: Callable[[Session], Awaitable[T]], *, needs_all: bool = False) -> T:
     """Runs `work` that only reads the ledger; on failure prints the reason and exits 1."""
 
     async def looking(found: Salvaged) -> T:
         try:
-            return await look_at(found, work)
+            return await read_ledger_of(found, work)
         except LedgerUnavailable as error:
-            raise SetupError(f"the ledger {named(url_of(found.settings))} can't be used: {error}") from None
+            raise SetupError(f"the ledger {shown_url(url_of(found.settings))} can't be used: {error}") from None
 
     return _attempt(config, lambda found: asyncio.run(looking(found)), needs_all=needs_all)
 
@@ -88,7 +88,7 @@ def change(config: Path, work: Callable[[Session], Awaitable[T]], *, needs: froz
             say(f"warning: {found.warning}")
         return ChangeDone(result, found.is_followed)
 
-    tell_taken()
+    say_configuration()
     return _attempt(config, lambda found: asyncio.run(_change_at(found, changing)), needs)
 
 
@@ -140,11 +140,11 @@ async def _followed(session: Session) -> Following:
 
 async def _change_at(found: Salvaged, work: Callable[[Session], Awaitable[T]]) -> T:
     url = url_of(found.settings)
-    changed, waits = partial(_tell_of_change, named(url)), partial(_tell_of_wait, named(url))
+    changed, waits = partial(_say_change, shown_url(url)), partial(_say_wait, shown_url(url))
     return await _on(url, found, work, Upkeep(changed=changed, patience=MIGRATION_SECONDS, waits=waits))
 
 
-async def look_at(found: Salvaged, work: Callable[[Session], Awaitable[T]]) -> T:
+async def read_ledger_of(found: Salvaged, work: Callable[[Session], Awaitable[T]]) -> T:
     """Runs `work` that only reads the ledger.
 
     Raises:
@@ -154,7 +154,7 @@ async def look_at(found: Salvaged, work: Callable[[Session], Awaitable[T]]) -> T
     if _is_there(url):
         with suppress(LedgerEmpty):
             return await _on(url, found, work, Upkeep(migrates=False))
-    say(f"There is no ledger {named(url)} yet; `gateway serve` and `gateway keys create` make it.")
+    say(f"There is no ledger {shown_url(url)} yet; `gateway serve` and `gateway keys create` make it.")
     with tempfile.TemporaryDirectory(prefix="gateway-") as directory:
         told = found.settings.ledger.model_copy(update={"timeout": _FOR_TABLES})
         patient = found._replace(settings=found.settings.model_copy(update={"ledger": told}))
@@ -174,23 +174,23 @@ async def _on(url: str, found: Salvaged, work: Callable[[Session], Awaitable[T]]
         await (ledger.write if upkeep.migrates else ledger.read)(lambda _: None)  # creates the tables, too
         admin = KeyService(ledger, lambda: settings, time.time, os.urandom)
         has_begun = upkeep.migrates
-        where = named(url_of(settings))
+        where = shown_url(url_of(settings))
         return await work(Session(settings, ledger, admin, actor(), where, time.time, found.without))
     except LedgerUnavailable as error:
         if not upkeep.migrates:
             raise
         perhaps = _UNKNOWN if has_begun else ""
-        raise SetupError(f"the ledger {named(url)} can't be used: {error}{perhaps}") from None
+        raise SetupError(f"the ledger {shown_url(url)} can't be used: {error}{perhaps}") from None
     finally:
         await ledger.close()
 
 
-def _tell_of_change(ledger: str, before: str) -> None:
+def _say_change(ledger: str, before: str) -> None:
     if before:
         say(f"The tables of the ledger {ledger} were changed from version {before} to {HEAD}.")
     else:
         say(f"The ledger {ledger} was made.")
 
 
-def _tell_of_wait(ledger: str) -> None:
+def _say_wait(ledger: str) -> None:
     say(f"The tables of the ledger {ledger} are being made or changed; this waits until they are.")

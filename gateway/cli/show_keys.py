@@ -9,20 +9,20 @@ from typing import Any, Final, NamedTuple
 
 from gateway.auth.keyring import profile_for
 from gateway.cli.key_view import View, configured_view, ledger_view
-from gateway.cli.output import answer, tell
+from gateway.cli.output import answer, print_lines
 from gateway.cli.run_audit import detail_in_words, with_moments
-from gateway.cli.session import Session, look
+from gateway.cli.session import Session, read_ledger
 from gateway.cli.table import show_facts, show_table, shown
 from gateway.cli.words import Shown, at, away, in_bytes, size, spend
 from gateway.config.compile import compile_overrides, compile_settings
-from gateway.ledger.accounts import standing_of
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.audit import recorded
 from gateway.ledger.usage import GrantRow, grants_of
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.report import limits_report, used_report
 from gateway.model.identity import Profile
-from gateway.model.keys import of_keys
+from gateway.model.keys import key_account
 from gateway.units import moment
 
 _NOTED_EVERY: Final = 10
@@ -34,7 +34,7 @@ class ShownKey(NamedTuple):
 
     view: View
     profile: Profile | None
-    standing: AccountCounts
+    counts: AccountCounts
     grants: Sequence[GrantRow]
     now: float
     currency: str | None
@@ -42,32 +42,34 @@ class ShownKey(NamedTuple):
 
 def list_keys(config: Path) -> None:
     """Prints all keys, those of the configuration first."""
-    views = look(config, _all)
+    views = read_ledger(config, _all)
     answer(views, lambda: show_table(_LISTED, [_listed(view) for view in views]))
 
 
 def show_key(config: Path, key_id: str) -> None:
     """Prints one key and the state of its account."""
-    found = look(config, lambda session: shown_key(session, key_id))
-    limits = limits_report(found.profile, found.standing, found.now) if found.profile else None
-    usage = {"day": used_report(found.standing.day), "month": used_report(found.standing.month)}
+    found = read_ledger(config, lambda session: shown_key(session, key_id))
+    limits = limits_report(found.profile, found.counts, found.now) if found.profile else None
+    usage = {"day": used_report(found.counts.day), "month": used_report(found.counts.month)}
     grants = [{"pages": grant.pages, "until": moment(grant.until)} for grant in found.grants]
-    account = {"granted_pages": found.standing.granted, "grants": grants, "usage": usage, "limits": limits}
+    account = {"granted_pages": found.counts.granted, "grants": grants, "usage": usage, "limits": limits}
     noted = {"last_used_is_noted_every_seconds": _NOTED_EVERY}
     answer({**found.view, **noted, "account": account}, lambda: _print(found, limits))
 
 
 def _print(found: ShownKey, limits: dict[str, Any] | None) -> None:
     show_facts(_described(found))
-    tell(*_secrets(found.view))
+    print_lines(*_secrets(found.view))
     if limits is not None:
-        tell("")
+        print_lines("")
         show_table(*limit_rows(limits, found.now, found.currency))
 
 
 def show_audit(config: Path, key_id: str | None) -> None:
     """Prints the latest changes, the newest first."""
-    found = look(config, lambda session: session.ledger.read(lambda c: recorded(c, of=key_id, changes_only=True)))
+    found = read_ledger(
+        config, lambda session: session.ledger.read(lambda c: recorded(c, of=key_id, changes_only=True))
+    )
     rows = [{"id": number, **entry._asdict(), "at": moment(entry.at)} for number, entry in found]
     names = ("at", "actor", "action", "subject", "detail")
     cells = [[at(row["at"]), *(row[name] for name in names[1:-1]), _detail(row["detail"])] for row in rows]
@@ -111,19 +113,19 @@ async def shown_key(session: Session, key_id: str) -> ShownKey:
     """A key of the file or of the ledger, with its account; its limits, where profiles are known."""
     now, settings = session.wall(), session.settings
     profiles = compile_settings(settings).profiles if session.knows_profiles else {}
-    account = of_keys(key_id)
+    account = key_account(key_id)
     for key in settings.keys:
         if key.id == key_id:
-            standing, grants = await session.ledger.read(
-                lambda c: (standing_of(c, account, now), grants_of(c, account, now))
+            counts, grants = await session.ledger.read(
+                lambda c: (read_counts(c, account, now), grants_of(c, account, now))
             )
             profile = profiles.get(key.profile)
             if profile is not None:
                 profile = replace(profile, **compile_overrides(key.limits))
-            return ShownKey(configured_view(key, now), profile, standing, grants, now, settings.prices.currency)
-    record, standing, granted = await session.keys.show(key_id)
+            return ShownKey(configured_view(key, now), profile, counts, grants, now, settings.prices.currency)
+    record, counts, granted = await session.keys.show(key_id)
     view = ledger_view(record, settings, now, knows_profiles=session.knows_profiles)
-    return ShownKey(view, profile_for(record, profiles), standing, granted, now, settings.prices.currency)
+    return ShownKey(view, profile_for(record, profiles), counts, granted, now, settings.prices.currency)
 
 
 def has_no_page_budget(found: ShownKey) -> bool:

@@ -37,9 +37,9 @@ def status(config: Path) -> None:
 
         gateway status --config gateway.yaml || systemctl restart gateway
     """
-    from gateway.cli.run_status import tell_status  # noqa: PLC0415 -- not needed for `gateway --help`
+    from gateway.cli.run_status import show_status  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    tell_status(config)
+    show_status(config)
 
 
 @click.command()

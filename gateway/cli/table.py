@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.output import is_terminal, is_wide, say, tell
+from gateway.cli.output import is_terminal, is_wide, print_lines, say
 from gateway.cli.words import Shown
 
 # What names a row by itself, and what does so where nothing else does.
@@ -59,7 +59,7 @@ def show_facts(facts: Mapping[str, object]) -> None:
     width = max(map(len, facts), default=0) + 1
     for name, value in facts.items():
         if value is not None:
-            tell(f"{name:<{width}} {shown(value)}")
+            print_lines(f"{name:<{width}} {shown(value)}")
 
 
 def show_table(
@@ -74,7 +74,7 @@ def show_table(
     if is_terminal():
         _fitted(Console(), whole)
     else:
-        tell(*_aligned(whole))
+        print_lines(*_aligned(whole))
 
 
 def fitting(headings: Sequence[str], widths: Sequence[int], room: int) -> list[int]:
@@ -144,7 +144,7 @@ def _in_blocks(rows: _Rows) -> None:
     width = max(map(len, rows.headings))
     for number, row in enumerate([*rows.cells, *([rows.total] if rows.total else [])]):
         block = [f"{name:<{width}}  {cell}" for name, cell in zip(rows.headings, row, strict=True) if cell]
-        tell(*([""] if number else []), *block)
+        print_lines(*([""] if number else []), *block)
 
 
 def _aligned(rows: _Rows) -> list[str]:

@@ -25,6 +25,6 @@ def usage(config: Path, key_id: str | None, since: float, as_csv: bool) -> None:
     """
     if as_csv and wants_json():
         raise click.UsageError("Take --json or --csv, not both.")
-    from gateway.cli.run_usage import tell_usage  # noqa: PLC0415 -- not needed for `gateway --help`
+    from gateway.cli.run_usage import show_usage  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    tell_usage(config, key_id, since, is_csv=as_csv)
+    show_usage(config, key_id, since, is_csv=as_csv)

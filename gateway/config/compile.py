@@ -31,7 +31,7 @@ from gateway.limits.buckets import per_minute
 from gateway.limits.job_cost import FailedCosts
 from gateway.limits.prices import MILLION, Pricing, make_pricing
 from gateway.model.identity import Identity, Profile
-from gateway.model.keys import of_keys
+from gateway.model.keys import key_account
 from gateway.model.networks import Networks
 from gateway.model.routes import Kind, Route
 from gateway.policy.routes import Routes, Rule, compile_pattern
@@ -150,10 +150,10 @@ def _form_rules(settings: Settings) -> FormRules:
 def _key(key: KeySettings, profiles: Mapping[str, Profile]) -> ApiKey:
     identity = Identity(
         key_id=key.id,
-        owner=of_keys(key.owner or key.id),
+        owner=key_account(key.owner or key.id),
         profile=replace(profiles[key.profile], **compile_overrides(key.limits)),
         scopes=frozenset(key.scopes),
-        account=of_keys(key.id),
+        account=key_account(key.id),
         expires_at=key.expires.timestamp() if key.expires else None,
     )
     return ApiKey(key.secret.digest, identity, Networks(key.networks))
@@ -248,7 +248,7 @@ def _compiled(issuer: JwtIssuer, keys: KeySet | None) -> Issuer:
 def _origins(settings: Settings) -> Origins:
     hosts = [route.host for route in settings.routes if route.host is not None]
     origins = Origins(settings.public_url, port=settings.listen.port, signs=settings.webhooks.out.is_on)
-    return origins.named(hosts)
+    return origins.with_names(hosts)
 
 
 def _words(words: Iterable[str]) -> frozenset[str]:

@@ -8,7 +8,7 @@ import yaml
 
 from gateway.aio.named_files import read_named
 from gateway.config.consistency import Document
-from gateway.config.places import lines_of
+from gateway.config.yaml_places import lines_of
 from gateway.config.yaml_words import Broken, not_utf8, syntax_fault
 from gateway.errors import ConfigurationError, Fault, FileUnusable
 

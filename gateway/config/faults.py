@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from gateway.config.consistency import Document, near
 from gateway.config.fault_words import fault_words, plain_words
-from gateway.config.places import line_near, shown, value_at
 from gateway.config.sections import fields_of, section_of
 from gateway.config.settings import Settings
+from gateway.config.yaml_places import line_near, shown, value_at
 from gateway.errors import Fault
 
 

@@ -3,13 +3,14 @@
 These settings are bound, opened or fixed in a TLS context when the process starts. The old value stays in force, and
 /readyz and a metric list what waits for a restart. Most of them hold back nothing else. But other settings rely on
 those that decide who reaches a listener: a change that requires client certificates may open routes to anyone at the
-same time. So while such a door waits, what relies on it waits too (behind_doors.py).
+same time. So while such an exposure setting waits, what relies on it waits too (see
+held_back.py).
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from gateway.config.behind_doors import differences, held_back, look_up, put
+from gateway.config.held_back import differences, held_back, look_up, put
 from gateway.config.ledger_url import url_of
 from gateway.config.settings import Settings
 from gateway.ledger.url import place_of
@@ -50,7 +51,7 @@ NEEDS_RESTART: Final[Mapping[str, _Same | None]] = {
 def with_what_stays(old: Settings, new: Settings, before: Settings | None = None) -> tuple[Settings, tuple[str, ...]]:
     """The new settings with the old values of what can't change now, and the paths of these.
 
-    `before` are the settings when a door began to wait; None while none waits.
+    `before` are the settings when an exposure setting began to wait; None while none waits.
     """
     waiting = tuple(path for path in NEEDS_RESTART if _told(old, path) != _told(new, path))
     merged = new

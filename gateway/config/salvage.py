@@ -12,8 +12,8 @@ from gateway.config.consistency import near
 from gateway.config.document import override, read_file
 from gateway.config.faults import parts_of
 from gateway.config.load import load_for_ledger, validate
-from gateway.config.places import value_at
 from gateway.config.settings import Settings
+from gateway.config.yaml_places import value_at
 from gateway.errors import ConfigurationError, Fault
 
 _URL: Final = "ledger.url"

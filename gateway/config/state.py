@@ -13,7 +13,7 @@ from gateway.http.public_origin import Origins
 from gateway.limits.buckets import Rate
 from gateway.limits.prices import Pricing
 from gateway.model.identity import Profile
-from gateway.model.keys import in_short
+from gateway.model.keys import unqualified
 from gateway.model.networks import Networks
 from gateway.policy.routes import Routes
 from gateway.uploads.form import FormRules
@@ -91,7 +91,7 @@ def routed_upstreams(state: State) -> dict[str, UpstreamTarget]:
 
 def with_names(state: State, names: Iterable[str]) -> State:
     """The same configuration with the host names of its certificates."""
-    return replace(state, origins=state.origins.named(names))
+    return replace(state, origins=state.origins.with_names(names))
 
 
 def with_ring(state: State, ring: Keyring) -> State:
@@ -106,7 +106,7 @@ def with_blocked(state: State, accounts: frozenset[str] | None) -> State:
 
 def profile_of(state: State, account: str) -> Profile | None:
     """The limits of a key's account; None for an unknown account."""
-    key_id = in_short(account)
+    key_id = unqualified(account)
     record = state.ring.records.get(key_id)
     if record is not None:
         return profile_for(record, state.profiles)

@@ -221,7 +221,7 @@ def _upstream(demo: Demo) -> Iterator[str]:
         if "ready on " not in line:
             raise SetupError(f"the stand-in container did not start; is port {demo.upstream_port} taken?")
         _say(line.strip())
-        threading.Thread(target=_tell_of_end, args=(container, is_ending), daemon=True).start()
+        threading.Thread(target=_say_end, args=(container, is_ending), daemon=True).start()
         yield line.strip().rpartition(" ")[2]
     finally:
         is_ending.set()
@@ -236,7 +236,7 @@ def _upstream(demo: Demo) -> Iterator[str]:
                 pipe.close()
 
 
-def _tell_of_end(container: subprocess.Popen[str], is_ending: threading.Event) -> None:
+def _say_end(container: subprocess.Popen[str], is_ending: threading.Event) -> None:
     code = container.wait()
     if not is_ending.is_set():
         _say(_GONE.format(how=f"by signal {-code}" if code < 0 else f"exit code {code}"))

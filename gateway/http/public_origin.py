@@ -32,7 +32,7 @@ class Origins:
     port: int = 0
     signs: bool = False
 
-    def named(self, names: Iterable[str]) -> "Origins":
+    def with_names(self, names: Iterable[str]) -> "Origins":
         """A copy with these names added: DNS names, perhaps with a wildcard, and addresses."""
         found = {_folded(name) for name in names}
         wild = {name.removeprefix(_WILD) for name in found if name.startswith(_WILD)}

@@ -71,7 +71,7 @@ class Checkpoints:
 
     async def _is_owned(self, key: _Key, now: float) -> bool:
         try:
-            return await self._ledger.read(lambda c: is_owned(c, *key, now), of=key[2])
+            return await self._ledger.read(lambda c: is_owned(c, *key, now), in_turn_of=key[2])
         except LedgerUnavailable:
             raise ledger_away() from None
 
@@ -82,7 +82,7 @@ class Checkpoints:
             self._postpone(key, until)
 
     async def _write(self, key: _Key, until: float) -> None:
-        await self._ledger.write(lambda c: note(c, *key, until), of=key[2])
+        await self._ledger.write(lambda c: note(c, *key, until), in_turn_of=key[2])
 
     def _postpone(self, key: _Key, until: float) -> None:
         if len(self._unwritten) >= MAX:

@@ -14,12 +14,12 @@ from gateway.admission.admission import ledger_away
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable
 from gateway.jobs.checkpoints import Checkpoints
+from gateway.jobs.end_writer import EndWriter, Terms
 from gateway.jobs.job import Job, job_not_found
 from gateway.jobs.registry import Registry
 from gateway.jobs.status_watch import SMALL, StatusWatch
-from gateway.jobs.telling import Telling, Terms
 from gateway.ledger.closing import Settled
-from gateway.ledger.jobs import Deleted, Learnt, delete_for_owner, learn
+from gateway.ledger.jobs import Deleted, Recorded, delete_for_owner, record_facts
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
 from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, stricter
@@ -42,7 +42,7 @@ class Effects(NamedTuple):
 class Completion:
     """Processes status answers, of clients' polls and of the watcher's requests. `state` returns the State in force.
 
-    `wait` is the iteration's.
+    `call_in_turn` is the iteration's.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Completion:
         replica: Replica,
         registry: Registry,
         state: Callable[[], State],
-        wait: Callable[[Callable[[], None]], None],
+        call_in_turn: Callable[[Callable[[], None]], None],
         effects: Effects,
     ) -> None:
         self._ledger = replica.ledger
         self._wall = replica.wall
         self._background = replica.background
-        self._wait = wait
+        self._call_in_turn = call_in_turn
         self._effects = effects
         self.checkpoints = Checkpoints(replica, lambda: state().settings.jobs.result_ttl)
         self._registry = registry
@@ -64,7 +64,7 @@ class Completion:
         self._unfinished: set[tuple[int, bytes]] = set()  # by the id of the shape that parsed the answer
         self._shapes = state().shapes
         terms = Terms(self.failed_costs, lambda: state().settings.jobs.result_ttl)
-        self._telling = Telling(replica, terms, self._apply_learnt)
+        self._end_writer = EndWriter(replica, terms, self._apply_recorded)
         self._words: set[tuple[str, str]] = set()
         self.unreadable: Counter[str] = Counter()
         """How many answers were unreadable, by reason."""
@@ -72,7 +72,7 @@ class Completion:
         """How many answers had a status word unknown to their shape."""
 
     def __repr__(self) -> str:
-        return f"<Completion unfinished={len(self._unfinished)} untold={len(self._telling)}>"
+        return f"<Completion unfinished={len(self._unfinished)} pending={len(self._end_writer)}>"
 
     def is_unfinished(self, job: Job, content: bytes) -> bool:
         """Whether this very answer was parsed before, and said that a job of this shape still runs."""
@@ -85,9 +85,9 @@ class Completion:
             self.add_facts(job, Facts(Known.LOST))
 
     async def let_others_have_a_turn(self) -> None:
-        """Waits for the next turn of the loop (Iteration.wait)."""
+        """Waits for the next turn of the loop (Iteration.call_in_turn)."""
         called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._wait(partial(_call, called))
+        self._call_in_turn(partial(_call, called))
         await called
 
     def watch(self, job: Job) -> StatusWatch:
@@ -163,11 +163,11 @@ class Completion:
 
     def add_facts(self, job: Job, facts: Facts) -> None:
         """Adds facts about a job's end, and writes them to the ledger in the background, with retries."""
-        self._telling.add(job, facts)
+        self._end_writer.add(job, facts)
 
-    def retry_untold(self) -> None:
+    def retry_pending(self) -> None:
         """Retries writes that the ledger has not taken; called each second while it answers."""
-        self._telling.retry()
+        self._end_writer.retry()
 
     def failed_costs(self, job: Job) -> FailedCosts:
         """The stricter of the shape that the job began with and the one in force."""
@@ -190,32 +190,32 @@ class Completion:
                 deleted upstream: its id may be another job's.
         """
         try:
-            learnt, deleted = await self._forget_in_ledger(job)
+            recorded, deleted = await self._forget_in_ledger(job)
         except LedgerUnavailable:
             raise ledger_away() from None
         job.end(0)
-        self._report_settled(learnt, deleted.settled)
+        self._report_settled(recorded, deleted.settled)
         if not deleted.was_readable:
             raise job_not_found()
 
-    def _apply_learnt(self, job: Job, learnt: Learnt | None) -> None:
+    def _apply_recorded(self, job: Job, recorded: Recorded | None) -> None:
         """Takes over a job's state in the ledger, whatever caused it."""
-        if learnt is None:  # ended, but not in the ledger: it has no owner
+        if recorded is None:  # ended, but not in the ledger: it has no owner
             if job.is_running and job.known & ENDS:
                 job.end(0)
                 self._registry.drop(job)
             return
-        job.add_known(learnt.known)
-        if learnt.state is JobState.GONE:
+        job.add_known(recorded.known)
+        if recorded.state is JobState.GONE:
             job.end(0)
         elif job.is_gone:  # the ledger was away when it was forgotten
             self._background.start(self._forget(job))
-        elif learnt.state is not JobState.RUNNING and not job.is_gone and learnt.expires_at is not None:
-            job.end(learnt.expires_at)
-        if learnt.settled is not None and not learnt.is_end:
+        elif recorded.state is not JobState.RUNNING and not job.is_gone and recorded.expires_at is not None:
+            job.end(recorded.expires_at)
+        if recorded.settled is not None and not recorded.is_end:
             log.warning("what a job was charged is corrected: it told of its end at last", upstream=job.upstream)
-        self._report_settled(learnt.settled)
-        if learnt.is_end:
+        self._report_settled(recorded.settled)
+        if recorded.is_end:
             self._effects.ended()
 
     def _report_settled(self, *settlements: Settled | None) -> None:
@@ -225,26 +225,26 @@ class Completion:
 
     async def _forget(self, job: Job) -> None:
         try:
-            learnt, deleted = await self._forget_in_ledger(job)
+            recorded, deleted = await self._forget_in_ledger(job)
         except LedgerUnavailable:
             log.warning("a job could not be forgotten yet; it will be when its time is over")
             return
-        self._report_settled(learnt, deleted.settled)
+        self._report_settled(recorded, deleted.settled)
 
     async def _forget_in_ledger(self, job: Job) -> tuple[Settled | None, Deleted]:
         """Forgets a job in the ledger, after its pending facts; returns what came of both."""
-        untold = self._telling.pending(job)
-        learning = None if untold is None else self._telling.learning(untold)
+        end = self._end_writer.pending(job)
+        new_facts = None if end is None else self._end_writer.new_facts(end)
 
         def work(connection: Connection) -> tuple[Settled | None, Deleted]:
             now, ttl = self._wall(), self._state().settings.jobs.result_ttl
-            learnt = None if learning is None else learn(connection, *learning, now, ttl)
-            forgotten = delete_for_owner(connection, job.named, now)
-            return None if learnt is None else learnt.settled, forgotten
+            recorded = None if new_facts is None else record_facts(connection, *new_facts, now, ttl)
+            forgotten = delete_for_owner(connection, job.ref, now)
+            return None if recorded is None else recorded.settled, forgotten
 
-        came_of = await self._ledger.write(work, of=job.owner)
-        if untold is not None:
-            self._telling.drop(untold)
+        came_of = await self._ledger.write(work, in_turn_of=job.owner)
+        if end is not None:
+            self._end_writer.drop(end)
         return came_of
 
 

@@ -33,29 +33,29 @@ class Housekeeping:
         registry: Registry,
         watcher: Watcher,
         retention: Retention,
-        retry_untold: Callable[[], None],
+        retry_pending: Callable[[], None],
         *purges: Callable[[], Awaitable[None]],
     ) -> None:
         self._ledger = ledger
         self._registry = registry
         self._watcher = watcher
         self._retention = retention
-        self._retry_untold = retry_untold
+        self._retry_pending = retry_pending
         self._purges = purges
         self._is_beat_due = True
         self.counts: dict[str, int] = {}
 
     async def run_changes(self) -> None:
         """Hears each second what other replicas changed."""
-        await take_turns(lambda _: self.hear(), _tell_of)
+        await take_turns(lambda _: self.hear(), _log_error)
 
     async def run_heartbeat(self) -> None:
         """Sends the heartbeat every few seconds; one that was not sent, a second later."""
-        await take_turns(self.beat, _tell_of)
+        await take_turns(self.beat, _log_error)
 
     async def run(self) -> None:
         """Runs one turn of all else each second."""
-        await take_turns(self.turn, _tell_of)
+        await take_turns(self.turn, _log_error)
 
     async def hear(self) -> None:
         """Applies what other replicas changed.
@@ -64,7 +64,7 @@ class Housekeeping:
             LedgerUnavailable: some of it is still due.
         """
         self._watcher.apply_changes(await self._registry.read_changes())
-        self._retry_untold()  # the ledger just answered
+        self._retry_pending()  # the ledger just answered
 
     async def beat(self, turn: int) -> None:
         """Sends the heartbeat, if it is due.
@@ -115,5 +115,5 @@ async def _do_all(works: Iterable[Callable[[], Awaitable[None]]]) -> None:
         raise failures[0]
 
 
-def _tell_of(error: str) -> None:
+def _log_error(error: str) -> None:
     log.error("jobs could not be followed", error=error)

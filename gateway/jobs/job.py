@@ -8,7 +8,7 @@ from gateway.aio.iteration import Iteration
 from gateway.errors import Refused, refuse
 from gateway.jobs.status_answer import Poll, RunningAnswer, StatusAnswer
 from gateway.limits.job_cost import ENDS, Known
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape, read_target, result_target
 
@@ -29,14 +29,14 @@ class Asking(Protocol):
     def is_like(self, poll: Poll) -> bool:
         """Whether its answer may serve that poll."""
 
-    async def wait(self, iteration: Iteration, of: Hashable) -> None:
+    async def wait(self, iteration: Iteration, peer: Hashable) -> None:
         """Waits for its end."""
 
 
 class Job:
     """A job. Times are seconds since the epoch, except `asked_at`, `cached_at` and `sure_at`: the loop's clock.
 
-    `named` says which job it is, also once its id has gone to another one. `account` is charged for it, None for the
+    `ref` says which job it is, also once its id has gone to another one. `account` is charged for it, None for the
     one that is named as its owner.
     `target` is where its status is requested. `expires_at` is None while it runs, and 0 once it has no owner;
     `asked_at` is when anyone here last learnt its status; `misses` counts how often in a row the upstream did not
@@ -65,10 +65,10 @@ class Job:
         "known",
         "missed_at",
         "misses",
-        "named",
         "owner",
         "path",
         "question",
+        "ref",
         "request_id",
         "running_answer",
         "shape",
@@ -81,15 +81,15 @@ class Job:
     )
 
     def __init__(
-        self, named: JobKey, owner: str, shape: JobShape, path: str, created_at: float, account: str | None = None
+        self, ref: JobRef, owner: str, shape: JobShape, path: str, created_at: float, account: str | None = None
     ) -> None:
-        self.named = named
-        self.upstream, self.request_id, _ = named
+        self.ref = ref
+        self.upstream, self.request_id, _ = ref
         self.owner = owner
         self.account = owner if account is None else account
         self.shape = shape
         self.path = path
-        self.target = read_target(shape, path, named.request_id)
+        self.target = read_target(shape, path, ref.request_id)
         self.created_at = created_at
         self.expires_at: float | None = None
         self.heard: tuple[Any, ...] | None = None
@@ -111,7 +111,7 @@ class Job:
     @property
     def key(self) -> tuple[str, str]:
         """Upstream and id, by which it is asked for."""
-        return self.named.key
+        return self.ref.key
 
     @property
     def is_gone(self) -> bool:

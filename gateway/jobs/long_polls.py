@@ -31,10 +31,10 @@ class LongPolls:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def until_ended(self, job: Job, seconds: float, of: Hashable) -> None:
+    async def until_ended(self, job: Job, seconds: float, peer: Hashable) -> None:
         """Waits until the job has ended, at most `seconds`; runs in a Drive.
 
-        It then goes on in a turn of `of`, the peer that waits (Iteration.wait): hundreds may wait for one job.
+        It then goes on in a turn of `peer`, who waits (Iteration.call_in_turn): hundreds may wait for one job.
 
         Raises:
             Refused: job_not_found, if the job has no owner any more.
@@ -42,7 +42,7 @@ class LongPolls:
         if self.is_draining or not job.is_running:
             return
         signal = Signal()
-        wake = partial(self._iteration.wait, signal.wake, of, is_small=True)
+        wake = partial(self._iteration.call_in_turn, signal.wake, peer, is_small=True)
         timer = self._loop.call_later(seconds, wake)
         job.waiters[signal] = self._waiting[signal] = wake
         self._watcher.hold(job)

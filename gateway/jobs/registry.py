@@ -19,7 +19,8 @@ from sqlalchemy import Connection, Row
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, Refused, ledger_unavailable
 from gateway.jobs.job import Job, job_not_found
-from gateway.ledger.jobs import HEARD_WITHIN, MAX_HEARD_ROWS, changed_since, find, has_others, known_of, named
+from gateway.ledger.engine import OwnTurn
+from gateway.ledger.jobs import HEARD_WITHIN, MAX_HEARD_ROWS, changed_since, find, has_others, job_ref, known_of
 from gateway.ledger.news import Question
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
@@ -28,7 +29,6 @@ from gateway.units import milliseconds
 
 _MAX: Final = 100_000
 PORTION: Final = 100  # of what was heard, a millisecond or two; then others have their turn
-_TURN: Final = "(jobs)"  # what is heard has a turn at the ledger of its own, beside all accounts
 _OVERLAP: Final = 10_000  # milliseconds: how much later a transaction may commit than it began
 
 
@@ -122,9 +122,9 @@ class Registry:
         A row that was read before its id went to the job cached here says nothing of that one. A job cached here
         keeps its shape: a configuration without that shape, perhaps by mistake, does not take it away.
         """
-        told = named(row)
-        job = self._jobs.get(told.key)
-        if job is not None and job.named != told:
+        ref = job_ref(row)
+        job = self._jobs.get(ref.key)
+        if job is not None and job.ref != ref:
             if row.created_at < job.created_at:
                 return None
             job.end(0)  # its id is another job's now
@@ -132,11 +132,11 @@ class Registry:
             job.end(0)  # and stays cached: an older read of the ledger would revive it
         if row.state == JobState.GONE:
             return None
-        if job is None or job.named != told:
+        if job is None or job.ref != ref:
             shape = self._state().shapes.get(row.shape)
             if shape is None:
                 return None
-            job = Job(told, row.owner, shape, row.path, row.created_at, row.account)
+            job = Job(ref, row.owner, shape, row.path, row.created_at, row.account)
             self._cache(job)
         job.add_known(known_of(row))
         if row.state != JobState.RUNNING and job.is_running:
@@ -156,18 +156,18 @@ class Registry:
         since = min(now, now if self._heard is None else self._heard)
         heard, behind = since, since - _OVERLAP
         changed: list[_RowChange] = []
-        others, rows = await self._ledger.read(lambda c: self._news(c, behind), of=_TURN)
+        others, rows = await self._ledger.read(lambda c: self._news(c, behind), in_turn_of=OwnTurn.JOBS)
         while True:
             changed += await self._apply_all(rows)
             heard = max([heard, *(row.changed_at for row in rows)])
             if len(rows) < MAX_HEARD_ROWS:
                 break
             behind = max(behind + 1, rows[-1].changed_at - 1)
-            rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind), of=_TURN)  # type: ignore[misc]
+            rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind), in_turn_of=OwnTurn.JOBS)  # type: ignore[misc]
         # Another replica's clock may be ahead, by hours. In quiet, what was heard last is not read again for ever.
         self._heard = min(max(heard, now - _OVERLAP), now)
         self._heard_at, self.is_alone = began, not others
-        self._changes.answered()
+        self._changes.mark_answered()
         for change in changed:  # only now: what was applied before a failure is told by the next call
             change.job.heard = change.news
         return [(change.job, change.watcher) for change in changed]
@@ -208,7 +208,7 @@ class Registry:
     async def _look_up(self, key: tuple[str, str], owner: str) -> Job:
         began = self._clock()
         try:
-            row = await self._ledger.read(lambda c: find(c, *key), of=owner)
+            row = await self._ledger.read(lambda c: find(c, *key), in_turn_of=owner)
         except LedgerUnavailable:
             raise _ledger_away() from None
         if row is None or row.owner != owner:

@@ -35,12 +35,12 @@ from gateway.ledger.expiry import (
     expired,
     first_expiry,
     forget_expired,
+    mark_deleted,
     purge,
     stray_gone,
-    told,
     waited,
 )
-from gateway.ledger.jobs import DELETED_WITHIN, forget, named
+from gateway.ledger.jobs import DELETED_WITHIN, forget, job_ref
 from gateway.ledger.news import Question
 from gateway.ledger.replica import Replica
 from gateway.upstream.client import UpstreamCall, UpstreamClient
@@ -84,7 +84,7 @@ class Retention:
         self._given_up = MinuteSums()
         self._strays_at = self._clock()
         self._deleted: list[Row[Any]] = []
-        self._is_telling = False
+        self._is_marking = False
         self._due = Question(replica.ledger.version)
 
     async def sweep(self) -> None:
@@ -93,7 +93,7 @@ class Retention:
         Raises:
             LedgerUnavailable: some of it is still due.
         """
-        self._tell_log()
+        self._log_failures()
         self._slots.begin_turn()
         until = self._clock() + _SWEEP_SECONDS
         is_more = await self._is_any_due()
@@ -111,7 +111,7 @@ class Retention:
         if not await self._due.is_open(now):
             return False
         first = await self._ledger.read(first_expiry)
-        self._due.answered(inf if first is None else first)
+        self._due.mark_answered(inf if first is None else first)
         return first is not None and first <= now
 
     async def purge(self) -> None:
@@ -132,7 +132,7 @@ class Retention:
             return
         kept = [name for name, shape in self._state().shapes.items() if shape.delete is None]
         for row in await self._ledger.write(lambda c: forget_expired(c, rows, self._wall(), kept)):
-            await self._ledger.write(lambda c, row=row: forget(c, named(row), self._wall()))  # type: ignore[misc]
+            await self._ledger.write(lambda c, row=row: forget(c, job_ref(row), self._wall()))  # type: ignore[misc]
 
     async def _delete_some(self) -> bool:
         """Asks upstreams to delete as many forgotten jobs as they may be asked at once; returns whether more go now.
@@ -171,7 +171,7 @@ class Retention:
         shape, upstream = state.shapes.get(row.shape), state.upstreams.get(row.upstream)
         if waited(row) >= LAST_WAIT:
             self._given_up.add(row.upstream)
-            self._tell_log()
+            self._log_failures()
         elif shape is None or upstream is None:  # a later configuration may have them
             self._slots.rest(row.upstream)
         elif (request := delete_request(shape, row.path, row.request_id)) is None:
@@ -191,9 +191,9 @@ class Retention:
             self._note_deleted(row)
         else:
             self._failures.add(row.upstream, status)
-            self._tell_log()
+            self._log_failures()
 
-    def _tell_log(self) -> None:
+    def _log_failures(self) -> None:
         now = self._clock()
         for upstream, number, status in self._failures.due(now):
             known = {"upstream": upstream, "status": status, "count": number}
@@ -203,25 +203,25 @@ class Retention:
 
     def _drop(self, row: Row[Any]) -> None:
         job = self._registry.get((row.upstream, row.request_id))
-        if job is not None and job.named == named(row):
+        if job is not None and job.ref == job_ref(row):
             job.end(0)
             self._registry.drop(job)
 
     def _note_deleted(self, row: Row[Any]) -> None:
         self._deleted.append(row)
-        if not self._is_telling:
-            self._is_telling = True
-            self._background.start(self._tell_ledger())
+        if not self._is_marking:
+            self._is_marking = True
+            self._background.start(self._mark_all_deleted())
 
-    async def _tell_ledger(self) -> None:
-        """Tells the ledger of all deletions together that come while it is told of others."""
+    async def _mark_all_deleted(self) -> None:
+        """Marks all deletions together that come while others are being marked."""
         try:
             while self._deleted:
                 rows, self._deleted = self._deleted, []
                 with suppress(LedgerUnavailable):  # the next attempt gets a 404: the upstream has deleted them
-                    await self._ledger.write(lambda c, rows=rows: told(c, rows, self._wall()))  # type: ignore[misc]
+                    await self._ledger.write(lambda c, rows=rows: mark_deleted(c, rows, self._wall()))  # type: ignore[misc]
         finally:
-            self._is_telling = False
+            self._is_marking = False
 
 
 class DroppedAnswer:

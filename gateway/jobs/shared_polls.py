@@ -36,10 +36,10 @@ class AskingPoll:
         """Whether its answer may serve that poll."""
         return self._poll.is_like(poll)
 
-    async def wait(self, iteration: Iteration, of: Hashable) -> None:
-        """Waits for its end, then for a turn of `of`: hundreds may wait. Runs in a Drive."""
+    async def wait(self, iteration: Iteration, peer: Hashable) -> None:
+        """Waits for its end, then for a turn of `peer`: hundreds may wait. Runs in a Drive."""
         signal = Signal()
-        self._waiting[signal] = partial(iteration.wait, signal.wake, of, is_small=True)
+        self._waiting[signal] = partial(iteration.call_in_turn, signal.wake, peer, is_small=True)
         try:
             await signal
         finally:
@@ -72,14 +72,14 @@ class SharedPolls:
             return None
         return running.answer if running.may_serve(poll) else None
 
-    async def wait(self, job: Job, poll: Poll, of: Hashable) -> None:
-        """Waits for the end of a question whose answer may serve this poll, if there is one; `of` is who waits.
+    async def wait(self, job: Job, poll: Poll, peer: Hashable) -> None:
+        """Waits for the end of a question whose answer may serve this poll, if there is one; `peer` is who waits.
 
         Runs in a Drive.
         """
         question = job.question
         if question is not None and question.is_like(poll):
-            await question.wait(self._iteration, of)
+            await question.wait(self._iteration, peer)
 
     def begin(self, job: Job, poll: Poll) -> AskingPoll | None:
         """Makes this poll the one that asks, unless another asks already. The caller closes it."""

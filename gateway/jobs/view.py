@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.ledger.schema import DeliveryState, JobState, Stage
-from gateway.model.keys import key_of
+from gateway.model.keys import key_id_of
 from gateway.units import maybe_moment, moment
 
 _PAGES: Final = {Stage.SETTLED: "settled", Stage.CHARGED: "charged", Stage.REFUNDED: "refunded"}
@@ -22,7 +22,7 @@ def job_facts(row: Any) -> dict[str, Any]:
         "upstream": row.upstream,
         "owner": row.owner,
         "account": row.account,
-        "key": key_of(row.account),
+        "key": key_id_of(row.account),
         "state": state.name.lower(),
         "created_at": moment(row.created_at),
         "ended_at": maybe_moment(row.ended_at),

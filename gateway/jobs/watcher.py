@@ -36,6 +36,7 @@ from gateway.jobs.registry import Registry
 from gateway.jobs.status_answer import RunningAnswer, StatusAnswer
 from gateway.jobs.status_slots import StatusSlots, Urgency
 from gateway.jobs.status_watch import StatusWatch
+from gateway.ledger.engine import OwnTurn
 from gateway.ledger.jobs import LIVES_FOR, adopt, beat, find, followed_by, leave, take_over
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
@@ -50,7 +51,6 @@ _WITHIN: Final = 30.0  # seconds
 BEFORE_DELETE: Final = 5.0  # seconds for a slot, and for the answer; a client waits before its job is deleted
 _RETRY_AFTER: Final = 5
 KEPT: Final = 1.0  # seconds
-_TURN: Final = "(heartbeat)"  # a turn at the ledger of its own, beside all accounts
 _PORTION: Final = 500  # jobs looked at in one iteration of the loop
 log = structlog.get_logger()
 
@@ -218,7 +218,7 @@ class Watcher:
             LedgerUnavailable: it may not have been sent.
         """
         now = self._wall()
-        await self._ledger.write(lambda c: beat(c, self.me, now, now + LIVES_FOR), of=_TURN)
+        await self._ledger.write(lambda c: beat(c, self.me, now, now + LIVES_FOR), in_turn_of=OwnTurn.HEARTBEAT)
 
     async def take_over(self) -> None:
         """Takes over jobs that no one follows; called every few seconds.
@@ -243,12 +243,12 @@ class Watcher:
         """
         if not self._state().settings.jobs.watch:
             return
-        for index, named in enumerate(await self._ledger.read(lambda c: followed_by(c, self.me))):
+        for index, ref in enumerate(await self._ledger.read(lambda c: followed_by(c, self.me))):
             if index % _PORTION == 0:
                 await asyncio.sleep(0)  # there may be ten thousand
-            job = self._registry.get(named.key)
-            if job is None or job.named != named or not (job.is_gone or job.is_followed):
-                row = await self._ledger.read(lambda c, key=named.key: find(c, *key))  # type: ignore[misc]
+            job = self._registry.get(ref.key)
+            if job is None or job.ref != ref or not (job.is_gone or job.is_followed):
+                row = await self._ledger.read(lambda c, key=ref.key: find(c, *key))  # type: ignore[misc]
                 if row is not None and row.state == JobState.RUNNING and row.watcher == self.me:
                     self._begin_row(row)
             elif job.is_gone:
@@ -368,7 +368,7 @@ class Watcher:
 
     async def _adopt(self, job: Job) -> None:
         try:
-            await self._ledger.write(lambda c: adopt(c, job.named, self.me, self._wall()), of=job.owner)
+            await self._ledger.write(lambda c: adopt(c, job.ref, self.me, self._wall()), in_turn_of=job.owner)
         except LedgerUnavailable:
             return  # two processes follow it for a while
 

@@ -62,7 +62,7 @@ class CallerService:
 
         def work(connection: Connection) -> ShownCaller:
             row = callers.caller(connection, name) or CallerRow(name, None, is_known=False)
-            counts = usage.standings_of(connection, [name], now).get(name, AccountCounts())
+            counts = usage.read_counts_of_many(connection, [name], now).get(name, AccountCounts())
             return ShownCaller(row, counts, usage.grants_of(connection, name, now))
 
         return await self._ledger.read(work)

@@ -19,11 +19,11 @@ from gateway.config.settings import Settings
 from gateway.keys.grants import check_pages, detail_of, ended_grants
 from gateway.keys.validation import Wanted, changed_values, future, new_key, plain_id
 from gateway.ledger import audit, keys, usage
-from gateway.ledger.accounts import standing_of
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger
 from gateway.limits.quotas import AccountCounts, Used
-from gateway.model.keys import KeyRecord, of_keys
+from gateway.model.keys import KeyRecord, key_account
 from gateway.units import LATEST
 
 _OPERATION: Final = re.compile(r"[\x21-\x7e]{1,128}\Z")
@@ -191,7 +191,7 @@ class KeyService:
 
         def work(connection: Connection) -> None:
             self._known(connection, key_id)
-            usage.grant(connection, of_keys(key_id), pages, end, now)
+            usage.grant(connection, key_account(key_id), pages, end, now)
             audit.record(connection, now, actor, "key.grant", key_id, {"pages": pages, "until": end})
 
         await self._ledger.write(work, durable=True)
@@ -207,7 +207,7 @@ class KeyService:
 
         def work(connection: Connection) -> list[usage.GrantRow]:
             self._known(connection, key_id)
-            ended = ended_grants(connection, of_keys(key_id), grant_id, now)
+            ended = ended_grants(connection, key_account(key_id), grant_id, now)
             for found in ended:
                 audit.record(connection, now, actor, "key.end_grant", key_id, detail_of(found))
             return ended
@@ -225,7 +225,7 @@ class KeyService:
 
         def work(connection: Connection) -> Used:
             self._known(connection, key_id)
-            forgotten = usage.reset(connection, of_keys(key_id), now)
+            forgotten = usage.reset(connection, key_account(key_id), now)
             audit.record(connection, now, actor, "key.reset", key_id, forgotten._asdict())
             return forgotten
 
@@ -253,7 +253,7 @@ class KeyService:
 
         def work(connection: Connection) -> KeysPage:
             records = keys.keys_page(connection, most, after, text, among)
-            of = [of_keys(record.id) for record in records] if counted else []
+            of = [key_account(record.id) for record in records] if counted else []
             return KeysPage(records, *(usage.with_ends(connection, of, now) if of else ({}, {})))
 
         return await self._ledger.report(work)
@@ -265,10 +265,10 @@ class KeyService:
             KeyProblem: the key does not exist.
             LedgerUnavailable: the ledger does not answer.
         """
-        account = of_keys(self._plain(key_id))
+        account = key_account(self._plain(key_id))
         now = self._wall()
         return await self._ledger.read(
-            lambda c: (keys.one_key(c, key_id), standing_of(c, account, now), usage.grants_of(c, account, now))
+            lambda c: (keys.one_key(c, key_id), read_counts(c, account, now), usage.grants_of(c, account, now))
         )
 
     def _known(self, connection: Connection, key_id: str) -> None:

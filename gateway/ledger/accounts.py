@@ -69,24 +69,24 @@ def lock_all(connection: Connection, names: Collection[str]) -> None:
         connection.execute(those.order_by(accounts.c.account).with_for_update()).all()
 
 
-def locked_standing(connection: Connection, account: str, now: float) -> AccountCounts:
+def locked_counts(connection: Connection, account: str, now: float) -> AccountCounts:
     """Locks an account and returns its counts; creates it if it is new.
 
     A row that did not exist when the lock was requested is not locked, even if it exists by now: so it tries again.
     """
-    standing = _read(connection, account, now) if lock(connection, account) else None
-    if standing is not None:
-        return standing
+    counts = _read(connection, account, now) if lock(connection, account) else None
+    if counts is not None:
+        return counts
     row = {"account": account, "tat": 0, "concurrent": 0, "pages_in_flight": 0, "reset_at": 0}
     connection.execute(_MAKE.for_(connection), row)
-    return locked_standing(connection, account, now)
+    return locked_counts(connection, account, now)
 
 
-def standing_of(connection: Connection, account: str, now: float) -> AccountCounts:
+def read_counts(connection: Connection, account: str, now: float) -> AccountCounts:
     """An account's counts, without a lock, for reading only."""
-    standing = _read(connection, account, now)
-    if standing is not None:
-        return standing
+    counts = _read(connection, account, now)
+    if counts is not None:
+        return counts
     granted = connection.execute(select(_GRANTED), {"of": account, "now": int(now)}).scalar_one()
     return AccountCounts(granted=int(granted))
 
@@ -96,7 +96,7 @@ def change(connection: Connection, account: str, *, concurrent: int = 0, in_flig
     _CHANGE.run(connection, of=account, places=concurrent, in_flight=in_flight)
 
 
-def take_place(connection: Connection, account: str, tat: float) -> None:
+def take_slot(connection: Connection, account: str, tat: float) -> None:
     """Takes one of a locked account's concurrent submit slots; `tat` is that of its token bucket, in seconds.
 
     It is rounded down: rounding up would add up over a burst and cost its last submit.
@@ -111,7 +111,7 @@ def add_to_windows(connection: Connection, account: str, periods: tuple[int, int
     _ADD.each(connection, rows)
 
 
-def standing_in(rows: Sequence[Row[Any]], day: int, month: int) -> AccountCounts:
+def counts_in(rows: Sequence[Row[Any]], day: int, month: int) -> AccountCounts:
     """Converts an account's rows, each with the counts of one window, or of none."""
     used = {row.period: Used(row.requests, row.pages, row.spend) for row in rows if row.period is not None}
     first = rows[0]
@@ -128,4 +128,4 @@ def standing_in(rows: Sequence[Row[Any]], day: int, month: int) -> AccountCounts
 def _read(connection: Connection, account: str, now: float) -> AccountCounts | None:
     day, month = day_of(now).period, month_of(now).period
     rows = _READ.all(connection, of=account, now=int(now), day=day, month=month)
-    return standing_in(rows, day, month) if rows else None
+    return counts_in(rows, day, month) if rows else None

@@ -10,12 +10,12 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, literal, or_, select, tuple_, update
 
-from gateway.ledger.among import among
+from gateway.ledger.composite_keys import among
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.schema import audit, counters, jobs
 from gateway.ledger.statement import Statement
 from gateway.model.audit import Action, Entry
-from gateway.model.keys import of_keys
+from gateway.model.keys import key_account
 
 _AT_ONCE: Final = 500
 _INSERT: Final = insert(audit)
@@ -32,7 +32,7 @@ class FirstRead(NamedTuple):
     owner: str
 
 
-class Recorded(NamedTuple):
+class AuditRecord(NamedTuple):
     """A record as stored in the ledger; `id` rises in the order of writing."""
 
     id: int
@@ -46,9 +46,9 @@ class AuditMark(NamedTuple):
     id: int
 
     @property
-    def record(self) -> Recorded:
+    def record(self) -> AuditRecord:
         """What stands for the page's last record, for `recorded`."""
-        return Recorded(self.id, Entry(self.at, "", "", "", {}))
+        return AuditRecord(self.id, Entry(self.at, "", "", "", {}))
 
 
 def record(
@@ -113,10 +113,10 @@ def recorded(  # noqa: PLR0913 -- filters, all but the first by name
     changes_only: bool = False,
     text: str | None = None,
     most: int = 1000,
-    before: Recorded | None = None,
+    before: AuditRecord | None = None,
     action: str | None = None,
     changes: bool = False,
-) -> list[Recorded]:
+) -> list[AuditRecord]:
     """Records since a moment, the newest first; of one key or owner, or of all.
 
     Sorted by when it happened: first reads and refusals are written later than changes are. `text`: only those that
@@ -201,7 +201,7 @@ def _concerns(key: str) -> ColumnElement[bool]:
     """`key` is the id of a key, or the owner of a token or certificate."""
     is_of_one = or_(audit.c.action.like("key.%"), audit.c.action.like("caller.%"))
     of_key = (audit.c.subject == key) & is_of_one
-    return or_(of_key, audit.c.subject == f"keys[{key}].secret", audit.c.actor.in_((key, of_keys(key))))
+    return or_(of_key, audit.c.subject == f"keys[{key}].secret", audit.c.actor.in_((key, key_account(key))))
 
 
 def _last_stated(connection: Connection) -> dict[str, tuple[str, str | None]]:
@@ -214,5 +214,5 @@ def _row(entry: Entry) -> dict[str, Any]:
     return {**entry._asdict(), "detail": json.dumps(entry.detail)}
 
 
-def _recorded(row: Row[Any]) -> Recorded:
-    return Recorded(row.id, Entry(row.at, row.actor, row.action, row.subject, json.loads(row.detail)))
+def _recorded(row: Row[Any]) -> AuditRecord:
+    return AuditRecord(row.id, Entry(row.at, row.actor, row.action, row.subject, json.loads(row.detail)))

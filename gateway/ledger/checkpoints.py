@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Insert, delete, select
 
-from gateway.ledger.among import among
+from gateway.ledger.composite_keys import among
 from gateway.ledger.schema import checkpoints
 from gateway.ledger.upserts import Upsert
 
@@ -39,7 +39,7 @@ def is_owned(connection: Connection, upstream: str, checkpoint: str, owner: str,
     return connection.execute(found).first() is not None
 
 
-def forget(connection: Connection, now: float) -> int:
+def purge(connection: Connection, now: float) -> int:
     """Deletes expired checkpoints, a batch at a time; returns how many."""
     is_over = checkpoints.c.expires_at <= int(now)
     over = (

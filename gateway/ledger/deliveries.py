@@ -1,8 +1,8 @@
 """Outgoing webhooks, at most one per job; each function is one transaction, or a part of one.
 
-    plan ──> job_ended ──> claim_due ──> done
-                 ▲              │ └────> dead ──> retry (operators), then as after job_ended
-                 └─── failed <──┘
+    plan ──> make_due ──────> claim_due ──> mark_delivered
+                 ▲                │ └─────> mark_dead ──> retry (operators), then as after make_due
+                 └ schedule_retry ┘
 
 A claim is a lease: `leased_by` is its holder, and `next_at` its end; without a lease, `next_at` is when to send. A
 lease of a dead process falls to the next claim, so each webhook is sent at least once. Each claim counts an attempt;
@@ -22,8 +22,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, text, tuple_, update
 
-from gateway.ledger.among import among
 from gateway.ledger.audit import record
+from gateway.ledger.composite_keys import among
 from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.ledger.statement import Statement
 
@@ -44,7 +44,7 @@ _PLANNED: Final = (
     "id", "upstream", "request_id", "owner", "url", "destination", "check_url", "state", "attempts", "created_at",
 )  # fmt: skip
 _PLAN: Final = Statement(insert(deliveries), _PLANNED)
-_JOB_ENDED: Final = Statement(
+_MAKE_DUE: Final = Statement(
     update(deliveries)
     .where(*_OF_JOB)
     .values(
@@ -108,9 +108,9 @@ def plan(connection: Connection, planned: Planned, now: float) -> None:
     )  # fmt: skip
 
 
-def job_ended(connection: Connection, upstream: str, request_id: str, status: str, now: float) -> bool:
+def make_due(connection: Connection, upstream: str, request_id: str, status: str, now: float) -> bool:
     """Makes a job's webhook due, with the status that it will report; returns False if none is waiting."""
-    return bool(_JOB_ENDED.run(connection, at=upstream, named=request_id, new_status=status, ended=int(now)))
+    return bool(_MAKE_DUE.run(connection, at=upstream, named=request_id, new_status=status, ended=int(now)))
 
 
 def drop(connection: Connection, *keys: tuple[str, str]) -> None:
@@ -174,17 +174,17 @@ def claim_due(connection: Connection, me: str, now: float, until: float, bounds:
     return _claim(connection, list(chosen.values()), me, until)
 
 
-def done(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome, now: float) -> bool:
+def mark_delivered(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome, now: float) -> bool:
     """Records that it was delivered; returns False if the lease was lost."""
     return _end(connection, lease, outcome, {"state": DeliveryState.DELIVERED, "ended_at": int(now), **_FREE})
 
 
-def failed(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome, next_at: float) -> bool:
+def schedule_retry(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome, next_at: float) -> bool:
     """Schedules the next attempt; returns False if the lease was lost."""
     return _end(connection, lease, outcome, {"leased_by": None, "next_at": int(next_at)})
 
 
-def dead(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome, now: float) -> bool:
+def mark_dead(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome, now: float) -> bool:
     """Gives it up; returns False if the lease was lost."""
     return _end(connection, lease, outcome, {"state": DeliveryState.DEAD, "ended_at": int(now), **_FREE})
 
@@ -336,7 +336,7 @@ def retry(connection: Connection, delivery: str, actor: str, now: float) -> Deli
     return state
 
 
-def forget(connection: Connection, before: float) -> int:
+def purge(connection: Connection, before: float) -> int:
     """Deletes ended deliveries planned before a moment, a batch at a time; returns how many."""
     old = (
         select(deliveries.c.id)

@@ -1,6 +1,7 @@
 """The interface of a ledger: transactions in, results or LedgerUnavailable out."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -9,30 +10,42 @@ T = TypeVar("T")
 REPORT_SECONDS: Final = 60.0
 
 
-def is_of_an_owner(of: str) -> bool:
+class OwnTurn(StrEnum):
+    """Turns at the ledger of the gateway's own, beside those of all owners; no owner has such a name."""
+
+    KEYS = "(keys)"
+    NEWS = "(news)"
+    JOBS = "(jobs)"
+    HEARTBEAT = "(heartbeat)"
+
+
+_OWN: Final = frozenset(OwnTurn)
+
+
+def is_of_an_owner(turn: str) -> bool:
     """Whether a turn is an owner's, not the gateway's own."""
-    return bool(of) and not of.startswith("(")
+    return bool(turn) and turn not in _OWN
 
 
 class Engine(Protocol):
     """Runs transactions: synchronous functions of a Connection, each all or nothing, each with a deadline.
 
-    Owners are served in turn, each with all its accounts: `of` is the owner whose turn a transaction takes, empty or
-    in brackets for the gateway's own. The wait for a turn has its own deadline; the transaction's begins with the
-    turn.
+    Owners are served in turn, each with all its accounts: a transaction takes the turn of the owner `in_turn_of`;
+    empty or an OwnTurn: a turn of the gateway's own. The wait for a turn has its own deadline; the transaction's
+    begins with the turn.
 
     An awaiting coroutine may run in a Drive: only futures are awaited. A wait that ends early, by a deadline or an
     interruption, says nothing about the transaction: it may still be committed.
     """
 
-    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, in_turn_of: str = "") -> T:
         """Runs a transaction that may write; `durable` if it must survive a power loss, too.
 
         Raises:
             LedgerUnavailable: the deadline has passed, or the database failed.
         """
 
-    async def guarded(self, work: Callable[[Connection], T], *, of: str = "") -> T:
+    async def guarded(self, work: Callable[[Connection], T], *, in_turn_of: str = "") -> T:
         """Runs statements that are each atomic, and that guard what they write by what was read.
 
         On PostgreSQL each is a transaction of its own, which saves the round trips of BEGIN and COMMIT.
@@ -41,7 +54,7 @@ class Engine(Protocol):
             LedgerUnavailable: as above.
         """
 
-    async def read(self, work: Callable[[Connection], T], *, of: str = "") -> T:
+    async def read(self, work: Callable[[Connection], T], *, in_turn_of: str = "") -> T:
         """Runs statements that only read; they block no writer.
 
         Raises:

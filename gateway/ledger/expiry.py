@@ -1,6 +1,6 @@
 """The end of jobs in the ledger: their time is over, the upstream deletes them, their records go.
 
-    expired ──> forget_expired ──> due_gone ──> claim_gone ──> told ──> purge
+    expired ──> forget_expired ──> due_gone ──> claim_gone ──> mark_deleted ──> purge
                                       ▲             │
                                       └─────────────┘ again, after a wait, until the upstream has deleted them
 
@@ -172,7 +172,7 @@ def _next_wait(now: int) -> ColumnElement[Any]:
     return case((_last_wait >= LAST_WAIT, null()), (longer > LAST_WAIT, LAST_WAIT), else_=longer)
 
 
-def told(connection: Connection, rows: Sequence[Row[Any]], now: float) -> None:
+def mark_deleted(connection: Connection, rows: Sequence[Row[Any]], now: float) -> None:
     """Records that the upstream has deleted jobs, or never will."""
     mine = any_of(rows), jobs.c.state == int(JobState.GONE)
     in_order = select(jobs.c.request_id).where(*mine).order_by(jobs.c.upstream, jobs.c.request_id)

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, case, delete, select, update
 
-from gateway.ledger.among import among
+from gateway.ledger.composite_keys import among
 from gateway.ledger.schema import received
 from gateway.ledger.upserts import Upsert, or_nothing
 
@@ -90,7 +90,7 @@ def give_back(connection: Connection, name: str, message: Message, lease: int) -
         connection.execute(delete(received).where(*covering, received.c.until == lease))
 
 
-def forget(connection: Connection, now: float) -> int:
+def purge(connection: Connection, now: float) -> int:
     """Deletes expired rows, a batch at a time; returns how many."""
     key, is_over = (received.c.name, received.c.request_id), received.c.until <= int(now)
     over = select(*key).where(is_over).order_by(received.c.until).limit(_AT_ONCE).with_for_update(skip_locked=True)

@@ -1,7 +1,7 @@
 """The jobs of the ledger: owner, watcher and end of each; each function is one transaction.
 
-    begin ──> learn ──> forget ──> deleted       an id belongs to its owner from before the client sees it until
-      └───────────────────┘                      `forget`; from then on it has no owner
+    begin ──> record_facts ──> forget ──> deleted    an id belongs to its owner from before the client sees it until
+      └──────────────────────────┘                   `forget`; from then on it has no owner
 
 A job has one watcher: the replica that took its submit, or one that took it over, because the watcher was silent or
 because one of its own clients has a long poll on the job. Replicas find each other's changes by `changed_at`.
@@ -26,16 +26,16 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.ledger import ended_together
+from gateway.ledger import postgres_ends
 from gateway.ledger.accounts import lock
 from gateway.ledger.closing import Closing, Settled, settle_as
-from gateway.ledger.deliveries import drop, job_ended, make_way
+from gateway.ledger.deliveries import drop, make_due, make_way
 from gateway.ledger.reservations import RequestIdTaken, ReservationLost, apply, charge_one
 from gateway.ledger.reservations import find as find_reservation
 from gateway.ledger.schema import JobState, accounts, jobs, replicas, reservations
 from gateway.ledger.statement import Statement
 from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, cost_of
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.units import milliseconds
 
 MAX_TAKEN: Final = 200
@@ -88,7 +88,7 @@ _END: Final = Statement(
 
 
 _SEEN: Final = Statement(
-    select(*ended_together.SEEN)
+    select(*postgres_ends.SEEN)
     .select_from(
         jobs.outerjoin(reservations, reservations.c.id == jobs.c.reservation).outerjoin(
             accounts, accounts.c.account == jobs.c.account
@@ -107,13 +107,13 @@ class NewJob(NamedTuple):
     check_url: str | None
 
 
-def named(row: Row[Any]) -> JobKey:
+def job_ref(row: Row[Any]) -> JobRef:
     """The job of a row."""
-    return JobKey(row.upstream, row.request_id, row.reservation)
+    return JobRef(row.upstream, row.request_id, row.reservation)
 
 
-class Learnt(NamedTuple):
-    """A job's state after `learn`. `settled` is None if its cost did not change; `is_end`: this call ended it."""
+class Recorded(NamedTuple):
+    """A job's state after `record_facts`. `settled` is None if its cost did not change; `is_end`: this ended it."""
 
     state: JobState
     expires_at: int | None
@@ -122,10 +122,10 @@ class Learnt(NamedTuple):
     is_end: bool
 
 
-class Learning(NamedTuple):
-    """Facts about a job's end that the ledger is to learn, and what the job costs if it failed."""
+class NewFacts(NamedTuple):
+    """Facts about a job's end that the ledger is to record, and what the job costs if it failed."""
 
-    job: JobKey
+    job: JobRef
     facts: Facts
     failed_costs: FailedCosts
 
@@ -136,12 +136,12 @@ class JobEnd(NamedTuple):
     row: Any
     closing: Closing | None
     ended_at: int | None
-    learnt: Learnt
+    recorded: Recorded
 
     @property
     def is_news(self) -> bool:
         """Whether anything is to be written."""
-        return bool(self.learnt.known != self.row.known)
+        return bool(self.recorded.known != self.row.known)
 
 
 class Deleted(NamedTuple):
@@ -151,8 +151,8 @@ class Deleted(NamedTuple):
     settled: Settled | None
 
 
-class Stands(NamedTuple):
-    """A job's state: its columns."""
+class StateColumns(NamedTuple):
+    """The columns of a job's state."""
 
     state: JobState
     known: Known
@@ -193,46 +193,46 @@ def find(connection: Connection, upstream: str, request_id: str) -> Row[Any] | N
     return row
 
 
-def learn(
-    connection: Connection, job: JobKey, facts: Facts, failed_costs: FailedCosts, now: float, ttl: float
-) -> Learnt | None:
+def record_facts(
+    connection: Connection, job: JobRef, facts: Facts, failed_costs: FailedCosts, now: float, ttl: float
+) -> Recorded | None:
     """Adds facts about a job's end and charges what follows from all known facts.
 
     The first fact that ends the job starts the lifetime of its result, `ttl` seconds. The call is idempotent, and the
     order of facts does not matter; a webhook that was sent is not taken back. The cost of a forgotten job may still
     change. Returns None if the job does not exist any more.
     """
-    (learnt,) = learn_locked(connection, [Learning(job, facts, failed_costs)], now, ttl)
-    return learnt
+    (recorded,) = record_locked(connection, [NewFacts(job, facts, failed_costs)], now, ttl)
+    return recorded
 
 
-def learn_locked(connection: Connection, asked: Sequence[Learning], now: float, ttl: float) -> list[Learnt | None]:
+def record_locked(connection: Connection, asked: Sequence[NewFacts], now: float, ttl: float) -> list[Recorded | None]:
     """Does so for jobs of several reservations, their accounts locked first."""
     if connection.dialect.name != "postgresql":
-        return [_learn_one(connection, one, now, ttl) for one in asked]
-    for account in sorted({row.account for row in ended_together.look(connection, [one.job for one in asked])}):
+        return [_record_one(connection, one, now, ttl) for one in asked]
+    for account in sorted({row.account for row in postgres_ends.read_jobs(connection, [one.job for one in asked])}):
         lock(connection, account)
-    while (learnt := learn_unlocked(connection, asked, now, ttl)) is None:
+    while (recorded := record_unlocked(connection, asked, now, ttl)) is None:
         pass  # one was deleted meanwhile, which takes no lock
-    return learnt
+    return recorded
 
 
-def learn_unlocked(
-    connection: Connection, asked: Sequence[Learning], now: float, ttl: float
-) -> list[Learnt | None] | None:
+def record_unlocked(
+    connection: Connection, asked: Sequence[NewFacts], now: float, ttl: float
+) -> list[Recorded | None] | None:
     """Does so without a lock, in two round trips; returns None if another changed any of them meanwhile."""
     if connection.dialect.name != "postgresql":
-        return learn_locked(connection, asked, now, ttl)
-    rows = {named(row): row for row in ended_together.look(connection, [one.job for one in asked])}
+        return record_locked(connection, asked, now, ttl)
+    rows = {job_ref(row): row for row in postgres_ends.read_jobs(connection, [one.job for one in asked])}
     found = [(rows[one.job], one) for one in asked if one.job in rows]
     ends = {one.job: _end_of(row, one, now, ttl) for row, one in found}
     news = [end for end in ends.values() if end.is_news]
-    if news and not ended_together.write(connection, news, now):
+    if news and not postgres_ends.write(connection, news, now):
         return None
-    return [ends[one.job].learnt if one.job in ends else None for one in asked]
+    return [ends[one.job].recorded if one.job in ends else None for one in asked]
 
 
-def _learn_one(connection: Connection, asked: Learning, now: float, ttl: float) -> Learnt | None:
+def _record_one(connection: Connection, asked: NewFacts, now: float, ttl: float) -> Recorded | None:
     job = asked.job
     row = _SEEN.first(connection, at=job.upstream, named=job.request_id, of=job.reservation)
     if row is None:
@@ -242,19 +242,22 @@ def _learn_one(connection: Connection, asked: Learning, now: float, ttl: float) 
         if end.closing is not None:
             apply(connection, end.closing)
         _set_end(
-            connection, row, Stands(end.learnt.state, end.learnt.known, end.ended_at, end.learnt.expires_at), now
+            connection,
+            row,
+            StateColumns(end.recorded.state, end.recorded.known, end.ended_at, end.recorded.expires_at),
+            now,
         )
-    if end.learnt.is_end:
-        job_ended(connection, *job.key, end.learnt.state.name.lower(), now)
-    return end.learnt
+    if end.recorded.is_end:
+        make_due(connection, *job.key, end.recorded.state.name.lower(), now)
+    return end.recorded
 
 
-def _end_of(row: Any, asked: Learning, now: float, ttl: float) -> JobEnd:
+def _end_of(row: Any, asked: NewFacts, now: float, ttl: float) -> JobEnd:
     """What follows from all that is known of a job: its row, as it was read, and these facts."""
     known = known_of(row) | asked.facts.known
     state = JobState(row.state)
     if known == row.known:
-        return JobEnd(row, None, row.ended_at, Learnt(state, row.expires_at, known, None, is_end=False))
+        return JobEnd(row, None, row.ended_at, Recorded(state, row.expires_at, known, None, is_end=False))
     cost, closing = cost_of(known, asked.failed_costs), None
     if cost is not None and row.id is not None:
         closing = settle_as(row, cost, asked.facts.pages, now, row.reset_at or 0)
@@ -263,7 +266,7 @@ def _end_of(row: Any, asked: Learning, now: float, ttl: float) -> JobEnd:
     if cost is not None and state is not JobState.GONE:
         state = JobState.COMPLETE if Known.COMPLETE in known else JobState.FAILED
     settled = None if closing is None else closing.settled
-    return JobEnd(row, closing, ended_at, Learnt(state, expires_at, known, settled, is_end))
+    return JobEnd(row, closing, ended_at, Recorded(state, expires_at, known, settled, is_end))
 
 
 def known_of(row: Row[Any]) -> Known:
@@ -273,7 +276,7 @@ def known_of(row: Row[Any]) -> Known:
     return known if known & ENDS else known | told.get(row.state, Known.NOTHING)
 
 
-def forget(connection: Connection, job: JobKey, now: float) -> bool:
+def forget(connection: Connection, job: JobRef, now: float) -> bool:
     """Makes a job unreadable from now on; returns whether it was readable. Its deletion upstream is still due.
 
     A job that still runs is given up, and so charged as reserved: the upstream works on it, no matter who deleted it.
@@ -282,12 +285,12 @@ def forget(connection: Connection, job: JobKey, now: float) -> bool:
     return _forget(connection, job, now).was_readable
 
 
-def delete_for_owner(connection: Connection, job: JobKey, now: float) -> Deleted:
+def delete_for_owner(connection: Connection, job: JobRef, now: float) -> Deleted:
     """Does the same when the owner deletes it; only who deleted it may have the upstream delete it."""
     return _forget(connection, job, now)
 
 
-def _forget(connection: Connection, job: JobKey, now: float) -> Deleted:
+def _forget(connection: Connection, job: JobRef, now: float) -> Deleted:
     found = _locked(connection, job)
     if found is None or found.state == JobState.GONE:
         return Deleted(was_readable=False, settled=None)
@@ -299,7 +302,7 @@ def _forget(connection: Connection, job: JobKey, now: float) -> Deleted:
         update(reservations).where(reservations.c.id == found.reservation).values(request_id=None)
     )  # the upstream may give the id to another job
     ended_at = int(now) if found.ended_at is None else found.ended_at  # an earlier end stays
-    _set_end(connection, found, Stands(JobState.GONE, known, ended_at, int(now)), now)
+    _set_end(connection, found, StateColumns(JobState.GONE, known, ended_at, int(now)), now)
     drop(connection, job.key)
     return Deleted(was_readable=True, settled=settled)
 
@@ -350,17 +353,17 @@ def take_over(connection: Connection, me: str, now: float) -> list[Row[Any]]:
     return [row for row in found if row.reservation in taken]
 
 
-def adopt(connection: Connection, job: JobKey, me: str, now: float) -> None:
+def adopt(connection: Connection, job: JobRef, me: str, now: float) -> None:
     """Takes over one job from its watcher, which sees the change."""
     this = _KEY & (jobs.c.reservation == bindparam("of"))
     mine = update(jobs).where(this, _RUNS).values(watcher=me, changed_at=milliseconds(now))
     connection.execute(mine, {"at": job.upstream, "named": job.request_id, "of": job.reservation})
 
 
-def followed_by(connection: Connection, me: str) -> list[JobKey]:
+def followed_by(connection: Connection, me: str) -> list[JobRef]:
     """The running jobs whose watcher is this replica."""
     query = select(jobs.c.upstream, jobs.c.request_id, jobs.c.reservation).where(_RUNS, jobs.c.watcher == me)
-    return [JobKey(row.upstream, row.request_id, row.reservation) for row in connection.execute(query)]
+    return [JobRef(row.upstream, row.request_id, row.reservation) for row in connection.execute(query)]
 
 
 def count(connection: Connection) -> dict[str, int]:
@@ -370,7 +373,7 @@ def count(connection: Connection) -> dict[str, int]:
     return {state.name.lower(): found.get(state.name.lower(), 0) for state in JobState if state != JobState.GONE}
 
 
-def _locked(connection: Connection, job: JobKey) -> Row[Any] | None:
+def _locked(connection: Connection, job: JobRef) -> Row[Any] | None:
     """Returns a job, its account locked; None if it does not exist, or its id belongs to another job by now."""
     found = find(connection, *job.key)
     if found is None or found.reservation != job.reservation:
@@ -380,8 +383,8 @@ def _locked(connection: Connection, job: JobKey) -> Row[Any] | None:
     return again if again is not None and again.reservation == found.reservation else None
 
 
-def _set_end(connection: Connection, row: Row[Any], stands: Stands, now: float) -> None:
-    values = {**stands._asdict(), "changed_at": milliseconds(now)}
+def _set_end(connection: Connection, row: Row[Any], columns: StateColumns, now: float) -> None:
+    values = {**columns._asdict(), "changed_at": milliseconds(now)}
     named = {f"new_{name}": value for name, value in values.items()}
     _END.run(connection, at=row.upstream, named=row.request_id, of=row.reservation, **named)
 

@@ -44,21 +44,21 @@ class Ledger:
         """Why submits are refused now; None if they are not."""
         return self._not_writing or self._not_reading
 
-    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, in_turn_of: str = "") -> T:
         """Runs a transaction that may write; see Engine.
 
         Raises:
             LedgerUnavailable: it is unknown whether it was committed.
         """
-        return await self._noted(self._engine.write(work, durable=durable, of=of))
+        return await self._noted(self._engine.write(work, durable=durable, in_turn_of=in_turn_of))
 
-    async def guarded(self, work: Callable[[Connection], T], *, of: str = "") -> T:
+    async def guarded(self, work: Callable[[Connection], T], *, in_turn_of: str = "") -> T:
         """Runs statements that guard what they write; see Engine.
 
         Raises:
             LedgerUnavailable: it is unknown whether they did their work.
         """
-        return await self._noted(self._engine.guarded(work, of=of))
+        return await self._noted(self._engine.guarded(work, in_turn_of=in_turn_of))
 
     async def _noted(self, writing: Awaitable[T]) -> T:
         try:
@@ -76,14 +76,14 @@ class Ledger:
             self._note(None, self._not_reading)
         return result
 
-    async def read(self, work: Callable[[Connection], T], *, of: str = "") -> T:
+    async def read(self, work: Callable[[Connection], T], *, in_turn_of: str = "") -> T:
         """Runs a transaction that only reads; see Engine.
 
         Raises:
             LedgerUnavailable: the ledger does not answer.
         """
         try:
-            result = await self._engine.read(work, of=of)
+            result = await self._engine.read(work, in_turn_of=in_turn_of)
         except ValueNotKept:
             raise
         except OwnerWaited:

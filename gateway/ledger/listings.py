@@ -79,7 +79,7 @@ def list_jobs(
     return list(connection.execute(query))
 
 
-def named(connection: Connection, request_id: str, upstream: str | None = None) -> list[Row[Any]]:
+def jobs_with_id(connection: Connection, request_id: str, upstream: str | None = None) -> list[Row[Any]]:
     """The jobs with an id, of one upstream or of all, sorted by the upstream's name; GONE ones, too."""
     if not can_be_stored(request_id, upstream):
         return []

@@ -19,9 +19,9 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, text
 
 from gateway.errors import LedgerUnavailable
+from gateway.ledger.engine import OwnTurn
 from gateway.ledger.statement import raw_of
 
-_TURN: Final = "(news)"  # a turn at the ledger of its own, beside all accounts
 TOGETHER: Final = 0.02  # seconds: callers asking at the same moment share one query
 _SNAPSHOT: Final = text(
     "SELECT txid_current_snapshot()::text, pg_postmaster_start_time()::text,"
@@ -61,7 +61,7 @@ class News:
 
     async def _ask(self) -> object:
         try:
-            return await self._read(state_of, of=_TURN)
+            return await self._read(state_of, in_turn_of=OwnTurn.NEWS)
         except LedgerUnavailable as failure:
             return failure  # not raised here: perhaps nobody waits any more
 
@@ -96,7 +96,7 @@ class Question:
         self._asked, self.age = await self._version()
         return self._asked != self._answered or now >= self._until
 
-    def answered(self, until: float = inf) -> None:
+    def mark_answered(self, until: float = inf) -> None:
         """What was asked since `is_open` is its answer, until a moment, or until something changes."""
         self._answered, self._until = self._asked, until
 

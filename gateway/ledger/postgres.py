@@ -25,10 +25,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from gateway.aio.background import keep_task
 from gateway.errors import LedgerUnavailable, OwnerWaited, ValueNotKept
 from gateway.ledger.connecting import DEADLINES, Connector, has_waited, in_words
-from gateway.ledger.connection_places import ConnectionPlaces
+from gateway.ledger.connection_slots import ConnectionSlots
 from gateway.ledger.engine import REPORT_SECONDS, is_of_an_owner
 from gateway.ledger.migrate import DEFAULT_UPKEEP, MIGRATION_SECONDS, Upkeep
-from gateway.ledger.together import STATEMENTS
+from gateway.ledger.postgres_submits import STATEMENTS
 
 T = TypeVar("T")
 _CONNECTIONS: Final = 8
@@ -75,24 +75,24 @@ class PostgresEngine:
             self._prepared = [str(statement.compile(dialect=self._engine.dialect)) for statement in STATEMENTS]
         event.listen(self._engine.sync_engine, "checkout", self._on_checkout)
         event.listen(self._engine.sync_engine, "checkin", _on_checkin)
-        self._places = ConnectionPlaces(_CONNECTIONS)
+        self._slots = ConnectionSlots(_CONNECTIONS)
         self._is_migrated = False
         self._tending: asyncio.Task[None] | None = None
         self._is_changing = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, in_turn_of: str = "") -> T:
         """See Engine; commits are always durable here."""
         del durable
-        return await self._run(work, of, self._engine)
+        return await self._run(work, in_turn_of, self._engine)
 
-    async def guarded(self, work: Callable[[Connection], T], *, of: str = "") -> T:
+    async def guarded(self, work: Callable[[Connection], T], *, in_turn_of: str = "") -> T:
         """See Engine."""
-        return await self._run(work, of, self._at_once)
+        return await self._run(work, in_turn_of, self._at_once)
 
-    async def read(self, work: Callable[[Connection], T], *, of: str = "") -> T:
+    async def read(self, work: Callable[[Connection], T], *, in_turn_of: str = "") -> T:
         """See Engine. Needs no transaction: at READ COMMITTED it would not give two statements one snapshot."""
-        return await self._run(work, of, self._at_once)
+        return await self._run(work, in_turn_of, self._at_once)
 
     async def report(self, work: Callable[[Connection], T]) -> T:
         """See Engine."""
@@ -118,19 +118,19 @@ class PostgresEngine:
         await asyncio.sleep(0)  # lets the transports close: the loop may end next
 
     async def _run(
-        self, work: Callable[[Connection], T], of: str, engine: AsyncEngine, within: float | None = None
+        self, work: Callable[[Connection], T], in_turn_of: str, engine: AsyncEngine, within: float | None = None
     ) -> T:
         if not self._is_migrated:
             await self._tended()
         loop = asyncio.get_running_loop()
         has_begun: asyncio.Future[None] = loop.create_future()
-        task = loop.create_task(self._work(work, of, engine, has_begun))
+        task = loop.create_task(self._work(work, in_turn_of, engine, has_begun))
         keep_task(task, self._tasks)
         try:
             either: tuple[asyncio.Future[Any], ...] = (task, has_begun)
             await asyncio.wait(either, timeout=self._turn, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                fault = OwnerWaited if is_of_an_owner(of) else LedgerUnavailable
+                fault = OwnerWaited if is_of_an_owner(in_turn_of) else LedgerUnavailable
                 await self._rest(task, within or self._timeout, fault, has_begun=has_begun.done())
         finally:
             task.cancel()
@@ -146,14 +146,14 @@ class PostgresEngine:
             raise fault("no answer within ledger.timeout")
 
     async def _work(
-        self, work: Callable[[Connection], T], of: str, engine: AsyncEngine, has_begun: "asyncio.Future[None]"
+        self, work: Callable[[Connection], T], in_turn_of: str, engine: AsyncEngine, has_begun: "asyncio.Future[None]"
     ) -> T:
-        async with self._places.one(of):
-            with self._words(of):
+        async with self._slots.one(in_turn_of):
+            with self._words(in_turn_of):
                 return await self._begin(work, engine, has_begun)
 
     @contextmanager
-    def _words(self, of: str = "") -> Iterator[None]:
+    def _words(self, in_turn_of: str = "") -> Iterator[None]:
         try:
             yield
         except (IntegrityError, LedgerUnavailable):
@@ -161,7 +161,7 @@ class PostgresEngine:
         except DBAPIError as error:
             if error.orig is not None and isinstance(error.orig.__cause__, asyncpg.DataError):
                 raise ValueNotKept(in_words(error.orig)) from None
-            if is_of_an_owner(of) and has_waited(error.orig):
+            if is_of_an_owner(in_turn_of) and has_waited(error.orig):
                 raise OwnerWaited(in_words(error.orig)) from None
             self._is_migrated = False  # the database may be another one when it is back
             raise LedgerUnavailable(in_words(error.orig)) from None

@@ -49,7 +49,7 @@ def note(connection: Connection, rows: Sequence[RefusalRow]) -> int:
     return len(rows) - len(fresh)
 
 
-def named(connection: Connection, request_id: str) -> RefusalRow | None:
+def find_refusal(connection: Connection, request_id: str) -> RefusalRow | None:
     """One, by the id that the client got."""
     if not can_be_stored(request_id):
         return None
@@ -98,7 +98,7 @@ def _tells(text: str) -> ColumnElement[bool]:
     return or_(holds(text, *names, cast(found.status, String)), holds(text.replace("_", " "), matter))
 
 
-def forget(connection: Connection, before: float, most: int = MOST) -> int:
+def purge(connection: Connection, before: float, most: int = MOST) -> int:
     """Deletes AT_ONCE at most of those that are older, and of the oldest beyond `most`; returns how many."""
     surplus = connection.execute(select(func.count()).select_from(refusals)).scalar_one() - most
     oldest = select(refusals.c.request_id).order_by(refusals.c.at).with_for_update(skip_locked=True)

@@ -1,13 +1,13 @@
 """The life of a reservation, one transaction for each step; each is all or nothing and may be retried.
 
-    admit ──> reserve ──> accept ──> facts (jobs.learn)  the upstream took the job, and its end was seen
+    admit ──> reserve ──> accept ──> facts (jobs.record_facts)  the upstream took the job, and its end was seen
       │          │  └───> lose ────> (expires)           released, but the answer was lost: charged, unless settled
       └──────────┴──────> cancel                         nothing was released, or the upstream refused: all refunded
 
 States (schema.Stage), and who moves each:
     ADMITTED  has a slot. Its Lease (admission.py) reserves or cancels; the row of one that is cancelled goes.
     RESERVED  has pages, too: they may be released. Its Lease accepts, with the job's id or without, or cancels.
-    ACCEPTED  has pages and no slot. Facts of the job's end settle it (jobs.learn), or its owner's deletion.
+    ACCEPTED  has pages and no slot. Facts of the job's end settle it (jobs.record_facts), or its owner's deletion.
     CHARGED   as reserved, for its end is unknown. Facts settle it still; an operator may refund it (lost.py).
     SETTLED   its cost is known. A failed job that turns out to have given something is charged again (closing.py).
     REFUNDED  no job came of it: nobody moves it.
@@ -28,7 +28,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 from sqlalchemy.exc import IntegrityError
 
 from gateway.ledger import closing
-from gateway.ledger.accounts import add_to_windows, change, lock, locked_standing, take_place
+from gateway.ledger.accounts import add_to_windows, change, lock, locked_counts, take_slot
 from gateway.ledger.closing import HOLDS_PLACE, Closing, Settled, UsageChange
 from gateway.ledger.schema import Stage, accounts, reservations, usage, usage_by_mode
 from gateway.ledger.statement import Statement
@@ -96,20 +96,20 @@ class StepOutcome(NamedTuple):
 
 def admit(connection: Connection, claim: Claim, profile: Profile, now: float, until: float) -> StepOutcome:
     """Takes a submit's slot (rate and concurrency) before its body. Times are seconds since the epoch."""
-    standing, denial = _decide(connection, claim, now, lambda found: refuse_submit(profile, found, now))
+    counts, denial = _decide(connection, claim, now, lambda found: refuse_submit(profile, found, now))
     if denial is not None:
-        return StepOutcome(standing, standing, denial)
-    tat = take_submit(profile, standing.tat, now)
+        return StepOutcome(counts, counts, denial)
+    tat = take_submit(profile, counts.tat, now)
     periods = day_of(now).period, month_of(now).period
-    take_place(connection, claim.account, tat)
+    take_slot(connection, claim.account, tat)
     add_to_windows(connection, claim.account, periods, Used(requests=1))
     _INSERT.run(connection, **_row_of(claim, periods, now, until))
-    return StepOutcome(standing, with_place(standing, tat))
+    return StepOutcome(counts, with_slot(counts, tat))
 
 
-def with_place(standing: AccountCounts, tat: float) -> AccountCounts:
+def with_slot(counts: AccountCounts, tat: float) -> AccountCounts:
     """The account's counts after a submit has taken its slot and its token of the bucket."""
-    return _plus(standing._replace(tat=tat, concurrent=standing.concurrent + 1), Used(requests=1))
+    return _plus(counts._replace(tat=tat, concurrent=counts.concurrent + 1), Used(requests=1))
 
 
 class Ask(NamedTuple):
@@ -129,27 +129,27 @@ def reserve(
         ReservationLost: the reservation was reclaimed.
     """
     more = Used(pages=ask.pages, spend=ask.pages * ask.price)
-    standing, denial = _decide(
+    counts, denial = _decide(
         connection, claim, now, lambda found: refuse_pages(profile, found, more.pages, more.spend, now)
     )
     row = find(connection, claim.id)
     if row is None or row.stage != Stage.ADMITTED:
         raise ReservationLost
     if denial is not None:
-        return StepOutcome(standing, standing, denial)
+        return StepOutcome(counts, counts, denial)
     change(connection, claim.account, in_flight=ask.pages)
     periods = day_of(now).period, month_of(now).period
     _move_requests(connection, row, periods)
     add_to_windows(connection, claim.account, periods, more)
     reserved = {"stage": Stage.RESERVED, "day": periods[0], "month": periods[1], "expires_at": int(until)}
     _set(connection, _RESERVE, claim.id, **ask._asdict(), **reserved)
-    return StepOutcome(standing, with_pages(standing, ask))
+    return StepOutcome(counts, with_pages(counts, ask))
 
 
-def with_pages(standing: AccountCounts, ask: Ask) -> AccountCounts:
+def with_pages(counts: AccountCounts, ask: Ask) -> AccountCounts:
     """The account's counts after the pages are reserved."""
     more = Used(pages=ask.pages, spend=ask.pages * ask.price)
-    return _plus(standing._replace(pages_in_flight=standing.pages_in_flight + ask.pages), more)
+    return _plus(counts._replace(pages_in_flight=counts.pages_in_flight + ask.pages), more)
 
 
 def accept(connection: Connection, claim: Claim, request_id: str | None, until: float) -> None:
@@ -235,12 +235,12 @@ def _decide(
     connection: Connection, claim: Claim, now: float, refuse: Callable[[AccountCounts], Denial | None]
 ) -> tuple[AccountCounts, Denial | None]:
     """Decides under the account's lock; before it refuses, it reclaims the account's expired reservations."""
-    standing = locked_standing(connection, claim.account, now)
-    denial = refuse(standing)
+    counts = locked_counts(connection, claim.account, now)
+    denial = refuse(counts)
     if denial is not None and reclaim(connection, claim.account, now) is not None:
-        standing = locked_standing(connection, claim.account, now)
-        denial = refuse(standing)
-    return standing, denial
+        counts = locked_counts(connection, claim.account, now)
+        denial = refuse(counts)
+    return counts, denial
 
 
 def _row_of(claim: Claim, periods: tuple[int, int], now: float, until: float) -> dict[str, Any]:
@@ -332,6 +332,6 @@ def _add_usage(connection: Connection, row: Row[Any], **more: int) -> None:
     _ADD_BY_MODE.run(connection, **values, mode=row.mode)
 
 
-def _plus(standing: AccountCounts, more: Used) -> AccountCounts:
-    day, month = (Used(*map(sum, zip(used, more, strict=True))) for used in (standing.day, standing.month))
-    return standing._replace(day=day, month=month)
+def _plus(counts: AccountCounts, more: Used) -> AccountCounts:
+    day, month = (Used(*map(sum, zip(used, more, strict=True))) for used in (counts.day, counts.month))
+    return counts._replace(day=day, month=month)

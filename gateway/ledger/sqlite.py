@@ -62,7 +62,7 @@ _WORDS: Final = {
 class _Call:
     work: Callable[[Connection], Any]
     done: "asyncio.Future[Any]"
-    of: str
+    in_turn_of: str
     turn: float
     seconds: float
     durable: bool
@@ -105,8 +105,8 @@ def _end(done: "asyncio.Future[Any]", result: Any, error: BaseException | None) 
         done.set_exception(error)
 
 
-def _late(job: _Call) -> LedgerUnavailable:
-    return LedgerUnavailable(_NO_TURN if job.began is None else "no answer within ledger.timeout")
+def _late(call: _Call) -> LedgerUnavailable:
+    return LedgerUnavailable(_NO_TURN if call.began is None else "no answer within ledger.timeout")
 
 
 class SqliteEngine:
@@ -130,17 +130,17 @@ class SqliteEngine:
     def __repr__(self) -> str:
         return f"<SqliteEngine to_write={self._writer.waiting} to_read={self._reader.waiting}>"
 
-    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, in_turn_of: str = "") -> T:
         """See Engine."""
-        return await self._run(self._writer, work, of, durable=durable)
+        return await self._run(self._writer, work, in_turn_of, durable=durable)
 
-    async def guarded(self, work: Callable[[Connection], T], *, of: str = "") -> T:
+    async def guarded(self, work: Callable[[Connection], T], *, in_turn_of: str = "") -> T:
         """See Engine: only one transaction writes at a time, so it is a transaction like any other."""
-        return await self._run(self._writer, work, of)
+        return await self._run(self._writer, work, in_turn_of)
 
-    async def read(self, work: Callable[[Connection], T], *, of: str = "") -> T:
+    async def read(self, work: Callable[[Connection], T], *, in_turn_of: str = "") -> T:
         """See Engine."""
-        return await self._run(self._reader, work, of)
+        return await self._run(self._reader, work, in_turn_of)
 
     async def report(self, work: Callable[[Connection], T]) -> T:
         """See Engine; one report at a time."""
@@ -152,21 +152,21 @@ class SqliteEngine:
         self,
         worker: "LedgerThread",
         work: Callable[[Connection], T],
-        of: str,
+        in_turn_of: str,
         *,
         durable: bool = False,
         within: float | None = None,
     ) -> T:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         turn = time.monotonic() + (within or self._turn)
-        job = _Call(work, done, of, turn, within or self._timeout, durable)
-        worker.put(job)
-        job.watch()
+        call = _Call(work, done, in_turn_of, turn, within or self._timeout, durable)
+        worker.put(call)
+        call.watch()
         try:
             return await done
         finally:
-            job.give_up()
-            del job, done  # an error has this call in its traceback, and they have the error
+            call.give_up()
+            del call, done  # an error has this call in its traceback, and they have the error
 
     async def close(self) -> None:
         """See Engine."""
@@ -189,82 +189,82 @@ class LedgerThread:
         self._is_durable = False
         self._file: _Identity = None
         self._log: _Identity = None
-        self._jobs: AccountTurns[_Call] = AccountTurns(1)
+        self._calls: AccountTurns[_Call] = AccountTurns(1)
         self._queue = Lock()
-        self._signals: SimpleQueue[None] = SimpleQueue()  # one for each queued job, and one for the end
+        self._signals: SimpleQueue[None] = SimpleQueue()  # one for each queued call, and one for the end
         name = "ledger-writer" if writes else "ledger-reader"
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """How many jobs it has not begun."""
-        return len(self._jobs)
+        """How many calls it has not begun."""
+        return len(self._calls)
 
-    def put(self, job: _Call) -> None:
-        """Queues a job.
+    def put(self, call: _Call) -> None:
+        """Queues a call.
 
         Raises:
-            LedgerUnavailable: too many jobs wait.
+            LedgerUnavailable: too many calls wait.
         """
         with self._queue:
-            if len(self._jobs) >= MAX_WAITING:
+            if len(self._calls) >= MAX_WAITING:
                 raise LedgerUnavailable("too many transactions wait for it")
-            self._jobs.put(job.of, job)
+            self._calls.put(call.in_turn_of, call)
         self._signals.put(None)
 
     def stop(self, timeout: float) -> None:
-        """Ends the thread after its queued jobs; blocks for at most `timeout` seconds."""
+        """Ends the thread after its queued calls; blocks for at most `timeout` seconds."""
         self._signals.put(None)
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        while (job := self._next()) is not None:
-            if not job.abandoned:  # else its transaction never begins
-                self._serve(job)
+        while (call := self._next()) is not None:
+            if not call.abandoned:  # else its transaction never begins
+                self._serve(call)
         self._drop()
 
     def _next(self) -> _Call | None:
-        """Waits for the next job, taking accounts in turn; None when the thread is to end."""
+        """Waits for the next call, taking accounts in turn; None when the thread is to end."""
         self._signals.get()
         with self._queue:
-            found = self._jobs.take()
+            found = self._calls.take()
             if found is None:
                 return None
-            self._jobs.done(found[0])  # the share is one, and this thread runs one at a time
+            self._calls.finish(found[0])  # the share is one, and this thread runs one at a time
             return found[1]
 
-    def _serve(self, job: _Call) -> None:
+    def _serve(self, call: _Call) -> None:
         try:
-            job.began = time.monotonic()
-            if job.began > job.turn:
+            call.began = time.monotonic()
+            if call.began > call.turn:
                 raise LedgerUnavailable(_NO_TURN)
-            result = self._transact(job)
+            result = self._transact(call)
         except IntegrityError as error:
-            job.end(None, error)
+            call.end(None, error)
         except DBAPIError as error:
             self._drop()
-            job.end(None, _unavailable(error.orig))
+            call.end(None, _unavailable(error.orig))
         except (UnicodeError, OverflowError):  # the driver's, of a value: a lone surrogate, an integer of 65 bits
-            job.end(None, ValueNotKept("it can't store a value"))
+            call.end(None, ValueNotKept("it can't store a value"))
         except (OSError, sqlite3.Error, SQLAlchemyError) as error:
             self._drop()
-            job.end(None, _unavailable(error))
+            call.end(None, _unavailable(error))
         except BaseException as error:  # noqa: BLE001 -- the caller gets whatever the work raises
-            job.end(None, error)
+            call.end(None, error)
         else:
-            job.end(result, None)
+            call.end(result, None)
             self._bound()
 
-    def _transact(self, job: _Call) -> Any:
+    def _transact(self, call: _Call) -> Any:
         connection = self._open()
-        if self._is_durable is not job.durable:
-            raw_of(connection).execute(f"PRAGMA synchronous={'FULL' if job.durable else 'NORMAL'}")
-            self._is_durable = job.durable
+        if self._is_durable is not call.durable:
+            raw_of(connection).execute(f"PRAGMA synchronous={'FULL' if call.durable else 'NORMAL'}")
+            self._is_durable = call.durable
 
         def work(connection: Connection) -> Any:
-            result = job.work(connection)
-            if job.abandoned:
+            result = call.work(connection)
+            if call.abandoned:
                 raise LedgerUnavailable("nobody waits for it any more")
             return result
 

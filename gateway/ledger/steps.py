@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import closing, ended_together, reservations, together
+from gateway.ledger import closing, postgres_ends, postgres_submits, reservations
 from gateway.ledger.accounts import lock
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.jobs import NewJob, begin
@@ -32,7 +32,7 @@ from gateway.ledger.reservations import (
     StepOutcome,
     reclaim,
     with_pages,
-    with_place,
+    with_slot,
 )
 from gateway.limits.quotas import refuse_pages, refuse_submit, take_submit
 from gateway.model.identity import Profile
@@ -79,15 +79,15 @@ class Cancel(NamedTuple):
     now: float
 
 
-class Again(Enum):
+class NotDone(Enum):
     """Why a batch was not done."""
 
     CHANGED = auto()
     """The account was changed meanwhile: try again."""
     OVERDUE = auto()
     """Some reservation of the account has expired; reclaim it before anything is refused."""
-    SINGLY = auto()
-    """One of the steps must run singly."""
+    ONE_BY_ONE = auto()
+    """One of the steps must run in a transaction of its own."""
 
 
 class _LedgerStep(Protocol):
@@ -102,7 +102,7 @@ class _StepKind(NamedTuple):
 
     name: str
     one: Callable[[Connection, Any], Any]
-    several: Callable[[Connection, Sequence[Any]], list[Any] | Again]
+    several: Callable[[Connection, Sequence[Any]], list[Any] | NotDone]
 
 
 @dataclass(slots=True)
@@ -190,23 +190,23 @@ class Steps:
         for number in range(_TRIES + 1):
             try:
                 if number < _TRIES:
-                    found = await self._ledger.guarded(partial(_call, kind.several, steps), of=owner)
+                    found = await self._ledger.guarded(partial(_call, kind.several, steps), in_turn_of=owner)
                 else:
-                    found = await self._ledger.write(partial(_locked, kind, account, steps), of=owner)
+                    found = await self._ledger.write(partial(_locked, kind, account, steps), in_turn_of=owner)
             except _FAULTS:
                 break  # one step fails, and nothing was done
             if isinstance(found, list):
                 return found
-            if found is Again.SINGLY:
+            if found is NotDone.ONE_BY_ONE:
                 break
-            if found is Again.OVERDUE:
+            if found is NotDone.OVERDUE:
                 now = max(step.now for step in steps)
-                await self._ledger.write(lambda c, now=now: reclaim(c, account, now), of=owner)  # type: ignore[misc]
+                await self._ledger.write(lambda c, now=now: reclaim(c, account, now), in_turn_of=owner)  # type: ignore[misc]
         return [await self._single(kind, step) for step in steps]
 
     async def _single(self, kind: _StepKind, step: Any) -> Any:
         try:
-            return await self._ledger.write(partial(_call, kind.one, step), of=step.claim.owner)
+            return await self._ledger.write(partial(_call, kind.one, step), in_turn_of=step.claim.owner)
         except (*_FAULTS, LedgerUnavailable) as error:
             return error
 
@@ -224,23 +224,23 @@ def _admit_one(connection: Connection, step: Admit) -> StepOutcome:
     return reservations.admit(connection, *step)
 
 
-def _admit_several(connection: Connection, steps: Sequence[Admit]) -> list[StepOutcome] | Again:
+def _admit_several(connection: Connection, steps: Sequence[Admit]) -> list[StepOutcome] | NotDone:
     if connection.dialect.name != "postgresql":
         return [_admit_one(connection, step) for step in steps]
     account, now = steps[0].claim.account, max(step.now for step in steps)
-    seen = together.look(connection, account, now)
-    standing, outcomes, taken = seen.standing, list[StepOutcome](), list[Claim]()
+    seen = postgres_submits.read_account(connection, account, now)
+    counts, outcomes, taken = seen.counts, list[StepOutcome](), list[Claim]()
     for step in steps:
-        before, denial = standing, refuse_submit(step.profile, standing, now)
+        before, denial = counts, refuse_submit(step.profile, counts, now)
         if denial is None:
-            standing = with_place(standing, take_submit(step.profile, standing.tat, now))
+            counts = with_slot(counts, take_submit(step.profile, counts.tat, now))
             taken.append(step.claim)
-        outcomes.append(StepOutcome(before, standing, denial))
+        outcomes.append(StepOutcome(before, counts, denial))
     if seen.is_overdue and len(taken) < len(steps):
-        return Again.OVERDUE
+        return NotDone.OVERDUE
     until = max(step.until for step in steps)
-    if taken and not together.admit(connection, seen, standing.tat, taken, now, until):
-        return Again.CHANGED
+    if taken and not postgres_submits.admit(connection, seen, counts.tat, taken, now, until):
+        return NotDone.CHANGED
     return outcomes
 
 
@@ -248,24 +248,24 @@ def _reserve_one(connection: Connection, step: Reserve) -> StepOutcome:
     return reservations.reserve(connection, *step)
 
 
-def _reserve_several(connection: Connection, steps: Sequence[Reserve]) -> list[StepOutcome] | Again:
+def _reserve_several(connection: Connection, steps: Sequence[Reserve]) -> list[StepOutcome] | NotDone:
     if connection.dialect.name != "postgresql":
         return [_reserve_one(connection, step) for step in steps]
     account, now = steps[0].claim.account, max(step.now for step in steps)
-    seen = together.look(connection, account, now)
-    standing, outcomes, taken = seen.standing, list[StepOutcome](), list[tuple[str, Ask]]()
+    seen = postgres_submits.read_account(connection, account, now)
+    counts, outcomes, taken = seen.counts, list[StepOutcome](), list[tuple[str, Ask]]()
     for step in steps:
         spend = step.ask.pages * step.ask.price
-        before, denial = standing, refuse_pages(step.profile, standing, step.ask.pages, spend, now)
+        before, denial = counts, refuse_pages(step.profile, counts, step.ask.pages, spend, now)
         if denial is None:
-            standing = with_pages(standing, step.ask)
+            counts = with_pages(counts, step.ask)
             taken.append((step.claim.id, step.ask))
-        outcomes.append(StepOutcome(before, standing, denial))
+        outcomes.append(StepOutcome(before, counts, denial))
     if len(taken) < len(steps) and seen.is_overdue:
-        return Again.OVERDUE
+        return NotDone.OVERDUE
     until = max(step.until for step in steps)
-    if taken and not together.reserve(connection, account, seen, taken, now, until):
-        return Again.CHANGED
+    if taken and not postgres_submits.reserve(connection, account, seen, taken, now, until):
+        return NotDone.CHANGED
     return outcomes
 
 
@@ -277,7 +277,7 @@ def _accept_one(connection: Connection, step: Accept) -> None:
         plan(connection, step.webhook, step.now)
 
 
-def _accept_several(connection: Connection, steps: Sequence[Accept]) -> list[None] | Again:
+def _accept_several(connection: Connection, steps: Sequence[Accept]) -> list[None] | NotDone:
     if connection.dialect.name != "postgresql":
         for step in steps:
             _accept_one(connection, step)
@@ -285,24 +285,24 @@ def _accept_several(connection: Connection, steps: Sequence[Accept]) -> list[Non
     jobs = [(step.claim.id, step.job, step.until) for step in steps]
     webhooks = [step.webhook for step in steps if step.webhook is not None]
     account, watcher, now = steps[0].claim.account, steps[0].watcher, max(step.now for step in steps)
-    did = together.accept(connection, account, jobs, webhooks, watcher, now)
-    return [None] * len(steps) if did else Again.SINGLY
+    is_done = postgres_submits.accept(connection, account, jobs, webhooks, watcher, now)
+    return [None] * len(steps) if is_done else NotDone.ONE_BY_ONE
 
 
 def _cancel_one(connection: Connection, step: Cancel) -> int:
     return reservations.cancel(connection, *step)
 
 
-def _cancel_several(connection: Connection, steps: Sequence[Cancel]) -> list[int] | Again:
+def _cancel_several(connection: Connection, steps: Sequence[Cancel]) -> list[int] | NotDone:
     if connection.dialect.name != "postgresql":
         return [_cancel_one(connection, step) for step in steps]
     ids, now = [step.claim.id for step in steps], max(step.now for step in steps)
     if len({*ids}) < len(ids):
-        return Again.SINGLY
-    rows = ended_together.look_at(connection, steps[0].claim.account, ids)
+        return NotDone.ONE_BY_ONE
+    rows = postgres_ends.read_reservations(connection, steps[0].claim.account, ids)
     ends = [end for row in rows if (end := closing.cancel(row, now, row.reset_at or 0)) is not None]
-    if ends and not ended_together.write_closings(connection, ends, now):
-        return Again.CHANGED
+    if ends and not postgres_ends.write_closings(connection, ends, now):
+        return NotDone.CHANGED
     refunded = {end.row.id: end.settled.refunded for end in ends}
     return [refunded.get(name, 0) for name in ids]
 

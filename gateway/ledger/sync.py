@@ -19,24 +19,24 @@ from gateway.aio.periodic import take_turns
 from gateway.errors import LedgerUnavailable, OwnerWaited
 from gateway.ledger.callers import blocked_accounts
 from gateway.ledger.closing import Settled
+from gateway.ledger.engine import OwnTurn
 from gateway.ledger.keys import changes_since, note_used, number_of, revision_of
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.news import Question
 from gateway.ledger.reservations import overdue, reclaim
 from gateway.ledger.schema import counters
 from gateway.ledger.statement import Statement
-from gateway.ledger.usage import standings
+from gateway.ledger.usage import active_counts
 from gateway.limits.quotas import AccountCounts
 from gateway.model.keys import KeyRecord
 from gateway.model.times import Times
 
 _BEAT: Final = 5
 _USES: Final = 10
-STANDINGS: Final = 10
+COUNTS_EVERY: Final = 10
 _MAX_ACCOUNTS: Final = 1000
 _NOTHING: Final = -1
 _RECLAIM_SECONDS: Final = 2.0
-_TURN: Final = "(keys)"
 """Key changes have a turn at the ledger of their own, beside all accounts."""
 _BEAT_ONCE: Final = Statement(update(counters).where(counters.c.name == "beat").values(value=counters.c.value + 1))
 
@@ -56,7 +56,7 @@ class SyncListeners(NamedTuple):
 
     changed: Callable[[list[KeyRecord]], None]
     settled: Callable[[Settled], None]
-    stand: Callable[[dict[str, AccountCounts]], None]
+    show_counts: Callable[[dict[str, AccountCounts]], None]
     blocked: Callable[[frozenset[str]], None]
 
 
@@ -123,8 +123,10 @@ class LedgerSync:
             await self._reclaim()
         if turn % _USES == 0 or not self._uses.keys() <= self._noted:
             await self.note_uses()  # a secret's first use at once: a rotation asks which one is in use
-        if turn % STANDINGS == 0:
-            self._listeners.stand(await self._ledger.read(lambda c: standings(c, self._wall(), _MAX_ACCOUNTS)))
+        if turn % COUNTS_EVERY == 0:
+            self._listeners.show_counts(
+                await self._ledger.read(lambda c: active_counts(c, self._wall(), _MAX_ACCOUNTS))
+            )
 
     async def follow_keys(self) -> None:
         """Applies what has changed of the keys, if anything has changed in the ledger.
@@ -134,7 +136,7 @@ class LedgerSync:
         """
         if await self._keys.is_open():
             await self.apply_key_changes()
-            self._keys.answered()
+            self._keys.mark_answered()
 
     async def apply_key_changes(self) -> None:
         """Applies what has changed of the keys, one call after the other: what was read earlier never counts later.
@@ -146,7 +148,7 @@ class LedgerSync:
             await self._apply_key_changes()
 
     async def _apply_key_changes(self) -> None:
-        found = await self._ledger.read(lambda c: _changes(c, self._number, self._revision), of=_TURN)
+        found = await self._ledger.read(lambda c: _changes(c, self._number, self._revision), in_turn_of=OwnTurn.KEYS)
         gone = self._gone(found) if found.is_all else []
         self._known |= {record.id: record for record in found.records}
         self._number, self._revision = found.number, found.revision
@@ -198,7 +200,7 @@ class LedgerSync:
                     return
 
     async def _reclaim_of(self, account: str) -> None:
-        pages = await self._ledger.write(partial(_reclaim, account, self._wall()), of=account)
+        pages = await self._ledger.write(partial(_reclaim, account, self._wall()), in_turn_of=account)
         if pages:
             self._listeners.settled(Settled(account, pages, 0))
 

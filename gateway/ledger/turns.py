@@ -44,7 +44,7 @@ class AccountTurns(Generic[T]):
         self._running[account] += 1
         return account, wait
 
-    def done(self, account: str) -> None:
+    def finish(self, account: str) -> None:
         """Called when one of an account has ended."""
         self._running[account] -= 1
         if self._running[account] <= 0:

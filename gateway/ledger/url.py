@@ -16,7 +16,7 @@ def place_of(url: str) -> tuple[object, ...]:
     return parts.hosts, parts.database, parts.told
 
 
-def named(url: str) -> str:
+def shown_url(url: str) -> str:
     """A ledger's URL for display: a file, or host and database; without user, password and parameters."""
     if url.startswith(SQLITE):
         return str(Path(url.removeprefix(SQLITE)).absolute())

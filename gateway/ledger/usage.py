@@ -77,7 +77,7 @@ def used_by_mode(
     return [UsedByMode(*row) for row in reversed(rows)]
 
 
-def standings(connection: Connection, now: float, most: int) -> dict[str, AccountCounts]:
+def active_counts(connection: Connection, now: float, most: int) -> dict[str, AccountCounts]:
     """Counts of a batch of accounts that were used this month or have something in flight.
 
     For metrics, so without the submit bucket. It starts from the month's windows and what is in flight, which are
@@ -133,15 +133,15 @@ def _portions(connection: Connection, query: Select[Any]) -> Iterator[Sequence[S
     return connection.execute(query.execution_options(yield_per=PORTION)).partitions()
 
 
-def standings_of(connection: Connection, of: Sequence[str], now: float) -> dict[str, AccountCounts]:
+def read_counts_of_many(connection: Connection, of: Sequence[str], now: float) -> dict[str, AccountCounts]:
     """Counts of these accounts, whole; those that were never used and have no grant are missing."""
     found: dict[str, AccountCounts] = {}
     for start in range(0, len(of), PORTION):
-        found |= _standings_of_few(connection, of[start : start + PORTION], now)
+        found |= _read_counts_of_few(connection, of[start : start + PORTION], now)
     return found
 
 
-def _standings_of_few(connection: Connection, of: Sequence[str], now: float) -> dict[str, AccountCounts]:
+def _read_counts_of_few(connection: Connection, of: Sequence[str], now: float) -> dict[str, AccountCounts]:
     found = _counts(connection, select(accounts.c.account).where(accounts.c.account.in_(of)), now, len(of))
     unused = [account for account in of if account not in found]
     granted = select(grants.c.account, func.sum(grants.c.pages)).where(
@@ -234,7 +234,7 @@ def with_ends(
     connection: Connection, of: Sequence[str], now: float
 ) -> tuple[dict[str, AccountCounts], dict[str, int]]:
     """Counts of these accounts, and when the first grant of each ends that has one."""
-    counts = standings_of(connection, of, now)
+    counts = read_counts_of_many(connection, of, now)
     granted = [account for account, found in counts.items() if found.granted]
     return counts, first_ends(connection, granted, now)
 

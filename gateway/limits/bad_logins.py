@@ -9,7 +9,7 @@ from collections import OrderedDict
 from ipaddress import IPv4Address, IPv6Address
 
 from gateway.limits.buckets import Rate, take, wait_for
-from gateway.model.networks import household
+from gateway.model.networks import client_prefix
 
 
 class BadLogins:
@@ -24,9 +24,9 @@ class BadLogins:
     def __len__(self) -> int:
         return len(self._tats)
 
-    def failed(self, address: IPv4Address | IPv6Address, now: float, rate: Rate) -> int | None:
+    def count_failure(self, address: IPv4Address | IPv6Address, now: float, rate: Rate) -> int | None:
         """Counts one failure; returns the seconds to wait (1 or more) once the address has used up its failures."""
-        subject = household(address)
+        subject = client_prefix(address)
         tat = self._tats.pop(subject, now)
         wait = wait_for(tat, now, 1, rate)
         self._tats[subject] = tat if wait else take(tat, now, 1, rate)

@@ -18,14 +18,14 @@ _RETRY: Final = 5
 class Concurrency:
     """How many requests each account has in flight; an account without any is not stored.
 
-    `most` says how many it may have, `told` what they are.
+    `most` says how many it may have, `subject` what they are.
     """
 
-    __slots__ = ("_most", "_taken", "_told")
+    __slots__ = ("_most", "_subject", "_taken")
 
-    def __init__(self, most: Callable[[Profile], int], told: str) -> None:
+    def __init__(self, most: Callable[[Profile], int], subject: str) -> None:
         self._most = most
-        self._told = told
+        self._subject = subject
         self._taken: Counter[str] = Counter()
 
     def check(self, account: str, profile: Profile) -> Denial | None:
@@ -33,7 +33,7 @@ class Concurrency:
         taken = self._taken[account]  # of a Counter: nothing is stored
         if taken < self._most(profile):
             return None
-        return Denial(Reason.TOO_MANY_REQUESTS_IN_FLIGHT, f"{taken} {self._told}.", retry_after=_RETRY)
+        return Denial(Reason.TOO_MANY_REQUESTS_IN_FLIGHT, f"{taken} {self._subject}.", retry_after=_RETRY)
 
     def take(self, account: str, profile: Profile) -> Denial | None:
         """Takes a slot; returns a denial if all are taken."""
@@ -54,11 +54,11 @@ class Concurrency:
 
 def plain_requests() -> Concurrency:
     """Counts requests of kind plain."""
-    told = "requests of this account have no answer yet (concurrent_requests)"
-    return Concurrency(lambda profile: profile.concurrent_requests, told)
+    subject = "requests of this account have no answer yet (concurrent_requests)"
+    return Concurrency(lambda profile: profile.concurrent_requests, subject)
 
 
 def downloads() -> Concurrency:
     """Counts answers about jobs that are being read."""
-    told = "results are being read by this account (concurrent_downloads)"
-    return Concurrency(lambda profile: profile.concurrent_downloads, told)
+    subject = "results are being read by this account (concurrent_downloads)"
+    return Concurrency(lambda profile: profile.concurrent_downloads, subject)

@@ -80,69 +80,69 @@ def take_submit(profile: Profile, tat: float, now: float) -> float:
     return take(_believable(tat, now, rate), now, 1, rate)
 
 
-def wait_for_submit(profile: Profile, standing: AccountCounts, now: float) -> float:
+def wait_for_submit(profile: Profile, counts: AccountCounts, now: float) -> float:
     """Seconds until the rate allows another submit; 0.0 if it does now."""
     rate = per_minute(profile.requests_per_minute)
-    return wait_for(_believable(standing.tat, now, rate), now, 1, rate)
+    return wait_for(_believable(counts.tat, now, rate), now, 1, rate)
 
 
-def refuse_submit(profile: Profile, standing: AccountCounts, now: float) -> Denial | None:
+def refuse_submit(profile: Profile, counts: AccountCounts, now: float) -> Denial | None:
     """Decides a submit by its head alone; None admits it."""
-    wait = wait_for_submit(profile, standing, now)
+    wait = wait_for_submit(profile, counts, now)
     if wait:
         detail = f"This account may submit {profile.requests_per_minute} times a minute (requests_per_minute)."
         return Denial(Reason.RATE_LIMITED, detail, retry_after=math.ceil(wait))
-    if standing.concurrent >= profile.concurrent_requests:
-        detail = f"{standing.concurrent} submits of this account have no answer yet (concurrent_requests)."
+    if counts.concurrent >= profile.concurrent_requests:
+        detail = f"{counts.concurrent} submits of this account have no answer yet (concurrent_requests)."
         return Denial(Reason.TOO_MANY_REQUESTS_IN_FLIGHT, detail, retry_after=_RETRY_IN_FLIGHT)
-    exhausted = _refuse_budget(profile, standing, Used(requests=1, pages=1), now)
-    if exhausted is None and standing.pages_in_flight >= profile.pages_in_flight:
-        return _in_flight(profile, standing, 1)
+    exhausted = _refuse_budget(profile, counts, Used(requests=1, pages=1), now)
+    if exhausted is None and counts.pages_in_flight >= profile.pages_in_flight:
+        return _in_flight(profile, counts, 1)
     return exhausted
 
 
-def refuse_pages(profile: Profile, standing: AccountCounts, pages: int, spend: int, now: float) -> Denial | None:
+def refuse_pages(profile: Profile, counts: AccountCounts, pages: int, spend: int, now: float) -> Denial | None:
     """Decides a submit by the most pages that it may cost; the request itself is counted already."""
-    if standing.pages_in_flight + pages > profile.pages_in_flight:
-        return _in_flight(profile, standing, pages)
-    return _refuse_budget(profile, standing, Used(pages=pages, spend=spend), now)
+    if counts.pages_in_flight + pages > profile.pages_in_flight:
+        return _in_flight(profile, counts, pages)
+    return _refuse_budget(profile, counts, Used(pages=pages, spend=spend), now)
 
 
-def budgets_of(profile: Profile, standing: AccountCounts, now: float, windows: Windows | None = None) -> list[Limit]:
+def budgets_of(profile: Profile, counts: AccountCounts, now: float, windows: Windows | None = None) -> list[Limit]:
     """The limits that have a calendar window: those of `now`, given where many accounts are looked at."""
     day, month = windows or windows_at(now)
-    granted = standing.granted
+    granted = counts.granted
     rows: list[tuple[str, int | None, int, Window]] = [
-        ("pages_per_day", _more(profile.pages_per_day, granted), standing.day.pages, day),
-        ("pages_per_month", _more(profile.pages_per_month, granted), standing.month.pages, month),
-        ("requests_per_day", profile.requests_per_day, standing.day.requests, day),
-        ("requests_per_month", profile.requests_per_month, standing.month.requests, month),
-        ("spend_per_month", profile.spend_per_month, standing.month.spend, month),
+        ("pages_per_day", _more(profile.pages_per_day, granted), counts.day.pages, day),
+        ("pages_per_month", _more(profile.pages_per_month, granted), counts.month.pages, month),
+        ("requests_per_day", profile.requests_per_day, counts.day.requests, day),
+        ("requests_per_month", profile.requests_per_month, counts.month.requests, month),
+        ("spend_per_month", profile.spend_per_month, counts.month.spend, month),
     ]
     return [Limit(name, limit, used, w.end, w.seconds) for name, limit, used, w in rows if limit is not None]
 
 
-def limits_of(profile: Profile, standing: AccountCounts, now: float, windows: Windows | None = None) -> list[Limit]:
+def limits_of(profile: Profile, counts: AccountCounts, now: float, windows: Windows | None = None) -> list[Limit]:
     """All limits of an account that are counted, the submit rate first."""
     rate = per_minute(profile.requests_per_minute)
-    debt = min(max(0.0, _believable(standing.tat, now, rate) - now), rate.burst / rate.per_second)
+    debt = min(max(0.0, _believable(counts.tat, now, rate) - now), rate.burst / rate.per_second)
     spent = math.ceil(round(debt * rate.per_second, 6))
     return [
         Limit("requests_per_minute", profile.requests_per_minute, spent, now + debt, _MINUTE),
-        Limit("concurrent_requests", profile.concurrent_requests, standing.concurrent),
-        Limit("pages_in_flight", profile.pages_in_flight, standing.pages_in_flight),
-        *budgets_of(profile, standing, now, windows),
+        Limit("concurrent_requests", profile.concurrent_requests, counts.concurrent),
+        Limit("pages_in_flight", profile.pages_in_flight, counts.pages_in_flight),
+        *budgets_of(profile, counts, now, windows),
     ]
 
 
-def ratios_of(profile: Profile, standing: AccountCounts, now: float) -> dict[str, float]:
+def ratios_of(profile: Profile, counts: AccountCounts, now: float) -> dict[str, float]:
     """The share of each limit that is used."""
-    return {limit.name: limit.ratio for limit in limits_of(profile, standing, now)}
+    return {limit.name: limit.ratio for limit in limits_of(profile, counts, now)}
 
 
-def soft_limits(profile: Profile, standing: AccountCounts, now: float) -> frozenset[str]:
+def soft_limits(profile: Profile, counts: AccountCounts, now: float) -> frozenset[str]:
     """The names of the budgets of which soft_limit or more is used."""
-    return soft_among(profile, budgets_of(profile, standing, now))
+    return soft_among(profile, budgets_of(profile, counts, now))
 
 
 def soft_among(profile: Profile, limits: list[Limit]) -> frozenset[str]:
@@ -172,17 +172,17 @@ def _is_budget(limit: Limit) -> bool:
     return limit.window is not None and limit.window != _MINUTE
 
 
-def _in_flight(profile: Profile, standing: AccountCounts, pages: int) -> Denial:
+def _in_flight(profile: Profile, counts: AccountCounts, pages: int) -> Denial:
     detail = (
-        f"{standing.pages_in_flight} pages of this account are being converted; {pages} more would be over "
+        f"{counts.pages_in_flight} pages of this account are being converted; {pages} more would be over "
         f"{profile.pages_in_flight} (pages_in_flight)."
     )
     return Denial(Reason.TOO_MANY_PAGES_IN_FLIGHT, detail, retry_after=_RETRY_IN_FLIGHT)
 
 
-def _refuse_budget(profile: Profile, standing: AccountCounts, more: Used, now: float) -> Denial | None:
+def _refuse_budget(profile: Profile, counts: AccountCounts, more: Used, now: float) -> Denial | None:
     costs = {"pages": more.pages, "requests": more.requests, "spend": more.spend}
-    for limit in budgets_of(profile, standing, now):
+    for limit in budgets_of(profile, counts, now):
         kind = limit.name.partition("_")[0]
         cost = costs[kind]
         if cost and limit.used + cost > limit.limit:

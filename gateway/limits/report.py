@@ -11,10 +11,10 @@ from gateway.units import maybe_moment, moment
 _SPEND: Final = "spend_per_month"
 
 
-def limits_report(profile: Profile, standing: AccountCounts, now: float) -> dict[str, Any]:
+def limits_report(profile: Profile, counts: AccountCounts, now: float) -> dict[str, Any]:
     """All limits by name: the counted ones with used and remaining amounts, and those of each single request."""
-    crossed = soft_limits(profile, standing, now)
-    counted = {limit.name: _row(limit, is_soft=limit.name in crossed) for limit in limits_of(profile, standing, now)}
+    crossed = soft_limits(profile, counts, now)
+    counted = {limit.name: _row(limit, is_soft=limit.name in crossed) for limit in limits_of(profile, counts, now)}
     return {
         **counted,
         "polls_per_minute": {"limit": profile.polls_per_minute},
@@ -35,7 +35,7 @@ def _row(limit: Limit, *, is_soft: bool) -> dict[str, Any]:
     return values
 
 
-def account_report(permit: Permit, standing: AccountCounts, now: float) -> dict[str, Any]:
+def account_report(permit: Permit, counts: AccountCounts, now: float) -> dict[str, Any]:
     """Id, owner, profile, scopes and limits; `now` is in seconds since the epoch."""
     identity, profile = permit.identity, permit.profile
     ends = identity.expires_at if identity else None
@@ -49,8 +49,8 @@ def account_report(permit: Permit, standing: AccountCounts, now: float) -> dict[
         "profile": profile.name,
         "page_range": "required" if profile.needs_page_range else "optional",
         "soft_limit": profile.soft_limit,
-        "usage": {"day": used_report(standing.day), "month": used_report(standing.month)},
-        "limits": limits_report(profile, standing, now),
+        "usage": {"day": used_report(counts.day), "month": used_report(counts.month)},
+        "limits": limits_report(profile, counts, now),
     }
 
 

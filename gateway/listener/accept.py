@@ -2,7 +2,7 @@
 
 asyncio's own server has no such limits, so connections are accepted here and handed to the loop one by one.
 A running handshake occupies a slot like a connection, so a client that only starts handshakes can't keep others out.
-With Door.makes_room a connection that has shown nothing yields its slot to a new one when all are taken
+With AcceptLimits.makes_room a connection that has shown nothing yields its slot to a new one when all are taken
 (newcomers.py).
 """
 
@@ -27,7 +27,7 @@ from gateway.listener.newcomers import Newcomer, who_gives_way
 from gateway.listener.opening import Accepted, GaveWayError, Opening, OpeningParts, SilentError
 from gateway.listener.proxy_protocol import DeclaredClient, ProxyHeaderError
 from gateway.model.identity import Peer
-from gateway.model.networks import Networks, household, parse_address
+from gateway.model.networks import Networks, client_prefix, parse_address
 
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
@@ -42,8 +42,8 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """A listener's rules: the most connections in all and per address, handshakes included; handshake seconds.
+class AcceptLimits:
+    """What a listener accepts: the most connections in all and per address, handshakes included; handshake seconds.
 
     `exempt` are addresses shared by many clients: the limit per address does not apply to them. With
     `reads_proxy_header` these addresses send a PROXY header that names the client. With `makes_room` a new connection
@@ -68,28 +68,28 @@ MakeConnection = Callable[[Peer], Accepted]
 class Acceptor:
     """Accepts on one listening socket until it is closed. `refused` counts refused connections by reason.
 
-    `door` returns the current rules, `tls` the context that a handshake begins with; None: without TLS.
+    `limits` returns the current ones, `tls` the context that a handshake begins with; None: without TLS.
     """
 
     def __init__(
         self,
         listening: socket.socket,
-        door: Callable[[], Door],
+        limits: Callable[[], AcceptLimits],
         tls: Callable[[], SSLContext] | None,
         make: MakeConnection,
         iteration: Iteration,
     ) -> None:
         self.listening = listening
-        self._door = door
+        self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._means = OpeningParts(iteration, TlsBuffers(StepThreads(iteration.clock)), tls, make, self._move)
+        self._parts = OpeningParts(iteration, TlsBuffers(StepThreads(iteration.clock)), tls, make, self._move)
         self._openings: dict[Opening, None] = {}  # in order of arrival
         self._are_over = asyncio.Event()  # set when no handshake is under way
         self._newcomers: dict[Accepted, NewConnection] = {}
         self._by_address: Counter[bytes] = Counter()
         self.iteration = iteration
         self.connections = 0
-        self._told_of_certificates = 0.0
+        self._bad_certificates_tat = 0.0
         self.is_stopped = False
         self.refused = Counter(dict.fromkeys(_WHYS, 0))
 
@@ -119,11 +119,11 @@ class Acceptor:
         """Whether handshakes are under way."""
         return bool(self._openings)
 
-    def made(self, connection: NewConnection) -> None:
+    def add_newcomer(self, connection: NewConnection) -> None:
         """Registers a connection that may yield its slot; others never do."""
         self._newcomers[connection] = connection
 
-    def ended(self, connection: Accepted) -> None:
+    def release(self, connection: Accepted) -> None:
         """Called at least once for each connection that ended: frees its slot."""
         if not connection.has_ended:
             connection.has_ended = True
@@ -163,25 +163,25 @@ class Acceptor:
             return
         self._enter(peer)
         accepted.setblocking(False)
-        door = self._door()
-        opening = Opening(accepted, peer, self._means, partial(self._over, accepted))
+        limits = self._limits()
+        opening = Opening(accepted, peer, self._parts, partial(self._over, accepted))
         self._openings[opening] = None
-        reads_proxy_header = door.reads_proxy_header and peer.ip in door.exempt
-        opening.begin(self._loop.time() + door.handshake, reads_proxy_header=reads_proxy_header)
+        reads_proxy_header = limits.reads_proxy_header and peer.ip in limits.exempt
+        opening.begin(self._loop.time() + limits.handshake, reads_proxy_header=reads_proxy_header)
 
     def _full(self, peer: Peer) -> str | None:
-        door = self._door()
-        if self.connections >= door.most:
+        limits = self._limits()
+        if self.connections >= limits.most:
             return "too_many"
-        if self._by_address[household(peer.ip)] >= door.most_of_address and peer.ip not in door.exempt:
+        if self._by_address[client_prefix(peer.ip)] >= limits.most_of_address and peer.ip not in limits.exempt:
             return "too_many_of_address"
         return None
 
     def _has_made_room(self, full: str, peer: Peer) -> bool:
-        if not self._door().makes_room:
+        if not self._limits().makes_room:
             return False
-        home = household(peer.ip) if full == "too_many_of_address" else None
-        newcomer = who_gives_way(chain(self._newcomers.values(), self._openings), self._by_address, home)
+        prefix = client_prefix(peer.ip) if full == "too_many_of_address" else None
+        newcomer = who_gives_way(chain(self._newcomers.values(), self._openings), self._by_address, prefix)
         if newcomer is None:
             return False
         self.refused["gave_way"] += 1
@@ -190,14 +190,14 @@ class Acceptor:
 
     def _enter(self, peer: Peer) -> None:
         self.connections += 1
-        self._by_address[household(peer.ip)] += 1
+        self._by_address[client_prefix(peer.ip)] += 1
 
     def _leave(self, peer: Peer) -> None:
         self.connections -= 1
-        home = household(peer.ip)
-        self._by_address[home] -= 1
-        if self._by_address[home] <= 0:
-            del self._by_address[home]
+        prefix = client_prefix(peer.ip)
+        self._by_address[prefix] -= 1
+        if self._by_address[prefix] <= 0:
+            del self._by_address[prefix]
 
     def _over(self, accepted: socket.socket, opening: Opening, error: BaseException | None) -> None:
         """Called by each opening when it ends: TLS is established, or the connection is refused."""
@@ -215,17 +215,17 @@ class Acceptor:
         if opening.made is None:
             self._leave(opening.peer)
         else:
-            self.ended(opening.made)
+            self.release(opening.made)
         accepted.close()
         log.debug("connection refused", peer=str(opening.peer.ip), why=why)
         if isinstance(error, SSLCertVerificationError):
-            self._tell_of_certificate(opening.peer, error)
+            self._log_bad_certificate(opening.peer, error)
 
-    def _tell_of_certificate(self, peer: Peer, error: SSLCertVerificationError) -> None:
+    def _log_bad_certificate(self, peer: Peer, error: SSLCertVerificationError) -> None:
         """One event for each, but not more of them than a log can take: anybody can cause them."""
         now = self._loop.time()
-        if not wait_for(self._told_of_certificates, now, 1, _EVENTS):
-            self._told_of_certificates = take(self._told_of_certificates, now, 1, _EVENTS)
+        if not wait_for(self._bad_certificates_tat, now, 1, _EVENTS):
+            self._bad_certificates_tat = take(self._bad_certificates_tat, now, 1, _EVENTS)
             log.info("client certificate refused", peer=str(peer.ip), why=error.verify_message)
 
     def _move(self, peer: Peer, origin: DeclaredClient) -> Peer:

@@ -52,7 +52,7 @@ class Clocks:
             self._last = so_far
             self._deadline = until
 
-    def stand_still(self, seconds: float) -> None:
+    def extend(self, seconds: float) -> None:
         """Extends both deadlines by the seconds that the client is not to blame for."""
         self._deadline += seconds
         self._ends += seconds

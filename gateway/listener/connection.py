@@ -42,7 +42,7 @@ from gateway.listener.reading_turns import ReadingTurns
 from gateway.listener.request_reader import Request, is_connect
 from gateway.listener.traffic import Traffic
 from gateway.model.identity import ClientCertificate, Peer
-from gateway.model.networks import household
+from gateway.model.networks import client_prefix
 from gateway.model.request import Headers
 
 _HIGH_WATER: Final = 262_144
@@ -98,12 +98,13 @@ class ClientConnection(asyncio.Protocol):
         "ends_at",
         "finishes_alone",
         "has_ended",
-        "household",
         "is_deaf",
         "is_last",
         "is_retired",
         "peer",
         "peer_ip",
+        "prefix",
+        "prefix",
         "request_count",
         "traffic",
         "transport",
@@ -116,7 +117,7 @@ class ClientConnection(asyncio.Protocol):
     ) -> None:
         self.peer = peer
         self.peer_ip = str(peer.ip)
-        self.household = household(peer.ip)
+        self.prefix = client_prefix(peer.ip)
         self.client_ca: frozenset[bytes] | None = None
         self.cached_headers: Any = None  # what the headers of the last request mean: the handler's
         self.has_ended = False  # the acceptor's
@@ -137,7 +138,7 @@ class ClientConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._swept_at = 0.0
         self._state = ConnectionState.IDLE
-        self._reading = ReadingTurns(self._loop, iteration, self.household)
+        self._reading = ReadingTurns(self._loop, iteration, self.prefix)
         self._clocks = Clocks(Idle)
         self._drive: Drive | None = None
         self._upload: StreamReader | None = None  # the body whose clocks run
@@ -177,9 +178,9 @@ class ClientConnection(asyncio.Protocol):
             await self.writable
         self.expect_nothing()
 
-    def tell_writable(self, tell: Callable[[], None] | None) -> None:
+    def on_writable(self, callback: Callable[[], None] | None) -> None:
         """Calls this whenever the client takes more again, instead of resuming `writable`; until the next call."""
-        self._on_writable = tell
+        self._on_writable = callback
 
     async def until_all_taken(self) -> None:
         """Waits until the client took all that was written, at its least rate.
@@ -246,7 +247,7 @@ class ClientConnection(asyncio.Protocol):
         """
         return self._reading.next_piece(body)
 
-    def body_moved(self) -> None:
+    def note_body_progress(self) -> None:
         """Some of the body came: the silence starts again, the rate is measured on."""
         self._clocks.move(self._loop.time() + self._live.state.pace.body_idle)
 
@@ -335,7 +336,9 @@ class ClientConnection(asyncio.Protocol):
     def _end_soon(self, may_end: Callable[[], bool]) -> None:
         """Ends the wait for a request in a turn of its own, for many connections may be told to end at once."""
         if may_end():
-            self._iteration.wait(lambda: self.interrupt(Idle()) if may_end() else None, self.household, is_small=True)
+            self._iteration.call_in_turn(
+                lambda: self.interrupt(Idle()) if may_end() else None, self.prefix, is_small=True
+            )
 
     # The protocol above TLS
 
@@ -362,7 +365,7 @@ class ClientConnection(asyncio.Protocol):
         self._reading.close()
         self._on_writable = None
         if self._drive is None:
-            self._tell_end()
+            self._notify_end()
         elif not self.finishes_alone:
             self.interrupt(ClientGone("The client closed the connection."))
 
@@ -384,7 +387,7 @@ class ClientConnection(asyncio.Protocol):
         """Goes on after a future: many end at once where the ledger writes for all who wait."""
         if self._iteration.is_over:
             self._is_due = True
-            self._iteration.wait(partial(self._go_on, go_on), self.household, is_small=True)
+            self._iteration.call_in_turn(partial(self._go_on, go_on), self.prefix, is_small=True)
         else:
             self._go_on(go_on)
 
@@ -417,12 +420,12 @@ class ClientConnection(asyncio.Protocol):
         if now >= self.ends_at:
             self.retire()  # at each sweep: what waits for its turn now may be nothing that ends it later
         if waits:
-            self._clocks.stand_still(now - since)
+            self._clocks.extend(now - since)
             return
         if self.writing_paused and not self.is_reading_body:
             self._clocks.note(self._taken(), now + self._live.state.pace.send_idle)
         if self._is_overdue(now):  # many may be, in one sweep
-            self._iteration.wait(partial(self._end_wait, now), self.household, is_small=True)
+            self._iteration.call_in_turn(partial(self._end_wait, now), self.prefix, is_small=True)
 
     def _is_overdue(self, now: float) -> bool:
         so_far = self._upload.total_bytes if self.is_reading_body and self._upload is not None else self._taken()
@@ -504,7 +507,7 @@ class ClientConnection(asyncio.Protocol):
         self._drive = None
         self._state = ConnectionState.CLOSING
         if self.transport is None:
-            self._tell_end()
+            self._notify_end()
         else:
             # Meanwhile TLS drops what comes (unwanted.py), and waits for the peer's end with no bound but this.
             self.expect(_LINGERING if self._is_unread else self._live.state.pace.send_idle, Idle)
@@ -515,6 +518,6 @@ class ClientConnection(asyncio.Protocol):
         if error is not None and not isinstance(error, GatewayError):
             self._loop.call_exception_handler({"message": "A connection's loop failed", "exception": error})
 
-    def _tell_end(self) -> None:
+    def _notify_end(self) -> None:
         self._state = ConnectionState.GONE
         self._owner.ended(self)

@@ -15,7 +15,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.sweep import DeadlineSweep
 from gateway.auth.certificates import read_certificate
 from gateway.config.state import Live, State
-from gateway.listener.accept import Acceptor, Door
+from gateway.listener.accept import AcceptLimits, Acceptor
 from gateway.listener.connection import ClientConnection, ConnectionOwner, Serve
 from gateway.listener.traffic import Traffic
 from gateway.model.identity import Peer
@@ -54,7 +54,7 @@ class Connections:
         def ended(connection: ClientConnection) -> None:
             self._open.discard(connection)
             self._sweep.remove(connection)
-            acceptor.ended(connection)
+            acceptor.release(connection)
 
         owner = ConnectionOwner(self._started, ended)
         connection = ClientConnection(self._live, peer, self._serve, traffic, owner, self._iteration)
@@ -78,7 +78,7 @@ class Connections:
             connection.end_revoked()
         del left[-_PORTION:]
         if left:
-            self._iteration.wait(partial(self._end_revoked, left), is_small=True)
+            self._iteration.call_in_turn(partial(self._end_revoked, left), is_small=True)
 
     def all(self) -> list[ClientConnection]:
         """A snapshot of all connections."""
@@ -109,9 +109,9 @@ class Connections:
             connection.end_by(self._loop.time() + left)
 
 
-def door_of(state: State) -> Door:
-    """The public listener's rules; clients that a trusted proxy names in a PROXY header have limits of their own."""
-    return Door(
+def accept_limits_of(state: State) -> AcceptLimits:
+    """The public listener's limits; clients that a trusted proxy names in a PROXY header have limits of their own."""
+    return AcceptLimits(
         most=state.pace.max_connections,
         most_of_address=state.pace.max_connections_per_address,
         handshake=state.pace.handshake,

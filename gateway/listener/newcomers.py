@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from gateway.model.identity import Peer
-from gateway.model.networks import household
+from gateway.model.networks import client_prefix
 
 
 class Newcomer(Protocol):
@@ -25,17 +25,17 @@ class Newcomer(Protocol):
         """Ends it; frees its slot before this returns."""
 
 
-def who_gives_way(inside: Iterable[Newcomer], held: Mapping[bytes, int], home: bytes | None) -> Newcomer | None:
+def who_gives_way(inside: Iterable[Newcomer], held: Mapping[bytes, int], prefix: bytes | None) -> Newcomer | None:
     """Returns the first connection that may yield, of the address that holds the most slots.
 
     Args:
         inside: the connections with slots, in order of arrival.
-        held: how many slots each address holds (household).
-        home: the only address to consider; None: all addresses.
+        held: how many slots each address holds, by client_prefix.
+        prefix: the only address to consider; None: all addresses.
     """
     found, most = None, 0
     for one in inside:
-        theirs = household(one.peer.ip)
-        if held[theirs] > most and home in {None, theirs} and one.gives_way:
+        theirs = client_prefix(one.peer.ip)
+        if held[theirs] > most and prefix in {None, theirs} and one.gives_way:
             found, most = one, held[theirs]
     return found

@@ -1,15 +1,15 @@
 """One accepted connection until TLS is established: first byte, PROXY header, handshake; with one deadline for all.
 
-A connection costs nothing before its first byte, and its work then waits for a turn of the loop (Iteration.wait):
-thousands may send at once, and each costs a tenth of a millisecond, with client certificates half a millisecond. So
-no connection has a task: a Drive continues inside the callback whose turn it is.
+A connection costs nothing before its first byte, and its work then waits for a turn of the loop: thousands may send
+at once, and each costs a tenth of a millisecond, with client certificates half a millisecond. So no connection has a
+task: a Drive continues inside the callback whose turn it is.
 
 States, and what ends them:
-    SILENT   nothing has arrived. `_first_byte` ends it; so does the deadline, or a close without a byte.
-    HEADER   reads the PROXY header, if the peer may send one. `_origin` ends it.
-    ATTACHED the loop has the socket, but has not reported its transport yet: an iteration or two of the loop.
-    SHAKING  the TLS handshake runs. The transport's `opened` ends it.
-    OVER     TLS is established, or the connection was refused; `over` was called.
+    SILENT    nothing has arrived. `_first_byte` ends it; so does the deadline, or a close without a byte.
+    HEADER    reads the PROXY header, if the peer may send one. `_origin` ends it.
+    ATTACHED  the loop has the socket, but has not reported its transport yet: an iteration or two of the loop.
+    HANDSHAKE the TLS handshake runs. The transport's `opened` ends it.
+    OVER      TLS is established, or the connection was refused; `over` was called.
 What can't happen: it outlasts its deadline, except while it waits for a turn of ours; it is ended while ATTACHED:
 uvloop 0.23 would use a freed handle (tried: the process ends with SIGSEGV). Whatever would end it is deferred.
 """
@@ -27,7 +27,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.listener.proxy_protocol import MAX_BYTES, DeclaredClient, header_end, read_header
 from gateway.model.identity import Peer
-from gateway.model.networks import household
+from gateway.model.networks import client_prefix
 
 _MORE: Final = 0.1
 """Extra seconds for a connection that is past its deadline while it waits for a turn of ours."""
@@ -61,7 +61,7 @@ class OpeningState(Enum):
     SILENT = auto()
     HEADER = auto()
     ATTACHED = auto()
-    SHAKING = auto()
+    HANDSHAKE = auto()
     OVER = auto()
 
 
@@ -91,21 +91,21 @@ class GaveWayError(Exception):
 class Opening:
     """Not thread-safe. `over` is called once, with an error, or None if TLS is established; `made`: the protocol."""
 
-    __slots__ = ("_drive", "_end", "_ends", "_means", "_over", "_signal", "_socket", "_timer", "_tls", "_waits",
+    __slots__ = ("_drive", "_end", "_ends", "_over", "_parts", "_signal", "_socket", "_timer", "_tls", "_waits",
                  "made", "peer", "state")  # fmt: skip
 
     def __init__(
         self,
         accepted: socket.socket,
         peer: Peer,
-        means: OpeningParts,
+        parts: OpeningParts,
         over: Callable[["Opening", BaseException | None], None],
     ) -> None:
         self.peer = peer
         self.state = OpeningState.SILENT
         self.made: Accepted | None = None
         self._socket = accepted
-        self._means = means
+        self._parts = parts
         self._over = over
         self._signal = Signal()
         self._waits = False  # whether it waits for a turn of ours
@@ -123,7 +123,7 @@ class Opening:
         self._ends = ends
         self._timer = asyncio.get_running_loop().call_at(ends, self._late)
         self._drive = Drive(self._open(reads_proxy_header=reads_proxy_header), self._ended)
-        iteration = self._means.iteration
+        iteration = self._parts.iteration
         begun = iteration.clock()
         self._drive.step()  # at once: a drive that waits for a turn can be cancelled, one that has not begun can't
         iteration.add(iteration.clock() - begun, 0)
@@ -148,8 +148,8 @@ class Opening:
             self._drive.interrupt(error)
 
     async def _open(self, *, reads_proxy_header: bool) -> None:
-        means = self._means
-        if means.iteration.is_over:
+        parts = self._parts
+        if parts.iteration.is_over:
             self._in_turn(self._signal.set)
             await self._signal
         if reads_proxy_header:
@@ -157,19 +157,19 @@ class Opening:
             self.state = OpeningState.HEADER
             origin = await self._origin()
             self.peer = (
-                replace(self.peer, speaks_for_itself=True) if origin is None else means.move(self.peer, origin)
+                replace(self.peer, speaks_for_itself=True) if origin is None else parts.move(self.peer, origin)
             )
             self.state = OpeningState.SILENT
-        if means.tls is not None:
+        if parts.tls is not None:
             await self._first_byte()
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio, unlike uvloop, does not set it
-        made = self.made = means.make(self.peer)
-        if means.tls is None:
+        made = self.made = parts.make(self.peer)
+        if parts.tls is None:
             await self._attach(made)
         else:
-            await self._shake_hands(TlsTransport(means.tls(), made, means.buffers, means.iteration, of=self._home))
+            await self._handshake(TlsTransport(parts.tls(), made, parts.buffers, parts.iteration, peer=self._prefix))
 
-    async def _shake_hands(self, tls: TlsTransport) -> None:
+    async def _handshake(self, tls: TlsTransport) -> None:
         self._tls = tls
         try:
             await self._attach(tls)
@@ -184,7 +184,7 @@ class Opening:
         self.state = OpeningState.ATTACHED
         attached = asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, self._socket)  # type: ignore[type-var] # a protocol by what it has
         transport, _ = await attached
-        self.state = OpeningState.SHAKING
+        self.state = OpeningState.HANDSHAKE
         if self._end is not None:
             transport.abort()
             raise self._take_end(self._end)
@@ -250,14 +250,14 @@ class Opening:
     # Turns and deadlines
 
     @property
-    def _home(self) -> Hashable:
-        return household(self.peer.ip)
+    def _prefix(self) -> Hashable:
+        return client_prefix(self.peer.ip)
 
     def _in_turn(self, go_on: Callable[[], None]) -> None:
-        iteration = self._means.iteration
+        iteration = self._parts.iteration
         if iteration.is_over:
             self._waits = True
-            iteration.wait(lambda: self._have_turn(go_on), self._home, is_small=True)
+            iteration.call_in_turn(lambda: self._have_turn(go_on), self._prefix, is_small=True)
         else:
             begun = iteration.clock()
             go_on()

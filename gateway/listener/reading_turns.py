@@ -34,7 +34,7 @@ class HeadWaiter(Protocol):
 
 
 class ReadingTurns:
-    """Reads for one connection, in turns that it shares with its address (`household`)."""
+    """Reads for one connection, in turns that it shares with its address (`client_prefix`)."""
 
     __slots__ = (
         "_arrival",
@@ -48,13 +48,13 @@ class ReadingTurns:
         "turn",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration, household: bytes) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration, client_prefix: bytes) -> None:
         self.turn: Final = Turn(iteration)
         self.reader: Final = RequestReader(loop, self.turn)
         self.transport: TlsTransport | None = None
         self.is_paused = False  # nothing is read from the socket
         self._iteration = iteration
-        self._household = household
+        self._household = client_prefix
         self._arrival = Signal()
         self._more_body = Signal()
         self._my_turn = Signal()
@@ -178,7 +178,7 @@ class ReadingTurns:
         self.turn.rest()
         self._my_turn.clear()
         is_small = not is_large and self.turn.needs_little(self.reader.waiting)
-        self._iteration.wait(self._begin_turn, self._household, is_small=is_small)
+        self._iteration.call_in_turn(self._begin_turn, self._household, is_small=is_small)
         await self._my_turn
 
     def _begin_turn(self) -> None:

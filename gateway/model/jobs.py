@@ -1,10 +1,13 @@
-"""Which job it is."""
+"""Which job it is, and the words for its states."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+JOB_STATES: Final = ("running", "complete", "failed")
+"""Those that a client can ask about; the ledger also knows what is gone."""
 
 
-class JobKey(NamedTuple):
-    """A job as everybody names it: upstream, id, and its reservation, since an id may later go to another job."""
+class JobRef(NamedTuple):
+    """Which job is meant: upstream, id, and its reservation, since an id may later go to another job."""
 
     upstream: str
     request_id: str

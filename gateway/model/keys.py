@@ -39,24 +39,24 @@ class KeyRecord:
     generations: tuple[Generation, ...] = ()
 
 
-_OF_KEYS: Final = "key:"
+_NAMESPACE: Final = "key:"
 
 
-def of_keys(name: str) -> str:
+def key_account(name: str) -> str:
     """The account of the key with this id, or the owner whom keys name so: no token can name them."""
-    return _OF_KEYS + name
+    return _NAMESPACE + name
 
 
-def in_full(name: str) -> str:
+def qualified(name: str) -> str:
     """An account or owner as the ledger has it; one without a namespace is a key's (their names have no colon)."""
-    return name if ":" in name else of_keys(name)
+    return name if ":" in name else key_account(name)
 
 
-def key_of(account: str) -> str | None:
+def key_id_of(account: str) -> str | None:
     """The id of the key that has this account; None if the account is not a key's."""
-    return account.removeprefix(_OF_KEYS) if account.startswith(_OF_KEYS) else None
+    return account.removeprefix(_NAMESPACE) if account.startswith(_NAMESPACE) else None
 
 
-def in_short(account: str) -> str:
-    """A key's id, or the account of another caller: the reverse of `in_full`."""
-    return account.removeprefix(_OF_KEYS)
+def unqualified(account: str) -> str:
+    """A key's id, or the account of another caller: the reverse of `qualified`."""
+    return account.removeprefix(_NAMESPACE)

@@ -26,8 +26,8 @@ def unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return address
 
 
-def household(address: IPv4Address | IPv6Address) -> bytes:
-    """The unit of limits per address: an IPv4 address, or an IPv6 /64, since an IPv6 client has at least that."""
+def client_prefix(address: IPv4Address | IPv6Address) -> bytes:
+    """The unit of limits per address: an IPv4 address or an IPv6 /64, since an IPv6 client has at least that."""
     return address.packed[:8] if isinstance(address, IPv6Address) else address.packed
 
 

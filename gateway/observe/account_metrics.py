@@ -7,7 +7,7 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from gateway.model.keys import in_short, key_of, of_keys
+from gateway.model.keys import key_account, key_id_of, unqualified
 from gateway.observe.key_labels import OTHER, KeyLabels
 
 log = structlog.get_logger()
@@ -30,7 +30,7 @@ class AccountMetrics:
         self.settled += max(0, settled)
         self._pages[label, "refunded"] += refunded
 
-    def stands(self, account: str, ratios: dict[str, float]) -> None:
+    def set_ratios(self, account: str, ratios: dict[str, float]) -> None:
         """Sets how much of each limit an account has used, as a share."""
         label = self._label(account)
         if label != OTHER:
@@ -38,13 +38,13 @@ class AccountMetrics:
 
     def shown(self) -> list[str]:
         """The accounts whose limits are in the metrics."""
-        return [of_keys(label) for label in self._ratios]
+        return [key_account(label) for label in self._ratios]
 
     def forget(self, account: str) -> None:
         """Removes an account's limits from the metrics."""
-        self._ratios.pop(in_short(account), None)
+        self._ratios.pop(unqualified(account), None)
 
-    def crossed(self, account: str, limits: frozenset[str]) -> None:
+    def count_crossed(self, account: str, limits: frozenset[str]) -> None:
         """Counts and logs soft limits that an account has just crossed."""
         for limit in sorted(limits):
             self._crossings[self._label(account), limit] += 1
@@ -71,4 +71,4 @@ class AccountMetrics:
         yield from (pages, ratios, crossings)
 
     def _label(self, account: str) -> str:
-        return self._labels.of(key_of(account))
+        return self._labels.of(key_id_of(account))

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.model.keys import in_full, in_short
+from gateway.model.keys import qualified, unqualified
 from gateway.model.reasons import REFUSALS, Reason, Why
 from gateway.model.request import Exchange
 
 MOST: Final = 2000
 _MAX_DETAIL: Final = 300
-_Told = tuple[str, Reason, Why | None]
+_RefusalKey = tuple[str, Reason, Why | None]
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class CallersSeen:
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._refusals: dict[bool, OrderedDict[_Told, Refusal]] = {
+        self._refusals: dict[bool, OrderedDict[_RefusalKey, Refusal]] = {
             True: OrderedDict(),
             False: OrderedDict(),
         }
@@ -80,7 +80,7 @@ class CallersSeen:
 
     def sighting(self, account: str) -> Sighting | None:
         """How a caller was last seen."""
-        return self._sightings.get(in_short(account))
+        return self._sightings.get(unqualified(account))
 
     def callers(self) -> list[str]:
         """The accounts of those that came with a token or a certificate."""
@@ -89,7 +89,7 @@ class CallersSeen:
     def _see(self, name: str, exchange: Exchange, now: float, *, is_refused: bool) -> None:
         seen = self._sightings.get(name)
         if seen is None:
-            seen = self._sightings[name] = Sighting(in_full(name), now)
+            seen = self._sightings[name] = Sighting(qualified(name), now)
         self._sightings.move_to_end(name)
         seen.last_at, seen.client, seen.profile = now, exchange.client_ip, exchange.profile or seen.profile
         seen.requests += 1
@@ -99,13 +99,13 @@ class CallersSeen:
 
     def _refuse(self, exchange: Exchange, now: float) -> None:
         name, bearer = exchange.name, exchange.bearer
-        who = exchange.client_ip if name is None else in_full(name)
+        who = exchange.client_ip if name is None else qualified(name)
         rows = self._refusals[exchange.key_id is None]
-        told = who, exchange.reason, exchange.why
-        row = rows.get(told)
+        key = who, exchange.reason, exchange.why
+        row = rows.get(key)
         if row is None:
-            row = rows[told] = Refusal(who, name is None, exchange.reason, exchange.why, now)
-        rows.move_to_end(told)
+            row = rows[key] = Refusal(who, name is None, exchange.reason, exchange.why, now)
+        rows.move_to_end(key)
         row.last_at, row.client, row.route = now, exchange.client_ip, exchange.route
         row.count += 1
         row.audience = bearer.audience if bearer else None

@@ -22,16 +22,17 @@ def _ignore(_: Exchange | Sum) -> None:
     """Does nothing."""
 
 
-class Told(NamedTuple):
-    """Who is told of what. `refused` gets each refusal's key id and reason, `seen` every request.
+class ObserverHooks(NamedTuple):
+    """Who hears of what. `on_refused` gets each refusal's key id and reason, `on_seen` every request.
 
-    `noted` gets each request that was refused or failed, but those of strangers that are only summed up (`summed`).
+    `on_failed` gets each request that was refused or failed, but those of strangers that are only summed up
+    (`on_summed`).
     """
 
-    refused: Callable[[str | None, Reason], None]
-    seen: Callable[[Exchange], None] = _ignore
-    noted: Callable[[Exchange], None] = _ignore
-    summed: Callable[[Sum], None] = _ignore
+    on_refused: Callable[[str | None, Reason], None]
+    on_seen: Callable[[Exchange], None] = _ignore
+    on_failed: Callable[[Exchange], None] = _ignore
+    on_summed: Callable[[Sum], None] = _ignore
 
 
 class Observer:
@@ -43,44 +44,44 @@ class Observer:
         stream: LogStream,
         level: str,
         now: Callable[[], datetime],
-        told: Told,
+        hooks: ObserverHooks,
     ) -> None:
         self._metrics = metrics
         self._stream = stream
         self.level = level
         self._now = now
-        self._told = told
+        self._hooks = hooks
         self._sampling = RefusalSampling()
 
-    def began(self) -> None:
+    def count_started(self) -> None:
         """Counts a request as in flight."""
         self._metrics.in_flight += 1
 
-    def ended(self, exchange: Exchange) -> None:
+    def record(self, exchange: Exchange) -> None:
         """Takes the record of a finished request."""
         self._metrics.in_flight -= 1
         self._metrics.add(exchange)
-        self._told.seen(exchange)
+        self._hooks.on_seen(exchange)
         if exchange.reason in REFUSALS:
-            self._told.refused(exchange.key_id, exchange.reason)
+            self._hooks.on_refused(exchange.key_id, exchange.reason)
             is_stranger = exchange.key_id is None
             if is_stranger and not self._sampling.is_told(exchange.client_ip, exchange.reason, exchange.ended):
                 return
         if exchange.status >= _BAD and (exchange.reason is not Reason.FORWARDED or exchange.status >= _FAILED):
-            self._told.noted(exchange)
+            self._hooks.on_failed(exchange)
         level = "info" if exchange.reason is Reason.FORWARDED else level_of(exchange)
         if is_enabled(level, self.level):
             self._stream.put(request_event(exchange, level, self._now()))
 
-    def tell(self, now: float) -> None:
+    def log_due_sums(self, now: float) -> None:
         """Logs the sums of refusals when they are due; `now` is by the clock of exchanges."""
-        self._tell(self._sampling.due(now))
+        self._log_sums(self._sampling.due(now))
 
     def close(self) -> None:
         """Logs the remaining sums of refusals."""
-        self._tell(self._sampling.all())
+        self._log_sums(self._sampling.all())
 
-    def _tell(self, sums: Iterable[Sum]) -> None:
+    def _log_sums(self, sums: Iterable[Sum]) -> None:
         for found in sums:
             log.info("refusals summed up", **found._asdict())
-            self._told.summed(found)
+            self._hooks.on_summed(found)

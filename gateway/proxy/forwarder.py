@@ -129,7 +129,7 @@ class Forwarder:
                 if failure.arrived or order.prepared.method not in _SAFE:
                     raise
                 delivery.retried = True
-        upstream = await pool.connect(order.client.household)
+        upstream = await pool.connect(order.client.prefix)
         delivery.connection = "new"
         return await self._ask(order, pool, upstream)
 
@@ -148,7 +148,7 @@ class Forwarder:
                 upstream_head(prepared.opening, order.trace),
                 prepared.body_length,
                 bodiless=prepared.method == "HEAD",
-                of=client.household,
+                peer=client.prefix,
             )
             if order.content is not None:
                 upstream.send(order.content)

@@ -101,7 +101,7 @@ class Handler:
     async def __call__(self, client: ClientConnection, request: Request, body: StreamReader) -> None:
         """Serves one request; raises nothing."""
         exchange = Exchange(self._new_id(), self._clock(), client.peer_ip, client.peer_ip)
-        self._observer.began()
+        self._observer.count_started()
         try:
             try:
                 await self._serve(client, request, body, exchange)
@@ -120,7 +120,7 @@ class Handler:
         finally:
             client.finishes_alone = False
             exchange.ended = exchange.ended or self._clock()
-            self._observer.ended(exchange)
+            self._observer.record(exchange)
 
     async def _serve(
         self, client: ClientConnection, request: Request, body: StreamReader, exchange: Exchange
@@ -227,7 +227,7 @@ class Handler:
         elif permit.route in HEALTH_ROUTES:
             self._answer(order, _HEALTHY)
         elif permit.identity is not None:
-            await self._tell_of_account(order)
+            await self._answer_me(order)
         else:  # webhooks are the only routes of ours without a caller
             await self._receive_webhook(order)
 
@@ -242,12 +242,12 @@ class Handler:
         finally:
             self._places.give_back(account)
 
-    async def _tell_of_account(self, order: ForwardOrder) -> None:
+    async def _answer_me(self, order: ForwardOrder) -> None:
         """Answers GET /gateway/v1/me."""
         permit = order.prepared.permit
-        standing = await self._parts.admission.tell(permit)
+        counts = await self._parts.admission.read_counts(permit)
         self._forwarder.recheck_if_stale(order)
-        self._answer(order, orjson.dumps(account_report(permit, standing, self._wall())))
+        self._answer(order, orjson.dumps(account_report(permit, counts, self._wall())))
 
     async def _receive_webhook(self, order: ForwardOrder) -> None:
         """Takes what is posted to /gateway/v1/webhooks/<name>: its signature is its credential."""

@@ -14,7 +14,7 @@ from gateway.jobs.status_answer import Poll, StatusAnswer, is_for_all_with
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import NewJob
 from gateway.limits.job_cost import TOLD
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.job_in_body import named_in
@@ -38,8 +38,8 @@ class JobAccess(NamedTuple):
     def begin_job(self, prepared: PreparedRequest, reservation: str, new: NewJob, has_failed: bool) -> None:
         """Begins to follow a job whose owner is now in the ledger."""
         permit = prepared.permit
-        named = JobKey(permit.route.upstream, new.request_id, reservation)
-        job = Job(named, permit.owner, prepared.job_shape, new.path, self.wall(), permit.account)
+        ref = JobRef(permit.route.upstream, new.request_id, reservation)
+        job = Job(ref, permit.owner, prepared.job_shape, new.path, self.wall(), permit.account)
         self.registry.add(job)
         if has_failed:
             self.completion.mark_failed(job)

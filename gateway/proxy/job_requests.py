@@ -99,7 +99,7 @@ class JobRequests:
         if not (prepared.hold and job.is_running and len(order.content or b"") <= _HELD_WITH):
             return
         began = self._clock()
-        await self._jobs.long_polls.until_ended(job, prepared.hold, order.client.household)
+        await self._jobs.long_polls.until_ended(job, prepared.hold, order.client.prefix)
         order.delivery.held = self._clock() - began
         self._forwarder.recheck(prepared, order.client)
 
@@ -131,7 +131,7 @@ class JobRequests:
         polls = self._jobs.shared_polls
         answer = polls.find(job, poll, age)
         if answer is None:
-            await polls.wait(job, poll, order.client.household)
+            await polls.wait(job, poll, order.client.prefix)
             answer = polls.find(job, poll, age)
         if answer is not None:
             await self._share(order, job, answer)

@@ -39,7 +39,7 @@ async def _read(order: ForwardOrder, limit: BodyLimit, count: Callable[[int], No
             if count is not None:
                 count(len(piece))
             content += piece
-            client.body_moved()
+            client.note_body_progress()
     finally:
         client.end_body()
     order.delivery.received = len(content)

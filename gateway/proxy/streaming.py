@@ -86,12 +86,12 @@ class Download:
         """
         client, upstream = self._client, self._upstream
         client.send(head)
-        client.tell_writable(self._client_writable)
+        client.on_writable(self._client_writable)
         self.set_clocks()
         try:
             await upstream.flow(self, is_read=self.watch is not None or self.rewriter is not None)
         finally:
-            client.tell_writable(None)
+            client.on_writable(None)
             client.expect_nothing()
         if upstream.failure is not None:
             raise upstream.failure

@@ -59,13 +59,13 @@ class Upload:
             UpstreamTimeout: the upstream stopped taking the body.
         """
         client = self._client
-        self._upstream.tell_early(self._on_early)
+        self._upstream.on_early(self._on_early)
         try:
             client.expect_body(self._prepared.headers.content_length)
             client.invite(self._prepared.headers)
             await self._send(lambda: self._submit is None and self._upstream.head is not None, self._expect_room)
         finally:
-            self._upstream.tell_early(None)
+            self._upstream.on_early(None)
 
     def go_on(self, watch_answer: Callable[[], None], on_fault: Callable[[BaseException], None]) -> None:
         """Sends the rest beside the answer, from the next loop iteration on, until `stop`.
@@ -89,12 +89,12 @@ class Upload:
             self._drive = Drive(send(), ended)
             self._drive.step()
 
-        self._upstream.tell_early(self._stop_if_over)
+        self._upstream.on_early(self._stop_if_over)
         self._start = asyncio.get_running_loop().call_soon(start)
 
     def stop(self) -> None:
         """Ends what `go_on` started, because the answer is over."""
-        self._upstream.tell_early(None)
+        self._upstream.on_early(None)
         if self._start is not None:
             self._start.cancel()
             self._start = None
@@ -118,7 +118,7 @@ class Upload:
             while not is_over and self._upstream.wants_body and not has_paused():
                 is_over = await self._send_piece()
                 if not is_over and self._upstream.wants_body:
-                    client.body_moved()
+                    client.note_body_progress()
                     await self._until_writable(watch_upstream)
         except _NoMoreWanted:
             return

@@ -58,9 +58,9 @@ class UpstreamConnection(asyncio.Protocol):
         "_iteration",
         "_kernel",
         "_known",
-        "_of",
         "_on_early",
         "_on_lost",
+        "_peer",
         "_reader",
         "_reading_paused",
         "_sink",
@@ -103,7 +103,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._iteration = iteration
         self._turn = Turn(iteration)
         self._turn_is_over = False
-        self._of: Hashable = None
+        self._peer: Hashable = None
         self._kernel: select.poll | None = None
 
     def __repr__(self) -> str:
@@ -112,11 +112,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     # The exchange's side
 
-    def ask(self, head: bytes, body_length: int | None, *, bodiless: bool, of: Hashable = None) -> None:
+    def ask(self, head: bytes, body_length: int | None, *, bodiless: bool, peer: Hashable = None) -> None:
         """Begins an exchange and sends the request's head.
 
         `body_length` is what the head says of the body: bytes, 0 for none, None for chunks. `bodiless` says that
-        the answer has no body, whatever its head says: the request is a HEAD. `of` is the peer that it is for.
+        the answer has no body, whatever its head says: the request is a HEAD. `peer` is whom it is for.
 
         Raises:
             UpstreamBrokeOff: the upstream closed the connection meanwhile, or spoke first.
@@ -125,9 +125,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self.transport is None or self._states.is_closed:
             raise UpstreamBrokeOff("The upstream closed the connection.", arrived=False)
         self._states.begin()
-        self._of = of
+        self._peer = peer
         if isinstance(self.transport, TlsTransport):
-            self.transport.peer = of
+            self.transport.peer = peer
         self.failure = None
         self.answered.clear()
         self.finished.clear()
@@ -139,9 +139,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport.write(head)
         self._states.mark_head_sent(body_length)
 
-    def tell_early(self, tell: Callable[[], None] | None) -> None:
+    def on_early(self, callback: Callable[[], None] | None) -> None:
         """Calls this when the answer begins, ends or fails while the body is still sent; until the next call."""
-        self._on_early = tell
+        self._on_early = callback
 
     def send(self, data: bytes) -> None:
         """Sends the next bytes of the body, or drops them when no more of it is wanted (`wants_body`)."""
@@ -212,7 +212,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._turn.is_over:
                 called = Signal()
                 self._end_turn()  # its end comes first, so that the connection may be used again
-                self._iteration.wait(called.set, self._of)
+                self._iteration.call_in_turn(called.set, self._peer)
                 await called
             self._spend_on(data[start : start + _READ], sink)
 
@@ -324,7 +324,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = None
         self._states.lose()
         if self._iteration.is_over:  # many may be lost at once
-            self._iteration.wait(partial(self._take_last, error), self._of)
+            self._iteration.call_in_turn(partial(self._take_last, error), self._peer)
         else:
             self._turn.work()
             self._take_last(error)
@@ -336,7 +336,7 @@ class UpstreamConnection(asyncio.Protocol):
         if piece:
             self._take(piece)
         if self._backlog:
-            self._iteration.wait(partial(self._take_last, error), self._of)
+            self._iteration.call_in_turn(partial(self._take_last, error), self._peer)
             return
         if self._states.is_answering:
             if self._reader.lasts_until_close and error is None:
@@ -405,7 +405,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._turn_is_over = True
             if not self._reading_paused:
                 self.transport.pause_reading()
-            self._iteration.wait(self._begin_turn, self._of)
+            self._iteration.call_in_turn(self._begin_turn, self._peer)
 
     def _begin_turn(self) -> None:
         self._turn_is_over = False

@@ -51,15 +51,15 @@ class Pool:
             connection.discard()
         return None
 
-    async def connect(self, of: Hashable = None) -> UpstreamConnection:
-        """Opens a new connection; `of` is the peer it is for, in whose turns it works.
+    async def connect(self, peer: Hashable = None) -> UpstreamConnection:
+        """Opens a new connection; `peer` is whom it is for, in whose turns it works.
 
         Raises:
             UpstreamUnreachable: refused, no route, unknown host, an untrusted certificate, or a timeout.
             OutOfFiles: no file descriptor is left.
         """
         # A separate task: asyncio.timeout needs a current task, and a Drive has none.
-        task = self._loop.create_task(self._connect(of))
+        task = self._loop.create_task(self._connect(peer))
         try:
             return await task
         except BaseException:
@@ -68,11 +68,11 @@ class Pool:
         finally:
             del task  # it has the error, whose traceback has this call
 
-    async def _connect(self, of: Hashable) -> UpstreamConnection:
+    async def _connect(self, peer: Hashable) -> UpstreamConnection:
         target = self.target
         try:
             async with asyncio.timeout(target.connect_timeout):
-                connection = await (self._open_plain() if self._tls is None else self._open_tls(self._tls, of))
+                connection = await (self._open_plain() if self._tls is None else self._open_tls(self._tls, peer))
         except TimeoutError:
             failure: Exception = UpstreamUnreachable(
                 f"No connection to the upstream within {target.connect_timeout:g} s."
@@ -95,9 +95,9 @@ class Pool:
         _, connection = await self._loop.create_connection(self._make, self.target.host, self.target.port)
         return connection
 
-    async def _open_tls(self, context: ssl.SSLContext, of: Hashable) -> UpstreamConnection:
+    async def _open_tls(self, context: ssl.SSLContext, peer: Hashable) -> UpstreamConnection:
         connection, host = self._make(), self.target.host
-        tls = TlsTransport(context, connection, self._buffers, self._iteration, of=of, server=host)
+        tls = TlsTransport(context, connection, self._buffers, self._iteration, peer=peer, server=host)
         try:
             await self._loop.create_connection(lambda: tls, host, self.target.port)
             await tls.until_open()

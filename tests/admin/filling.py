@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert
 
-from gateway.ledger.deliveries import Bounds, DeliveryOutcome, claim_due, dead, done
+from gateway.ledger.deliveries import Bounds, DeliveryOutcome, claim_due, mark_dead, mark_delivered
 from gateway.ledger.jobs import forget
 from gateway.ledger.keys import NewKeyRow, create, next_revision, note_used
 from gateway.ledger.ledger import open_ledger
@@ -38,8 +38,8 @@ def fill(connection: Connection) -> None:
         make_job(connection, name, now=now - 10 + number, webhook=f"of-{name}")
     make_job(connection, "run", upstream="staging", owner="key:other", now=now - 5)
     for name, finish, outcome in (
-        ("done", done, DeliveryOutcome(204, None)),
-        ("bad", dead, DeliveryOutcome(404, "status")),
+        ("done", mark_delivered, DeliveryOutcome(204, None)),
+        ("bad", mark_dead, DeliveryOutcome(404, "status")),
     ):
         end(connection, ("default", name), 2, now, 3600, failed=name == "bad")
         (due,) = claim_due(connection, "me", now, now + 60, Bounds(9, 9))

@@ -11,7 +11,7 @@ from gateway.admin.near_accounts import NearAccounts
 from gateway.ledger import usage
 from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.usage import standings_of, windows_now
+from gateway.ledger.usage import read_counts_of_many, windows_now
 from gateway.limits.quotas import AccountCounts, limits_of
 from gateway.model.identity import Profile
 from tests.admin.filling import use_of_many
@@ -96,7 +96,7 @@ async def test_postgresql_reads_rows_and_counts_in_portions(
     monkeypatch.setattr(usage, "AccountCounts", count)
     seen = await ledger.report(lambda c: windows_now(c, now, 250))
     assert len({window.account for window in seen}) == 250
-    found = await ledger.report(lambda c: standings_of(c, NAMES, now))
+    found = await ledger.report(lambda c: read_counts_of_many(c, NAMES, now))
     assert sorted(found) == NAMES
     if "Postgres" in type(engine).__name__:  # SQLite has threads
         assert (rows.most(), counts.most()) == (PORTION, PORTION)

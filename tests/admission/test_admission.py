@@ -15,7 +15,7 @@ from gateway.admission.admission import Admission, Lease
 from gateway.admission.throttle import Throttle
 from gateway.aio.background import Background
 from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff
-from gateway.ledger.accounts import standing_of
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.closing import Settled
 from gateway.ledger.deliveries import Planned
 from gateway.ledger.engine import Engine
@@ -53,11 +53,11 @@ class Told:
     def pages(self, account: str, settled: int, refunded: int) -> None:
         self.settled.append((account, settled, refunded))
 
-    def stands(self, account: str, ratios: dict[str, float]) -> None:
+    def set_ratios(self, account: str, ratios: dict[str, float]) -> None:
         assert account == ACCOUNT
         self.ratios = ratios
 
-    def crossed(self, account: str, limits: frozenset[str]) -> None:
+    def count_crossed(self, account: str, limits: frozenset[str]) -> None:
         assert account == ACCOUNT
         self.crossings.append(limits)
 
@@ -73,19 +73,19 @@ class Gated:
         self.report = engine.report
         self.close = engine.close
 
-    async def write(self, work: Any, *, durable: bool = False, of: str = "") -> Any:
-        self.turns.add(of)
+    async def write(self, work: Any, *, durable: bool = False, in_turn_of: str = "") -> Any:
+        self.turns.add(in_turn_of)
         await self.gate.wait()
-        return await self._engine.write(work, durable=durable, of=of)
+        return await self._engine.write(work, durable=durable, in_turn_of=in_turn_of)
 
-    async def read(self, work: Any, *, of: str = "") -> Any:
-        self.turns.add(of)
-        return await self._engine.read(work, of=of)
+    async def read(self, work: Any, *, in_turn_of: str = "") -> Any:
+        self.turns.add(in_turn_of)
+        return await self._engine.read(work, in_turn_of=in_turn_of)
 
-    async def guarded(self, work: Any, *, of: str = "") -> Any:
-        self.turns.add(of)
+    async def guarded(self, work: Any, *, in_turn_of: str = "") -> Any:
+        self.turns.add(in_turn_of)
         await self.gate.wait()
-        return await self._engine.guarded(work, of=of)
+        return await self._engine.guarded(work, in_turn_of=in_turn_of)
 
 
 class Desk:
@@ -135,8 +135,8 @@ class Desk:
         rows = await self.rows()
         return Stage(rows[0]["stage"]) if rows else None
 
-    async def stands(self) -> AccountCounts:
-        found: AccountCounts = await self.engine.read(lambda c: standing_of(c, ACCOUNT, self.now))
+    async def counts(self) -> AccountCounts:
+        found: AccountCounts = await self.engine.read(lambda c: read_counts(c, ACCOUNT, self.now))
         return found._replace(tat=0.0)
 
     async def settled(self, pages: int | None) -> Settled | None:
@@ -173,14 +173,14 @@ async def test_all_keys_of_an_owner_have_its_turns_at_the_ledger(desk: Desk) -> 
         if ends:
             await lease.accept(None, None)
         lease.close()
-    await desk.admission.tell(permit)
+    await desk.admission.read_counts(permit)
     await desk.quiet()
     assert desk.gated.turns == {"key:team"}
 
 
 async def test_a_submit_from_its_head_to_its_end(desk: Desk) -> None:
     lease = await desk.reserved()
-    assert await desk.stands() == pages(10, concurrent=1, pages_in_flight=10)
+    assert await desk.counts() == pages(10, concurrent=1, pages_in_flight=10)
     assert lease.lines[0].startswith(b'RateLimit-Policy: "requests_per_minute";q=10000;w=60')
     assert b'"pages_per_day";r=90;t=43200' in lease.lines[1]
     assert desk.told.ratios["pages_per_day"] == 0.1
@@ -192,7 +192,7 @@ async def test_a_submit_from_its_head_to_its_end(desk: Desk) -> None:
     await desk.quiet()
     assert desk.faulty.writes == writes
     assert "held=0" in repr(desk.admission)
-    assert await desk.stands() == pages(10, pages_in_flight=10)
+    assert await desk.counts() == pages(10, pages_in_flight=10)
     assert await desk.settled(4) == Settled(ACCOUNT, 4, 6)
 
 
@@ -202,7 +202,7 @@ async def test_what_was_not_released_is_given_back(desk: Desk, is_reserved: bool
     lease.close()
     lease.close()
     await desk.quiet()
-    assert await desk.stands() == pages(0, requests=0)
+    assert await desk.counts() == pages(0, requests=0)
     assert desk.told.settled == [(ACCOUNT, 0, 10 if is_reserved else 0)]
 
 
@@ -212,7 +212,7 @@ async def test_what_was_released_and_never_answered_is_charged_when_its_time_is_
     lease.close()
     await desk.quiet()
     assert await desk.stage() is Stage.ACCEPTED
-    assert await desk.stands() == pages(10, pages_in_flight=10)
+    assert await desk.counts() == pages(10, pages_in_flight=10)
     desk.now += TTL
     (account,) = await desk.engine.read(lambda c: overdue(c, desk.now))
     assert await desk.engine.write(lambda c: reclaim(c, account, desk.now)) == 10
@@ -224,7 +224,7 @@ async def test_what_the_upstream_refused_is_given_back(desk: Desk) -> None:
     lease.mark_refused()
     lease.close()
     await desk.quiet()
-    assert await desk.stands() == pages(0, requests=0)
+    assert await desk.counts() == pages(0, requests=0)
 
 
 async def test_whose_job_it_is_is_in_the_ledger_before_its_client_knows(desk: Desk) -> None:
@@ -249,7 +249,7 @@ async def test_an_answer_without_an_id_is_charged_and_nobodys_job(desk: Desk) ->
     lease.close()
     await desk.quiet()
     assert await desk.stage() is Stage.ACCEPTED
-    assert await desk.stands() == pages(10, pages_in_flight=10)
+    assert await desk.counts() == pages(10, pages_in_flight=10)
     assert await desk.rows(jobs) == await desk.rows(deliveries) == []
 
 
@@ -271,7 +271,7 @@ async def test_a_refusal_of_pages_gives_the_place_back(desk: Desk) -> None:
     assert caught.value.denial.lines == lease.lines != ()
     lease.close()
     await desk.quiet()
-    assert await desk.stands() == pages(0, requests=0)
+    assert await desk.counts() == pages(0, requests=0)
 
 
 @pytest.mark.parametrize("fault", UNKNOWN)
@@ -280,7 +280,7 @@ async def test_an_admission_of_unknown_outcome_is_ended(desk: Desk, fault: str) 
     assert await refusal(desk.admit()) is Reason.LEDGER_UNAVAILABLE
     await desk.quiet()
     assert await desk.rows() == []
-    assert await desk.stands() == pages(0, requests=0)
+    assert await desk.counts() == pages(0, requests=0)
 
 
 @pytest.mark.parametrize("fault", UNKNOWN)
@@ -291,7 +291,7 @@ async def test_a_reservation_of_unknown_outcome_is_ended(desk: Desk, fault: str,
     assert await refusal(lease.reserve(ASK)) is Reason.LEDGER_UNAVAILABLE
     lease.close()
     await desk.quiet()
-    assert await desk.stands() == pages(0, requests=0)
+    assert await desk.counts() == pages(0, requests=0)
 
 
 @pytest.mark.parametrize("fault", UNKNOWN)
@@ -303,7 +303,7 @@ async def test_an_acceptance_of_unknown_outcome_is_charged_unless_it_is_settled(
     lease.close()
     await desk.quiet()
     assert await desk.stage() is Stage.ACCEPTED
-    assert await desk.stands() == pages(10, pages_in_flight=10)
+    assert await desk.counts() == pages(10, pages_in_flight=10)
     assert len(await desk.rows(jobs)) == len(await desk.rows(deliveries)) == (1 if fault == "after" else 0)
     known = await desk.settled(4)
     assert known == (Settled(ACCOUNT, 4, 6) if fault == "after" else None)
@@ -318,7 +318,7 @@ async def test_pages_are_given_back_however_long_the_ledger_is_away(desk: Desk) 
     desk.faulty.is_away = False
     await desk.engine.write(lambda c: reclaim(c, ACCOUNT, desk.now))  # another process thought it dead
     await desk.quiet()
-    assert (await desk.stands()).day.pages == 0
+    assert (await desk.counts()).day.pages == 0
 
 
 async def test_a_mere_place_is_left_to_its_expiry_when_the_ledger_stays_away(desk: Desk) -> None:
@@ -345,7 +345,7 @@ async def test_one_id_for_two_jobs_is_the_fault_of_the_upstream(desk: Desk) -> N
     await desk.quiet()
     assert [row["reservation"] for row in await desk.rows(jobs)] == ["r1"]
     assert await desk.rows(deliveries) == []  # what a job tells its end to is not for another to say
-    assert await desk.stands() == pages(20, requests=2, pages_in_flight=20)  # both may run
+    assert await desk.counts() == pages(20, requests=2, pages_in_flight=20)  # both may run
     assert await desk.settled(3) == Settled(ACCOUNT, 3, 7)
 
 
@@ -356,7 +356,7 @@ async def test_a_lease_that_was_reclaimed_while_its_body_came_says_try_again(des
     assert await refusal(lease.reserve(ASK)) is Reason.LEDGER_UNAVAILABLE
     lease.close()
     await desk.quiet()
-    assert await desk.stands() == pages(0, requests=0)
+    assert await desk.counts() == pages(0, requests=0)
 
 
 async def test_a_job_whose_place_the_ledger_has_lost_is_nobodys(desk: Desk) -> None:
@@ -400,7 +400,7 @@ async def test_who_is_interrupted_within_a_step_leaves_it_to_be_ended_behind_it(
     if step == "accept":
         assert await desk.settled(4) == Settled(ACCOUNT, 4, 6)  # the id that was written stays known
     else:
-        assert await desk.stands() == pages(0, requests=0)
+        assert await desk.counts() == pages(0, requests=0)
 
 
 async def test_what_is_held_is_renewed_through_a_ledger_that_is_away_now_and_then(
@@ -450,16 +450,16 @@ async def test_a_soft_limit_is_told_once_when_it_is_crossed(desk: Desk) -> None:
 
 async def test_how_an_account_stands_is_told_or_that_nobody_knows(desk: Desk) -> None:
     await desk.reserved()
-    assert (await desk.admission.tell(desk.permit())).day == Used(1, 10, 50)
+    assert (await desk.admission.read_counts(desk.permit())).day == Used(1, 10, 50)
     desk.faulty.is_away = True
-    assert await refusal(desk.admission.tell(desk.permit())) is Reason.LEDGER_UNAVAILABLE
+    assert await refusal(desk.admission.read_counts(desk.permit())) is Reason.LEDGER_UNAVAILABLE
 
 
 async def test_the_end_waits_for_what_is_still_to_be_told_but_not_for_ever(desk: Desk) -> None:
     lease = await desk.reserved()
     lease.close()
     await desk.background.close(5.0)
-    assert await desk.stands() == pages(0, requests=0)
+    assert await desk.counts() == pages(0, requests=0)
     other = await desk.reserved()
     desk.faulty.is_away = True
     other.close()

@@ -42,8 +42,8 @@ def profile(**limits: Any) -> Profile:
     return Profile(**{"name": "p", "body_limit": 1, "requests_per_minute": 60, **limits})
 
 
-def denied(standing: AccountCounts, limits: Profile) -> StepOutcome:
-    return StepOutcome(standing, standing, refuse_submit(limits, standing, NOON))
+def denied(counts: AccountCounts, limits: Profile) -> StepOutcome:
+    return StepOutcome(counts, counts, refuse_submit(limits, counts, NOON))
 
 
 RATE = AccountCounts(tat=NOON + 62.5)  # a burst of 60 is used up, and two and a half more
@@ -81,7 +81,7 @@ async def test_what_others_may_give_back_is_remembered_for_a_moment_alone() -> N
         assert outcome.denial is not None
         assert outcome.denial.reason is Reason.TOO_MANY_REQUESTS_IN_FLIGHT
     assert ledger.count == 1
-    throttle.given_back("key:a")
+    throttle.drop_refusal("key:a")
     await throttle.through("key:a", limits, ledger)
     clock.now += 0.6
     await throttle.through("key:a", limits, ledger)
@@ -92,8 +92,8 @@ async def test_what_is_given_back_does_not_earn_a_rate() -> None:
     clock, limits = Clock(), profile()
     throttle, ledger = Throttle(clock, 1), Asked(denied(AccountCounts(tat=NOON + 60), limits))
     await throttle.through("key:a", limits, ledger)
-    throttle.given_back("key:a")
-    throttle.given_back("key:b")
+    throttle.drop_refusal("key:a")
+    throttle.drop_refusal("key:b")
     await throttle.through("key:a", limits, ledger)
     assert ledger.count == 1
 
@@ -174,5 +174,5 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     assert ledger.count == 4
 
 
-def test_the_standings_of_these_tests_are_refused() -> None:
+def test_the_counts_of_these_tests_are_refused() -> None:
     assert isinstance(refuse_submit(profile(), RATE, NOON), Denial)

@@ -101,4 +101,4 @@ def test_the_budget_is_never_passed_and_nothing_is_forgotten(steps: list[tuple[i
         assert place.unverified.used == sum(one.size for one in stays) <= place.most
     for stay in stays:
         place.unverified.leave(stay)
-    assert repr(place.unverified) == "<UnverifiedBodies used=0 households=0>"
+    assert repr(place.unverified) == "<UnverifiedBodies used=0 addresses=0>"

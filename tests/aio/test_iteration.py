@@ -15,12 +15,12 @@ class Floods:
         self.turns: list[int] = []
         self._seconds = seconds
         for number in range(count):
-            self.iteration.wait(partial(self._take, number))
+            self.iteration.call_in_turn(partial(self._take, number))
 
     def _take(self, number: int) -> None:
         self.turns.append(number)
         self.loop.now += self._seconds
-        self.iteration.wait(partial(self._take, number))
+        self.iteration.call_in_turn(partial(self._take, number))
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 60, 1000])
@@ -54,9 +54,9 @@ def test_peers_have_their_turns_however_many_connections_they_have() -> None:
         loop.now += MAX_SECONDS
 
     for number in range(100):
-        iteration.wait(partial(take, f"a{number}"), "a")
-    iteration.wait(partial(take, "b0"), "b")
-    iteration.wait(partial(take, "c0"), "c")
+        iteration.call_in_turn(partial(take, f"a{number}"), "a")
+    iteration.call_in_turn(partial(take, "b0"), "b")
+    iteration.call_in_turn(partial(take, "c0"), "c")
     for _ in range(4):
         loop.iterate()
     assert served == ["a0", "b0", "c0", "a1"]
@@ -72,8 +72,8 @@ def test_small_ones_come_first_and_one_large_one_in_each_iteration() -> None:
         loop.now += seconds
 
     for number in range(4):
-        iteration.wait(partial(take, f"large{number}", MAX_SECONDS * 0.75))
-        iteration.wait(partial(take, f"small{number}", MAX_SECONDS * 0.6), is_small=True)
+        iteration.call_in_turn(partial(take, f"large{number}", MAX_SECONDS * 0.75))
+        iteration.call_in_turn(partial(take, f"small{number}", MAX_SECONDS * 0.6), is_small=True)
     loop.iterate()
     assert served == ["small0", "small1", "large0"]
     loop.iterate()
@@ -123,8 +123,8 @@ def test_what_one_has_spoilt_the_others_still_have_their_turn() -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
-    iteration.wait(fail)
-    iteration.wait(partial(served.append, 1))
+    iteration.call_in_turn(fail)
+    iteration.call_in_turn(partial(served.append, 1))
     with pytest.raises(ZeroDivisionError):
         loop.iterate()
     loop.iterate()

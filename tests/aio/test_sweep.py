@@ -92,7 +92,7 @@ async def test_its_portions_wait_for_no_client() -> None:
     sweep, all_of_them = DeadlineSweep(loop, iteration), [Swept() for _ in range(MANY)]
     for number, one in enumerate(all_of_them):
         sweep.add(one)
-        iteration.wait(lambda: iteration.add(1.0, 0), number, is_small=True)
+        iteration.call_in_turn(lambda: iteration.add(1.0, 0), number, is_small=True)
     sweep.sweep()
     await steps(20)
     assert all(one.at for one in all_of_them)

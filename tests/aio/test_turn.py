@@ -35,7 +35,7 @@ def test_a_turn_is_over_by_bytes_and_by_chunks(size: int, chunks: int, loop: Loo
     assert not is_over(turn)
     turn.spend(1, 1)
     assert is_over(turn)
-    iteration.wait(turn.work)
+    iteration.call_in_turn(turn.work)
     loop.iterate()
     assert not is_over(turn)
 
@@ -62,7 +62,7 @@ def test_a_turn_begins_anew_in_the_next_iteration_and_counts_from_then_on(loop: 
     turn.work()
     loop.now += MAX_SECONDS
     assert is_over(turn)
-    iteration.wait(turn.work)
+    iteration.call_in_turn(turn.work)
     loop.iterate()
     assert not is_over(turn)
     loop.now += MAX_SECONDS

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import gateway.app.reload
-from gateway.aio.aside import Aside
+from gateway.aio.daemon_threads import DaemonThreads
 from gateway.app.look import look_at
 from gateway.app.reload import Prepared, Reloader, prepare, watched
 from gateway.app.systemd import Notifier
@@ -290,7 +290,7 @@ async def test_a_fault_anywhere_leaves_everything_as_it_was(
 async def test_what_is_bound_waits_for_a_restart_and_holds_nothing_back(
     site: Site, path: str, sections: dict[str, Any], events: list[Any]
 ) -> None:
-    if "network" in sections:  # it waits with the door; what is in force does not
+    if "network" in sections:  # it waits with the exposure setting; what is in force does not
         site.write(network=sections["network"])
     reloader = site.reloader()
     if "client_ca" in sections.get("tls", {}):
@@ -404,7 +404,7 @@ async def test_the_next_change_is_compared_with_what_is_in_force(site: Site) -> 
     ]
 
 
-async def test_a_mistyped_lower_budget_is_taken_back_while_a_door_waits(site: Site) -> None:
+async def test_a_mistyped_lower_budget_is_taken_back_while_an_exposure_setting_waits(site: Site) -> None:
     def budget(pages: int) -> dict[str, Any]:
         return {"profiles": {"default": {"pages_per_month": pages}}}
 
@@ -416,7 +416,7 @@ async def test_a_mistyped_lower_budget_is_taken_back_while_a_door_waits(site: Si
         assert site.in_force[-1].state.settings.profiles["default"].pages_per_month == in_force
 
 
-async def test_what_lets_in_more_waits_with_the_door_before_it(site: Site, events: list[Any]) -> None:
+async def test_what_lets_in_more_waits_with_the_exposure_setting_before_it(site: Site, events: list[Any]) -> None:
     route = {"name": "submit", "methods": ["POST"], "path": "/api/v1/marker", "kind": "submit"}
     site.write(routes=[route])
     reloader = site.reloader()
@@ -433,8 +433,8 @@ async def test_what_lets_in_more_waits_with_the_door_before_it(site: Site, event
 async def test_what_was_put_together_and_does_not_fit_is_not_put_in_force(
     site: Site, monkeypatch: pytest.MonkeyPatch, events: list[Any]
 ) -> None:
-    """As if a setting waited that nobody thought of: the check that files have stands behind the list of doors."""
-    monkeypatch.setattr("gateway.config.behind_doors.DOORS", frozenset())
+    """As if a setting waited that nobody thought of: the check that files have comes after these."""
+    monkeypatch.setattr("gateway.config.held_back.EXPOSURE_SETTINGS", frozenset())
     network = {"allow": ["10.0.0.0/8"]}
     site.write(listen={"proxy_protocol": True}, network={**network, "trusted_proxies": ["10.0.0.1"]})
     reloader = site.reloader()
@@ -742,7 +742,7 @@ async def test_a_signal_whose_look_fails_at_once_is_heard_without_a_spin(
 
     class Unable:
         def __init__(self, **options: Any) -> None:
-            self.able = Aside(**options)
+            self.able = DaemonThreads(**options)
 
         async def run(self, *arguments: Any) -> Any:
             nonlocal looks
@@ -751,7 +751,7 @@ async def test_a_signal_whose_look_fails_at_once_is_heard_without_a_spin(
                 raise RuntimeError("can't start new thread")
             return await self.able.run(*arguments)
 
-    monkeypatch.setattr(gateway.app.reload, "Aside", Unable)
+    monkeypatch.setattr(gateway.app.reload, "DaemonThreads", Unable)
     queue: asyncio.Queue[Prepared] = asyncio.Queue()
     reloader = told(queue, site)
     reloader.force()

@@ -12,7 +12,7 @@ from gateway.audit.refusals import Refusals
 from gateway.audit.trail import AuditTrail
 from gateway.config.settings.webhooks import WebhooksOut
 from gateway.ledger.audit import record
-from gateway.ledger.deliveries import Planned, job_ended, plan
+from gateway.ledger.deliveries import Planned, make_due, plan
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import beat, forget
 from gateway.ledger.keys import NewKeyRow, create
@@ -178,15 +178,15 @@ async def test_a_result_expires_by_time_alone(idle: Idle) -> None:
 async def test_a_webhook_is_due_by_time_alone(idle: Idle, monkeypatch: pytest.MonkeyPatch) -> None:
     claimed: list[float] = []
 
-    async def means_now() -> None:
+    async def parts_now() -> None:
         claimed.append(idle.seconds)
 
-    monkeypatch.setattr(idle.dispatcher, "_means_now", means_now)
+    monkeypatch.setattr(idle.dispatcher, "_parts_now", parts_now)
     at = idle.seconds + 10
     later = idle.wall() + 10
     wanted = Planned("d1", "default", "job-d1", "o", "https://hooks.test/", "hooks.test:443", None)
     await idle.engine.write(lambda c: plan(c, wanted, idle.wall()))
-    await idle.engine.write(lambda c: job_ended(c, "default", "job-d1", "complete", later))
+    await idle.engine.write(lambda c: make_due(c, "default", "job-d1", "complete", later))
     for _ in range(12):
         await idle.second()
     assert claimed == [at, at + 1, at + 2]  # and again, until it is claimed

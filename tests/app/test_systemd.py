@@ -79,15 +79,15 @@ async def test_a_reload_is_told_of_with_its_time_and_its_end(systemd: ServiceMan
     async with running(made):
         await came(systemd, "READY")
         before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        made.reloading()
+        made.notify_reloading()
         after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         began = systemd.next()
         assert began["RELOADING"] == "1"
         assert before <= int(began["MONOTONIC_USEC"]) <= after
-        made.reloaded(in_force=True)
+        made.notify_reloaded(in_force=True)
         assert systemd.next() == {"READY": "1", "STATUS": "Reloaded"}
-        made.reloading()
-        made.reloaded(in_force=False)
+        made.notify_reloading()
+        made.notify_reloaded(in_force=False)
         assert systemd.next()["RELOADING"] == "1"
         refused = systemd.next()
         assert refused["READY"] == "1"
@@ -98,8 +98,8 @@ async def test_what_came_of_a_reload_stays_to_be_read(systemd: ServiceManager) -
     made = notifier(systemd, WATCHDOG_USEC="100000")
     async with running(made):
         await came(systemd, "READY")
-        made.reloading()
-        made.reloaded(in_force=False)
+        made.notify_reloading()
+        made.notify_reloaded(in_force=False)
         systemd.next()
         systemd.next()
         seen = len(systemd.messages)
@@ -111,11 +111,11 @@ async def test_no_reload_makes_it_ready_before_it_is_or_after_it_ends(systemd: S
     made = notifier(systemd, lambda: ["ledger"])
     async with running(made):
         await came(systemd, "STATUS")
-        made.reloading()
-        made.reloaded(in_force=True)
-        made.stopping()
-        made.reloading()
-        made.reloaded(in_force=True)
+        made.notify_reloading()
+        made.notify_reloaded(in_force=True)
+        made.notify_stopping()
+        made.notify_reloading()
+        made.notify_reloaded(in_force=True)
     told = [message for message in systemd.rest() if "EXTEND_TIMEOUT_USEC" not in message]
     assert told == [{"STOPPING": "1", "STATUS": "Draining"}]
 
@@ -147,9 +147,9 @@ async def test_without_a_socket_nobody_is_told(environ: dict[str, str]) -> None:
     made = Notifier(environ, list)
     with structlog.testing.capture_logs() as events:
         await made.run(PORT)
-        made.reloading()
-        made.reloaded(in_force=True)
-        made.stopping()
+        made.notify_reloading()
+        made.notify_reloaded(in_force=True)
+        made.notify_stopping()
     assert events == []
 
 
@@ -159,8 +159,8 @@ async def test_a_failure_is_logged_once_and_ends_nothing(address: str) -> None:
     with structlog.testing.capture_logs() as events:
         async with running(made):
             await eventually(lambda: bool(events))
-            made.reloading()
-            made.stopping()
+            made.notify_reloading()
+            made.notify_stopping()
     assert [(event["event"], event["log_level"]) for event in events] == [("systemd could not be told", "warning")]
     assert events[0]["error"]
 
@@ -170,10 +170,10 @@ async def test_a_full_socket_is_not_waited_for(systemd: ServiceManager) -> None:
     events: list[Any]
     with structlog.testing.capture_logs() as events:
         for _ in range(10_000):
-            made.stopping()
+            made.notify_stopping()
             if events:
                 break
     assert [event["event"] for event in events] == ["systemd could not be told"]
     assert systemd.rest()
-    made.stopping()
+    made.notify_stopping()
     assert systemd.rest() == [{"STOPPING": "1", "STATUS": "Draining"}]

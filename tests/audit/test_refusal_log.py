@@ -11,7 +11,7 @@ from gateway.audit.refusal_log import DAY, RefusalLog
 from gateway.cli.main import cli
 from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.refusals import AT_ONCE, RefusalMark, RefusalRow, forget, latest, listed, named, note
+from gateway.ledger.refusals import AT_ONCE, RefusalMark, RefusalRow, find_refusal, latest, listed, note, purge
 from gateway.model.reasons import Bearer, Reason, Why
 from gateway.model.request import Exchange
 from gateway.observe.refusal_sampling import Sum
@@ -60,10 +60,10 @@ async def test_a_refusal_is_found_by_its_id_and_a_sum_is_a_row(ledger: Ledger) -
     log.note(exchange("b", status=502, reason=Reason.FORWARDED))
     log.sum_up(Sum("others", 7, {"unauthenticated": 7}))
     await log.turn(ledger, 0)
-    found = await ledger.read(lambda c: named(c, "a"))
+    found = await ledger.read(lambda c: find_refusal(c, "a"))
     assert found is not None
     assert (found.status, found.reason, found.why, found.client) == (401, "token_invalid", "issuer", "127.0.0.2")
-    forwarded = await ledger.read(lambda c: named(c, "b"))
+    forwarded = await ledger.read(lambda c: find_refusal(c, "b"))
     assert forwarded is not None
     assert forwarded.detail == "the container answered so"
     rows = await ledger.read(lambda c: latest(c, 10))
@@ -82,7 +82,7 @@ async def test_it_is_bounded_in_memory_and_in_time_and_in_number(ledger: Ledger)
     )
     await log.turn(ledger, 0)
     assert [one.request_id for one in await ledger.read(lambda c: latest(c, 10))] == ["new", "b", "c"]
-    assert await ledger.write(lambda c: forget(c, 0, most=1)) == 2
+    assert await ledger.write(lambda c: purge(c, 0, most=1)) == 2
     assert [one.request_id for one in await ledger.read(lambda c: latest(c, 10))] == ["new"]
 
 
@@ -134,7 +134,7 @@ async def test_many_are_forgotten_in_one_statement_each_and_before_more_is_writt
     def counted(connection: Connection) -> int:
         statements = list[str]()
         event.listen(connection, "before_cursor_execute", lambda *told: statements.append(told[2]))
-        assert forget(connection, NOW - DAY) == AT_ONCE
+        assert purge(connection, NOW - DAY) == AT_ONCE
         return len(statements)
 
     assert await ledger.write(counted) == 2
@@ -193,7 +193,7 @@ async def test_no_more_than_the_surplus_goes_however_postgresql_plans_it(ledger:
     def work(connection: Connection) -> int:
         for plan in ("hashagg", "hashjoin", "mergejoin", "sort", "material", "bitmapscan", "indexscan"):
             connection.execute(text(f"SET LOCAL enable_{plan} = off"))
-        return forget(connection, 0, most=45)
+        return purge(connection, 0, most=45)
 
     await ledger.write(lambda c: note(c, [row(f"r{number:02}", NOW + number) for number in range(50)]))
     assert await ledger.write(work) == 5

@@ -16,7 +16,7 @@ from gateway.ledger.audit import record, recorded
 from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger, open_ledger
 from gateway.model.audit import Action, Entry
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.model.reasons import Reason
 from gateway.observe.log import LogStream, json_line
 from tests.jobs.test_job import SHAPE
@@ -58,7 +58,7 @@ class Room:
 
 
 def job(name: str = "j1", owner: str = "key:ci") -> Job:
-    return Job(JobKey("default", name, "r1"), owner, SHAPE, "/api/v1/marker", NOON)
+    return Job(JobRef("default", name, "r1"), owner, SHAPE, "/api/v1/marker", NOON)
 
 
 @pytest.fixture

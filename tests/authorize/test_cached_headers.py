@@ -11,7 +11,7 @@ from gateway.config.compile import compile_settings
 from gateway.config.state import State, with_names
 from gateway.jobs.job import Job, job_not_found
 from gateway.model.identity import ClientAddress, Peer, Profile
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.model.reasons import Reason
 from gateway.model.routes import Access, Kind, Route
 from tests.support.pure import denial_of, ip, make_identity, make_permit, make_settings
@@ -340,7 +340,7 @@ def test_nothing_is_held_where_nobody_asks_for_it(state: State) -> None:
 def test_whose_job_it_is_is_remembered_for_one_passage_and_for_a_while(state: State) -> None:
     cached = cache_headers(state, STRANGER, VERSION, PAIRS)
     prepared, other = (prepare_request(state, cached, LINE, "", make_permit(), 100.0) for _ in range(2))
-    job = Job(JobKey("default", "job-7", "r1"), "key:ci", state.shapes["default"], "/api/v1/marker", 0.0)
+    job = Job(JobRef("default", "job-7", "r1"), "key:ci", state.shapes["default"], "/api/v1/marker", 0.0)
     assert cached.job_for(prepared) is None
     cached.job, cached.job_of = job, prepared
     assert cached.job_for(prepared) is job

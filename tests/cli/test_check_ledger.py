@@ -12,7 +12,7 @@ from gateway.cli.check import check_settings
 from gateway.keys.key_changes import KeyService
 from gateway.keys.validation import Wanted
 from gateway.ledger.ledger import open_ledger
-from gateway.ledger.url import named
+from gateway.ledger.url import shown_url
 from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.ledgers import Postgres
 from tests.support.pure import document, make_settings, write
@@ -52,7 +52,7 @@ def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 
 def test_the_keys_of_both_engines_are_looked_at(tmp_path: Path, ledger_url: str) -> None:
-    name = named(ledger_url)
+    name = shown_url(ledger_url)
     make(tmp_path, ledger_url, Wanted("ci"), Wanted("a", "small"))
     assert findings(tmp_path, ledger_url) == [
         "warning: profiles.small: is not there, so key a of the ledger, which has it, is refused",
@@ -93,7 +93,9 @@ def test_a_newer_ledger_is_a_fault(tmp_path: Path, engine: str, request: pytest.
         server.sql("UPDATE alembic_version SET version_num = '9999'", name)
         server.sql("UPDATE counters SET value = 9999 WHERE name = 'least'", name)
         url = server.url_of(name)
-    assert findings(tmp_path, url) == [f"fault: ledger.url: {named(url)} was made by a newer version of the gateway"]
+    assert findings(tmp_path, url) == [
+        f"fault: ledger.url: {shown_url(url)} was made by a newer version of the gateway"
+    ]
 
 
 def test_what_can_not_be_a_ledger_is_a_fault(tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ def test_what_can_not_be_a_ledger_is_a_fault(tmp_path: Path) -> None:
         ("junk/x/ledger.db", f"can't be made: {tmp_path}/junk is not a directory that this user may write to"),
     ):
         (found,) = findings(tmp_path, f"sqlite:///{tmp_path}/{name}")
-        assert found == f"fault: ledger.url: {named(f'sqlite:///{tmp_path}/{name}')} {told}"
+        assert found == f"fault: ledger.url: {shown_url(f'sqlite:///{tmp_path}/{name}')} {told}"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")

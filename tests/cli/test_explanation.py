@@ -13,7 +13,7 @@ from gateway.config.settings import Settings
 from gateway.config.settings.limits import Prices
 from gateway.keys.key_changes import KeyService
 from gateway.keys.validation import Wanted
-from gateway.ledger.accounts import standing_of
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.ledger import open_ledger
 from gateway.model.networks import parse_address
 from tests.support.forms import FORM_TYPE, form, pdf
@@ -145,11 +145,11 @@ async def explained(running: Running, case: Case) -> Explanation:
     state = running.gateway.live.state
     ledger = open_ledger(str(state.settings.ledger.url), 30)
     account, now = f"key:{case.key}", time.time()
-    standing = await ledger.read(lambda c: standing_of(c, account, now))
+    counts = await ledger.read(lambda c: read_counts(c, account, now))
     await ledger.close()
     address = parse_address(case.source)
     question = ExplainedRequest(case.method, case.target, case.host, address, case.key, case.pages, case.mode)
-    return explain(question, state, {account: standing}, now)
+    return explain(question, state, {account: counts}, now)
 
 
 async def test_it_says_what_the_gateway_does(secrets_and_gateway: tuple[dict[str, str], Running]) -> None:

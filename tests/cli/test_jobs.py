@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Connection, select
 
 from gateway.cli.main import cli
-from gateway.ledger.accounts import standing_of
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.jobs import forget
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.reservations import Ask, Claim, admit, charge_one, reserve
@@ -193,7 +193,7 @@ def with_lost(ledger_url: str) -> None:
 
 def pages_used(ledger_url: str) -> int:
     found: list[int] = []
-    put(ledger_url, lambda c: found.append(standing_of(c, "key:ci", NOW + 30).day.pages))
+    put(ledger_url, lambda c: found.append(read_counts(c, "key:ci", NOW + 30).day.pages))
     return found[0]
 
 

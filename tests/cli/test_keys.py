@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from gateway.auth.key_secrets import is_secret
 from gateway.cli.main import cli
 from gateway.keys.key_changes import user_name
-from gateway.ledger.accounts import add_to_windows, locked_standing
+from gateway.ledger.accounts import add_to_windows, locked_counts
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.schema import usage
 from gateway.limits.quotas import Used
@@ -260,7 +260,7 @@ def used(ledger_url: str, run: Run) -> str:
         for account, pages in (("key:a", 7), ("key:ci", 3), ("jwt:https://idp#=cmd", 1)):
             row = {"account": account, "day": day, "requests": 2, "failed": 1, "pages": pages, "refunded": 4}
             connection.execute(usage.insert(), {**row, "spend": 1_250_000})
-        locked_standing(connection, "key:a", now)
+        locked_counts(connection, "key:a", now)
         add_to_windows(connection, "key:a", (day, month), Used(2, 7, 1_250_000))
 
     async def add() -> None:

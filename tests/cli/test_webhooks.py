@@ -11,7 +11,16 @@ from click.testing import CliRunner, Result
 from gateway.cli.webhooks import webhooks
 from gateway.keys.key_changes import user_name
 from gateway.ledger.audit import recorded
-from gateway.ledger.deliveries import Bounds, DeliveryOutcome, Planned, claim_due, dead, done, job_ended, plan
+from gateway.ledger.deliveries import (
+    Bounds,
+    DeliveryOutcome,
+    Planned,
+    claim_due,
+    make_due,
+    mark_dead,
+    mark_delivered,
+    plan,
+)
 from gateway.ledger.ledger import open_ledger
 from tests.support.ledgers import NOON
 from tests.support.pure import document, write
@@ -49,11 +58,11 @@ def filled(ledger_url: str) -> None:
             planned = Planned(name, "default", f"job-{name}", "key:ci", URL, "hooks.example:443", None)
             await ledger.write(lambda c, p=planned, i=i: plan(c, p, NOON + i))  # type: ignore[misc] # its defaults are the values
         for name, end, outcome in (
-            ("delivered", done, DeliveryOutcome(204, None)),
-            ("dead", dead, DeliveryOutcome(404, "status")),
+            ("delivered", mark_delivered, DeliveryOutcome(204, None)),
+            ("dead", mark_dead, DeliveryOutcome(404, "status")),
             ("due", None, None),
         ):
-            await ledger.write(lambda c, n=name: job_ended(c, "default", f"job-{n}", "complete", NOON + 9))  # type: ignore[misc] # likewise
+            await ledger.write(lambda c, n=name: make_due(c, "default", f"job-{n}", "complete", NOON + 9))  # type: ignore[misc] # likewise
             if end is not None and outcome is not None:
                 (due,) = await ledger.write(lambda c: claim_due(c, "me", NOON + 9, NOON + 99, Bounds(9, 9)))
                 await ledger.write(lambda c, e=end, d=due, o=outcome: e(c, d.lease, o, NOON + 10))  # type: ignore[misc] # likewise

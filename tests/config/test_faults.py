@@ -6,7 +6,7 @@ import pytest
 
 from gateway.config.faults import parts_of
 from gateway.config.load import load
-from gateway.config.places import line_near, shown, value_at
+from gateway.config.yaml_places import line_near, shown, value_at
 from gateway.errors import ConfigurationError
 from tests.support.pure import document
 

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
-from gateway.listener.accept import Door
+from gateway.listener.accept import AcceptLimits
 from tests.support.backend import HEALTH_PATH, Backend
 from tests.support.client import Client
 from tests.support.gateway import ENVIRON, KEY, Running, Start, request, shared
@@ -383,8 +383,10 @@ async def test_an_operation_that_hangs_or_fails_is_a_problem(
     assert list(capfd.readouterr()) == ["", ""]
 
 
-def with_door(monkeypatch: pytest.MonkeyPatch, most: int, most_of_address: int) -> None:
-    monkeypatch.setattr("gateway.admin.listener.DOOR", Door(most, most_of_address, handshake=30.0, makes_room=True))
+def with_limits(monkeypatch: pytest.MonkeyPatch, most: int, most_of_address: int) -> None:
+    monkeypatch.setattr(
+        "gateway.admin.listener.LIMITS", AcceptLimits(most, most_of_address, handshake=30.0, makes_room=True)
+    )
 
 
 def pair_of(certificates: Path) -> dict[str, str]:
@@ -396,7 +398,7 @@ def turned_away(gateway: Running, why: str) -> float:
 
 
 async def test_connections_are_bounded(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_door(monkeypatch, 2, 2)
+    with_limits(monkeypatch, 2, 2)
     gateway = await start()
     async with connected(gateway) as first, connected(gateway, "127.0.0.2") as second:
         assert [(await client.ask(get("/metrics"))).status for client in (first, second)] == [200, 200]
@@ -414,7 +416,7 @@ async def test_an_address_has_a_share_and_leaves_the_probes_theirs(
     tls: bool, start: Start, certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With TLS these are handshakes of which no byte ever comes: they have places, too."""
-    with_door(monkeypatch, 8, 4)
+    with_limits(monkeypatch, 8, 4)
     gateway = await start(admin={"tls": pair_of(certificates)} if tls else {})
     async with AsyncExitStack() as stack:
         strangers = [await stack.enter_async_context(connected(gateway, "127.0.0.2")) for _ in range(6)]
@@ -437,7 +439,7 @@ async def test_who_has_shown_nothing_gives_way_to_a_probe(
     tls: bool, first: bytes, source: str, start: Start, certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five addresses take each place again and again; the probe may come from one of them, or from another."""
-    with_door(monkeypatch, 20, 8)
+    with_limits(monkeypatch, 20, 8)
     gateway = await start(admin={"tls": pair_of(certificates)} if tls else {})
     async with AsyncExitStack() as stack:
         for number in range(40):
@@ -457,7 +459,7 @@ async def test_a_crowd_at_once_leaves_the_process_alive(
     tls: bool, start: Start, certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those that come in one batch are not told of yet when the next ones come; some are at the end, too."""
-    with_door(monkeypatch, 16, 8)
+    with_limits(monkeypatch, 16, 8)
     gateway = await start(admin={"tls": pair_of(certificates)} if tls else {})
     with ExitStack() as stack:
         for number in range(96):
@@ -475,7 +477,7 @@ async def test_a_crowd_at_once_leaves_the_process_alive(
 
 
 async def test_who_was_let_in_gives_way_to_nobody(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_door(monkeypatch, 4, 3)
+    with_limits(monkeypatch, 4, 3)
     gateway = await start(admin={"token": {"env": "TOKEN"}}, environ={**ENVIRON, "TOKEN": TOKEN})
     scrape = get("/metrics", f"Authorization: Bearer {TOKEN}")
     async with AsyncExitStack() as stack:

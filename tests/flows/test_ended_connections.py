@@ -26,7 +26,7 @@ from gateway.aio.bounded_connector import BoundedConnector, make_session
 from gateway.aio.tls.openssl import TlsEngine
 from gateway.aio.tls.transport import TlsTransport
 from gateway.errors import UpstreamFailed
-from gateway.listener.accept import Acceptor, Door
+from gateway.listener.accept import AcceptLimits, Acceptor
 from gateway.listener.opening import Opening, OpeningParts
 from gateway.model.identity import Peer
 from gateway.upstream import pool as pools
@@ -146,7 +146,9 @@ def shakes_badly(data: bytes, sock: socket.socket, context: ssl.SSLContext) -> N
     drain(sock)
 
 
-def shakes(said: bytes, end: Callable[[ssl.SSLSocket], None], sock: socket.socket, context: ssl.SSLContext) -> None:
+def handshakes(
+    said: bytes, end: Callable[[ssl.SSLSocket], None], sock: socket.socket, context: ssl.SSLContext
+) -> None:
     with sock, context.wrap_socket(sock, server_hostname="localhost", suppress_ragged_eofs=False) as encrypted:
         encrypted.settimeout(20)
         encrypted.recv(5)
@@ -182,14 +184,14 @@ CLIENTS: dict[str, Callable[[socket.socket, ssl.SSLContext], None]] = {
     "hello-late": partial(breaks_off, drain),
     "handshake-garbage": partial(shakes_badly, GARBAGE),
     "handshake-alert": partial(shakes_badly, ALERT),
-    "closes": partial(shakes, b"", ssl.SSLSocket.close),
-    "says-goodbye": partial(shakes, b"", says_goodbye),
-    "resets": partial(shakes, b"", reset),
-    "is-closed": partial(shakes, b"c", drain),
-    "is-aborted": partial(shakes, b"a", drain),
-    "resets-what-is-written": partial(shakes, b"w", reset),
-    "can-not-be-written-to": partial(shakes, b"f", drain),
-    "garbage": partial(shakes, b"", sends_garbage),
+    "closes": partial(handshakes, b"", ssl.SSLSocket.close),
+    "says-goodbye": partial(handshakes, b"", says_goodbye),
+    "resets": partial(handshakes, b"", reset),
+    "is-closed": partial(handshakes, b"c", drain),
+    "is-aborted": partial(handshakes, b"a", drain),
+    "resets-what-is-written": partial(handshakes, b"w", reset),
+    "can-not-be-written-to": partial(handshakes, b"f", drain),
+    "garbage": partial(handshakes, b"", sends_garbage),
 }
 
 
@@ -206,9 +208,9 @@ async def serve(
     listening.setblocking(False)
     acceptor: Acceptor = Acceptor(
         listening,
-        lambda: Door(9, 9, within),
+        lambda: AcceptLimits(9, 9, within),
         lambda: context,
-        lambda peer: Above(peer, acceptor.ended),
+        lambda peer: Above(peer, acceptor.release),
         iteration_now(),
     )
     acceptor.start()
@@ -264,11 +266,11 @@ async def test_nothing_is_left_of_a_client_with_a_certificate(
 
 
 async def test_who_is_late_while_a_thread_reads_is_freed_before_the_thread_ends(certificates: Path) -> None:
-    may_end, shake = threading.Event(), TlsEngine.shake
+    may_end, advance_handshake = threading.Event(), TlsEngine.advance_handshake
 
     def long(engine: TlsEngine) -> bool:
         may_end.wait(60.0)
-        return shake(engine)
+        return advance_handshake(engine)
 
     client = partial(
         connecting, partial(says, hello(client_context(certificates)), drain), client_context(certificates)
@@ -276,7 +278,7 @@ async def test_who_is_late_while_a_thread_reads_is_freed_before_the_thread_ends(
     with (
         nothing_left(),
         patch.object(TlsEngine, "is_heavy", new=True),
-        patch.object(TlsEngine, "shake", long),
+        patch.object(TlsEngine, "advance_handshake", long),
     ):
         before = count()
         await serve(certificates, client, within=0.2)
@@ -287,7 +289,7 @@ async def test_who_is_late_while_a_thread_reads_is_freed_before_the_thread_ends(
 
 
 @pytest.mark.parametrize("end", [Opening.cancel, Opening.give_way], ids=["cancelled", "gave-way"])
-@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"], ids=["silent", "shaking"])
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"], ids=["silent", "handshake"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 9])  # also while the loop attaches it
 async def test_nothing_is_left_of_an_opening_that_was_ended(
     certificates: Path, end: Callable[[Opening], None], said: bytes, steps: int

@@ -235,10 +235,10 @@ async def test_a_key_that_ends_while_a_connection_is_made_has_nothing_sent(
     secret = await made(gateway, admin)
     begun, may_connect, connect = asyncio.Event(), asyncio.Event(), Pool.connect
 
-    async def late(pool: Pool, of: Hashable = None) -> UpstreamConnection:
+    async def late(pool: Pool, peer: Hashable = None) -> UpstreamConnection:
         begun.set()
         await may_connect.wait()
-        return await connect(pool, of)
+        return await connect(pool, peer)
 
     with patch.object(Pool, "connect", late):
         async with await gateway.connect() as waiting, await gateway.connect() as client:

@@ -3,8 +3,8 @@ import pytest
 from gateway.http.public_origin import Origins, split_host
 
 NAMES = ["gw.test", "10.0.0.7", "::1", "*.wild.test", "odd*.test", "ROOTED.test."]
-HERE = Origins(port=8443).named(NAMES)
-SIGNING = Origins(port=8443, signs=True).named(NAMES)
+HERE = Origins(port=8443).with_names(NAMES)
+SIGNING = Origins(port=8443, signs=True).with_names(NAMES)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,8 @@ def test_what_a_wildcard_or_another_port_only_allows_is_never_signed() -> None:
     assert HERE.of("a.wild.test") == "https://a.wild.test"
     assert HERE.of("gw.test:9443") == "https://gw.test:9443"
     assert (SIGNING.of("a.wild.test"), SIGNING.of("gw.test:9443")) == ("", "")
-    assert Origins(signs=True).named(["gw.test"]).of("gw.test:9443") == "https://gw.test:9443"  # the kernel's choice
+    chosen_by_kernel = Origins(signs=True).with_names(["gw.test"])
+    assert chosen_by_kernel.of("gw.test:9443") == "https://gw.test:9443"
 
 
 def test_the_public_url_is_the_origin_whatever_the_host_is() -> None:
@@ -50,9 +51,9 @@ def test_the_public_url_is_the_origin_whatever_the_host_is() -> None:
 
 
 def test_an_origin_that_nobody_can_have_is_told_of() -> None:
-    assert Origins(signs=True).named(["*.wild.test"]).fault
+    assert Origins(signs=True).with_names(["*.wild.test"]).fault
     assert (SIGNING.fault, SIGNING.warning, HERE.fault, HERE.warning) == (None, None, None, None)
-    assert (Origins().fault, Origins().named(["*.wild.test"]).warning) == (None, None)
+    assert (Origins().fault, Origins().with_names(["*.wild.test"]).warning) == (None, None)
     assert Origins().warning
 
 

@@ -15,7 +15,7 @@ from gateway.jobs.job import Job
 from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.replica import Replica
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.upstream.job_api import JobShape
 from tests.support.ledgers import NOON, Faulty
 from tests.support.waiting import eventually
@@ -31,13 +31,13 @@ class Heard(Faulty):
         super().__init__(engine)
         self.turns: list[str] = []
 
-    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
-        self.turns.append(of)
-        return await super().write(work, durable=durable, of=of)
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, in_turn_of: str = "") -> T:
+        self.turns.append(in_turn_of)
+        return await super().write(work, durable=durable, in_turn_of=in_turn_of)
 
-    async def read(self, work: Callable[[Connection], T], *, of: str = "") -> T:
-        self.turns.append(of)
-        return await super().read(work, of=of)
+    async def read(self, work: Callable[[Connection], T], *, in_turn_of: str = "") -> T:
+        self.turns.append(in_turn_of)
+        return await super().read(work, in_turn_of=in_turn_of)
 
 
 def made(engine: Faulty, background: Background, wall: Callable[[], float] = lambda: NOON) -> Checkpoints:
@@ -47,7 +47,7 @@ def made(engine: Faulty, background: Background, wall: Callable[[], float] = lam
 def job() -> Job:
     no: frozenset[str] = frozenset()
     shape = JobShape("default", "request_id", None, None, "{path}/{id}", "status", no, no, no, None, None, None)
-    return Job(JobKey("default", "job-1", "r1"), "key:ci", shape, "/api/v1/marker", NOON)
+    return Job(JobRef("default", "job-1", "r1"), "key:ci", shape, "/api/v1/marker", NOON)
 
 
 async def test_what_could_not_be_written_down_is_once_the_ledger_is_back(

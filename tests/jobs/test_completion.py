@@ -18,7 +18,7 @@ from gateway.jobs.status_watch import StatusWatch
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.schema import DeliveryState, JobState, deliveries
 from gateway.limits.job_cost import Facts, Known
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import Finding, Said, finding
 from gateway.upstream.response_head import ResponseHead, read_answer_head
@@ -291,7 +291,7 @@ async def test_what_was_given_back_by_mistake_is_charged_when_the_truth_comes(
     await poll(room, job, answer)  # the ledger does not hear of it
     assert await room.used() == (0, PAGES, 1)
     for _ in range(3):
-        room.completion.retry_untold()
+        room.completion.retry_pending()
         await room.quiet()
     assert await room.used() == used
     assert room.told.settled == [(OWNER, 0, PAGES), (OWNER, used[0], 0)]
@@ -417,7 +417,7 @@ async def test_what_could_not_be_forgotten_is_when_the_ledger_is_told_of_its_end
     room.completion.forget(job)
     await room.quiet()
     room.faulty.is_away = False
-    room.completion.retry_untold()
+    room.completion.retry_pending()
     await room.quiet()
     assert await room.state_of() is JobState.GONE
     assert await room.used() == (3, PAGES - 3, 0)
@@ -430,24 +430,24 @@ async def test_the_pages_of_a_failure_are_none_of_a_good_end(room: Room) -> None
     room.completion.apply_finding(job, Finding(Said.COMPLETE, 4), is_own=False)
     await room.quiet()
     room.faulty.is_away = False
-    room.completion.retry_untold()
+    room.completion.retry_pending()
     await room.quiet()
     assert await room.used() == (4, PAGES - 4, 0)
 
 
-async def test_what_is_untold_of_another_one_with_the_same_id_is_not_told_of_this_one(room: Room) -> None:
+async def test_what_is_pending_of_another_one_with_the_same_id_is_not_written_of_this_one(room: Room) -> None:
     job = await room.begin_job()
     room.faulty.is_away = True
-    old = Job(JobKey(*job.key, "old"), OWNER, job.shape, job.path, job.created_at - 100)
+    old = Job(JobRef(*job.key, "old"), OWNER, job.shape, job.path, job.created_at - 100)
     room.completion.add_facts(old, Facts(Known.COMPLETE, 1))
     await room.quiet()
     room.completion.mark_taken(job)
     await room.quiet()
     room.faulty.is_away = False
-    room.completion.retry_untold()
+    room.completion.retry_pending()
     await room.quiet()
     assert (job.known, job.is_running, await room.used()) == (Known.TAKEN, True, (0, 0, 0))
-    assert "untold=0" in repr(room.completion)
+    assert "pending=0" in repr(room.completion)
 
 
 async def test_what_two_replicas_learn_of_one_job_is_no_question_of_who_was_first(make_room: MakeRoom) -> None:
@@ -561,7 +561,7 @@ async def test_what_is_remembered_is_bounded(room: Room, monkeypatch: pytest.Mon
     for number in range(10):
         room.completion.remember_unfinished(job, b"%d" % number)
         room.completion.remember_unfinished(job, b"x" * 513)
-    assert repr(room.completion) in {f"<Completion unfinished={kept} untold=0>" for kept in (1, 2, 3)}
+    assert repr(room.completion) in {f"<Completion unfinished={kept} pending=0>" for kept in (1, 2, 3)}
     assert room.completion.is_unfinished(job, b"9")
     assert not room.completion.is_unfinished(job, b"x" * 513)
 
@@ -581,11 +581,11 @@ async def test_what_could_not_be_told_is_told_again(room: Room, fault: str) -> N
     room.faulty.faults = [fault]
     await says(room, job, status="complete", page_count=4)
     assert (job.is_running, room.told.settled) == (True, [])
-    assert "untold=1" in repr(room.completion)
-    room.completion.retry_untold()
+    assert "pending=1" in repr(room.completion)
+    room.completion.retry_pending()
     await room.quiet()
     assert not job.is_running
-    assert "untold=0" in repr(room.completion)
+    assert "pending=0" in repr(room.completion)
     assert await room.used() == (4, 6, 0)
 
 
@@ -635,8 +635,8 @@ async def test_a_look_up_that_was_under_way_when_it_was_forgotten_does_not_bring
         report = inner.report
         close = inner.close
 
-        async def read(self, work: Any, *, of: str = "") -> Any:
-            found = await inner.read(work, of=of)
+        async def read(self, work: Any, *, in_turn_of: str = "") -> Any:
+            found = await inner.read(work, in_turn_of=in_turn_of)
             await go.wait()
             return found
 
@@ -729,7 +729,7 @@ async def test_what_is_not_known_twice_within_a_second_is_not_known_once(room: R
 
 async def test_what_the_ledger_does_not_have_is_nobodys(room: Room) -> None:
     """Its file was replaced by an older one, say."""
-    job = Job(JobKey("default", "another", "none"), OWNER, room.state.shapes["default"], "/a", NOON)
+    job = Job(JobRef("default", "another", "none"), OWNER, room.state.shapes["default"], "/a", NOON)
     room.registry.add(job)
     assert (await says(room, job, status="complete", page_count=4)).is_final
     assert job.is_gone

@@ -86,7 +86,7 @@ async def test_once_a_minute_old_records_are_removed(make_room: MakeRoom, contai
         calls.append("purged")
 
     housekeeping = Housekeeping(
-        room.ledger, room.registry, room.watcher, room.retention, room.completion.retry_untold, purge
+        room.ledger, room.registry, room.watcher, room.retention, room.completion.retry_pending, purge
     )
     await room.begin_job()
     container.says["job"] = ended()
@@ -122,7 +122,7 @@ async def test_what_fails_keeps_nothing_else_of_its_turn_from_running(
         room.registry,
         room.watcher,
         room.retention,
-        room.completion.retry_untold,
+        room.completion.retry_pending,
         does("one"),
         does("two"),
     )

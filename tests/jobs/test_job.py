@@ -9,7 +9,7 @@ import pytest
 from gateway.jobs.job import Job, after_unread, interval, job_not_found
 from gateway.jobs.status_answer import StatusAnswer
 from gateway.limits.job_cost import Known
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape
 from gateway.upstream.response_head import read_answer_head
@@ -24,7 +24,7 @@ HEAD = read_answer_head(200, b"OK", [], http_1_1=True, bodiless=False)
 
 
 def make_job() -> Job:
-    return Job(JobKey("default", "job", "r1"), "key:ci", SHAPE, "/api/v1/marker", 100.0)
+    return Job(JobRef("default", "job", "r1"), "key:ci", SHAPE, "/api/v1/marker", 100.0)
 
 
 def test_it_is_its_owners_until_it_expires() -> None:

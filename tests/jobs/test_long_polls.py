@@ -119,12 +119,12 @@ async def test_many_that_go_on_share_the_iteration_of_all(room: Room) -> None:
     iteration = Iteration(lambda: now[0], asyncio.get_running_loop().call_soon)
     long_polls = LongPolls(room.watcher, iteration)
 
-    async def poll(of: str) -> None:
-        await long_polls.until_ended(job, 60.0, of)
+    async def poll(peer: str) -> None:
+        await long_polls.until_ended(job, 60.0, peer)
         now[0] += MAX_SECONDS / 4
-        over.append(of)
+        over.append(peer)
 
-    drives = [Drive(poll(of), lambda _: None) for of in ["many"] * 50 + ["one"]]
+    drives = [Drive(poll(peer), lambda _: None) for peer in ["many"] * 50 + ["one"]]
     for drive in drives:
         drive.step()
     job.end(room.wall() + 10)

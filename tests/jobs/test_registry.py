@@ -16,7 +16,7 @@ from gateway.jobs.job import Job
 from gateway.ledger.jobs import changed_since, forget
 from gateway.ledger.schema import JobState, jobs
 from gateway.limits.job_cost import Facts, Known
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.model.reasons import Denial, Reason
 from tests.jobs.conftest import MakeRoom
 from tests.support.endings import end, job_of
@@ -33,9 +33,9 @@ class Counted:
         self.reads = 0
         read = room.faulty.read
 
-        async def reading(work: Any, *, of: str = "") -> Any:
+        async def reading(work: Any, *, in_turn_of: str = "") -> Any:
             self.reads += 1
-            return await read(work, of=of)
+            return await read(work, in_turn_of=in_turn_of)
 
         room.faulty.read = reading  # type: ignore[method-assign]
 
@@ -180,8 +180,8 @@ async def test_what_was_read_counts_from_when_the_reading_began(
     await here.begin_job()
     read = here.faulty.read
 
-    async def reading(work: Any, *, of: str = "") -> Any:
-        found = await read(work, of=of)
+    async def reading(work: Any, *, in_turn_of: str = "") -> Any:
+        found = await read(work, in_turn_of=in_turn_of)
         here.seconds += 1.5
         return found
 
@@ -199,9 +199,9 @@ async def test_what_was_heard_before_a_job_was_cached_says_nothing_of_it(make_ro
     await there.begin_job()
     read = here.faulty.read
 
-    async def reading(work: Any, *, of: str = "") -> Any:
+    async def reading(work: Any, *, in_turn_of: str = "") -> Any:
         here.faulty.read = read  # type: ignore[method-assign]
-        found = await read(work, of=of)
+        found = await read(work, in_turn_of=in_turn_of)
         here.seconds += 1.5
         await here.registry.read_changes()
         here.seconds += 0.6
@@ -326,7 +326,7 @@ async def test_an_id_that_its_owner_has_again_and_that_has_ended_is_another_job_
 
 async def test_one_that_is_taken_anew_ends_who_held_the_old_one(room: Room) -> None:
     old = await room.begin_job()
-    new = Job(JobKey(*JOB, "new"), OTHER, old.shape, old.path, room.wall())
+    new = Job(JobRef(*JOB, "new"), OTHER, old.shape, old.path, room.wall())
     room.registry.add(new)
     room.registry.drop(old)
     assert (old.is_gone, room.registry.get(JOB)) == (True, new)
@@ -537,11 +537,11 @@ async def test_what_is_heard_before_the_ledger_goes_away_is_told_once_it_is_back
     taken = await ended_elsewhere(here, 5)
     read, reads = here.faulty.read, []
 
-    async def reading(work: Any, *, of: str = "") -> Any:
+    async def reading(work: Any, *, in_turn_of: str = "") -> Any:
         reads.append(work)
         if len(reads) == 2:
             raise LedgerUnavailable("away")
-        return await read(work, of=of)
+        return await read(work, in_turn_of=in_turn_of)
 
     monkeypatch.setattr(here.faulty, "read", reading)
     with pytest.raises(LedgerUnavailable):

@@ -75,9 +75,9 @@ async def test_a_sweep_ends_after_some_seconds_and_the_next_one_goes_on(
     await over(room, container, *(f"job-{number}" for number in range(5)))
     write = room.faulty.write
 
-    async def writing(work: Any, *, durable: bool = False, of: str = "") -> Any:
+    async def writing(work: Any, *, durable: bool = False, in_turn_of: str = "") -> Any:
         room.seconds += 0.9
-        return await write(work, durable=durable, of=of)
+        return await write(work, durable=durable, in_turn_of=in_turn_of)
 
     room.faulty.write = writing  # type: ignore[method-assign]
     await room.retention.sweep()
@@ -111,8 +111,8 @@ async def test_a_deletion_that_the_ledger_held_up_is_not_sent(make_room: MakeRoo
     await over(room, container, "job")
     write = room.faulty.write
 
-    async def writing(work: Any, *, durable: bool = False, of: str = "") -> Any:
-        done = await write(work, durable=durable, of=of)
+    async def writing(work: Any, *, durable: bool = False, in_turn_of: str = "") -> Any:
+        done = await write(work, durable=durable, in_turn_of=in_turn_of)
         room.seconds += 2.0
         return done
 

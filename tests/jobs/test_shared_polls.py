@@ -8,7 +8,7 @@ from gateway.jobs.job import Job
 from gateway.jobs.shared_polls import AskingPoll, SharedPolls
 from gateway.jobs.status_answer import MAX_CONTENT, MAX_HEADERS, Poll, RunningAnswer, StatusAnswer
 from gateway.limits.job_cost import Known
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.upstream.job_api import JobShape
 from gateway.upstream.response_head import ResponseHead, read_answer_head
 from gateway.upstream.target import UpstreamTarget
@@ -29,7 +29,7 @@ ANSWER = StatusAnswer(head(), b"{}", is_final=False, gives_nothing=True)
 def job() -> Job:
     no: frozenset[str] = frozenset()
     shape = JobShape("default", "request_id", None, None, "{path}/{id}", "status", no, no, no, None, None, None)
-    return Job(JobKey("default", "1", "r1"), "key:ci", shape, "/api/v1/marker", 0.0)
+    return Job(JobRef("default", "1", "r1"), "key:ci", shape, "/api/v1/marker", 0.0)
 
 
 def test_an_answer_serves_what_is_alike() -> None:

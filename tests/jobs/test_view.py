@@ -7,7 +7,7 @@ import pytest
 
 from gateway.jobs.view import job_facts, webhook_facts
 from gateway.ledger.schema import DeliveryState, JobState, Stage
-from gateway.model.keys import in_full
+from gateway.model.keys import qualified
 
 NOON = 1_795_435_200
 CANARY = "canary-secret"
@@ -86,4 +86,4 @@ def test_a_webhook() -> None:
     ("given", "owner"), [("acme", "key:acme"), ("key:acme", "key:acme"), ("jwt:i#s", "jwt:i#s"), ("", "key:")]
 )
 def test_owners_have_a_namespace(given: str, owner: str) -> None:
-    assert in_full(given) == owner
+    assert qualified(given) == owner

@@ -508,7 +508,7 @@ async def test_a_job_that_is_waited_for_here_is_not_let_go(make_room: MakeRoom, 
     job = await room.begin_job()
     await room.hear()
     held = room.hold(job)
-    await room.engine.write(lambda c: adopt(c, job.named, "other", room.wall()))
+    await room.engine.write(lambda c: adopt(c, job.ref, "other", room.wall()))
     await room.hear()
     assert job.is_followed
     container.says["job"] = ended()

@@ -163,7 +163,7 @@ async def test_configured_keys_may_have_grants_and_begin_anew(admin: KeyService,
     for key_id in ("a", "ci"):
         await admin.grant(ME, key_id, 500, NOW + DAY)
         assert await admin.reset(ME, key_id) == Used()
-    _, standing, grants = await admin.show("a")
-    assert standing.granted == 500
+    _, counts, grants = await admin.show("a")
+    assert counts.granted == 500
     assert [(grant.pages, grant.until) for grant in grants] == [(500, int(NOW + DAY))]
     assert (await audited(ledger))[1] == (ME, "key.grant", "a", {"pages": 500, "until": int(NOW + DAY)})

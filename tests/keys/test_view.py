@@ -12,7 +12,7 @@ from gateway.cli.key_view import configured_view, ledger_view
 from gateway.cli.words import money
 from gateway.config.settings import Settings
 from gateway.keys.view import facts_of, limits_as_written
-from gateway.model.keys import Generation, KeyRecord, key_of
+from gateway.model.keys import Generation, KeyRecord, key_id_of
 from gateway.units import day, maybe_moment, moment
 from tests.support.pure import make_settings
 
@@ -111,6 +111,6 @@ def test_every_number_of_seconds_has_a_date(seconds: float, told: str) -> None:
 
 def test_days_and_accounts() -> None:
     assert (day(20261103), day(10101)) == ("2026-11-03", "0001-01-01")
-    assert [key_of(account) for account in ("key:ci", "key:", "jwt:https://idp#key:a", "anyone")] == [
+    assert [key_id_of(account) for account in ("key:ci", "key:", "jwt:https://idp#key:a", "anyone")] == [
         "ci", "", None, None,
     ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Whose checkpoints are, on both engines."""
 
-from gateway.ledger.checkpoints import forget, is_owned, note
+from gateway.ledger.checkpoints import is_owned, note, purge
 from gateway.ledger.engine import Engine
 from gateway.ledger.schema import checkpoints
 from tests.support.ledgers import NOON, rows_of
@@ -38,5 +38,5 @@ async def test_what_is_shown_again_is_kept_for_longer(engine: Engine) -> None:
 async def test_what_is_over_is_deleted(engine: Engine) -> None:
     for number in range(3):
         await noted(engine, "key:ci", NOON + number, f"cp-{number}")
-    assert await engine.write(lambda c: forget(c, NOON + 1)) == 2
+    assert await engine.write(lambda c: purge(c, NOON + 1)) == 2
     assert [row["checkpoint"] for row in await engine.read(lambda c: rows_of(c, checkpoints))] == ["cp-2"]

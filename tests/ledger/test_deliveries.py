@@ -17,27 +17,27 @@ from gateway.ledger.deliveries import (
     Due,
     Planned,
     claim_due,
-    dead,
-    done,
     drop,
-    failed,
     first_due,
-    forget,
     give_up,
-    job_ended,
+    make_due,
+    mark_dead,
+    mark_delivered,
     plan,
+    purge,
     release,
     retry,
+    schedule_retry,
 )
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.listings import counts, listed, named, shown
+from gateway.ledger.listings import counts, jobs_with_id, listed, shown
 from gateway.ledger.reservations import Ask
 from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.ledger.steps import Accept, Admit, Reserve, Steps
 from gateway.limits.job_cost import Facts, FailedCosts, Known
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from tests.support.ledgers import NOON, Script, make_claim, make_profile, rows_of
 
 OK, BAD = DeliveryOutcome(204, None), DeliveryOutcome(500, "status")
@@ -53,17 +53,17 @@ def planned(name: str = "d1", **changes: Any) -> Planned:
     return Planned(**{**values, **changes})
 
 
-async def make_due(engine: Engine, name: str = "d1", at: float = NOON, **changes: Any) -> None:
+async def plan_and_end(engine: Engine, name: str = "d1", at: float = NOON, **changes: Any) -> None:
     wanted = planned(name, **changes)
     await engine.write(lambda c: plan(c, wanted, at))
-    assert await engine.write(lambda c: job_ended(c, wanted.upstream, wanted.request_id, "complete", at))
+    assert await engine.write(lambda c: make_due(c, wanted.upstream, wanted.request_id, "complete", at))
 
 
 async def claim(
     engine: Engine, now: float = NOON, me: str = "me", most: int = GREAT, each: int = GREAT, **rooms: int
 ) -> list[Due]:
-    named = {(f"{name}:443", "key:ci"): room for name, room in rooms.items()}
-    return await engine.write(lambda c: claim_due(c, me, now, now + 60, Bounds(most, each, named)))
+    lines = {(f"{name}:443", "key:ci"): room for name, room in rooms.items()}
+    return await engine.write(lambda c: claim_due(c, me, now, now + 60, Bounds(most, each, lines)))
 
 
 async def submit(steps: Steps, name: str, at: float = NOON, *, has_webhook: bool = True) -> Accept:
@@ -77,8 +77,8 @@ async def submit(steps: Steps, name: str, at: float = NOON, *, has_webhook: bool
     return step
 
 
-async def learn(engine: Engine, job: JobKey, facts: Facts, at: float) -> None:
-    await engine.write(lambda c: jobs.learn(c, job, facts, FailedCosts.NOTHING, at, 60))
+async def record_facts(engine: Engine, job: JobRef, facts: Facts, at: float) -> None:
+    await engine.write(lambda c: jobs.record_facts(c, job, facts, FailedCosts.NOTHING, at, 60))
 
 
 async def states(engine: Engine) -> dict[str, tuple[DeliveryState, str | None]]:
@@ -98,9 +98,9 @@ async def test_a_webhook_waits_for_its_job_then_it_is_due_once(engine: Engine) -
         await engine.write(lambda c: plan(c, planned("d2", request_id="job-d1"), NOON))
     assert await claim(engine, NOON + 10**6) == []
     assert await engine.read(first_due) is None
-    told = [await engine.write(lambda c: job_ended(c, "default", "job-d1", "failed", NOON + 5)) for _ in range(2)]
+    told = [await engine.write(lambda c: make_due(c, "default", "job-d1", "failed", NOON + 5)) for _ in range(2)]
     assert told == [True, False]
-    assert not await engine.write(lambda c: job_ended(c, "other", "job-d1", "failed", NOON))
+    assert not await engine.write(lambda c: make_due(c, "other", "job-d1", "failed", NOON))
     assert await engine.read(first_due) == NOON + 5
     (due,) = await claim(engine, NOON + 6)
     assert due == Due(
@@ -111,52 +111,52 @@ async def test_a_webhook_waits_for_its_job_then_it_is_due_once(engine: Engine) -
 
 async def test_a_job_that_is_deleted_takes_along_the_webhook_that_waits(engine: Engine) -> None:
     await engine.write(lambda c: plan(c, planned(), NOON))
-    await make_due(engine, "d2")
+    await plan_and_end(engine, "d2")
     await engine.write(lambda c: drop(c, ("default", "job-d1"), ("default", "job-d2")))
     assert [one["id"] for one in await engine.read(listed)] == ["d2"]
 
 
 async def test_a_claim_is_a_lease(engine: Engine) -> None:
-    await make_due(engine)
+    await plan_and_end(engine)
     (due,) = await claim(engine)
     assert await claim(engine, NOON + 59, "other") == []
     (taken,) = await claim(engine, NOON + 60, "other")
     assert taken.lease == DeliveryLease("d1", "other", 2)
-    for end in (done, dead):
+    for end in (mark_delivered, mark_dead):
         assert not await engine.write(lambda c, end=end: end(c, due.lease, OK, NOON))  # type: ignore[misc] # likewise
-    assert not await engine.write(lambda c: failed(c, due.lease, BAD, NOON))
+    assert not await engine.write(lambda c: schedule_retry(c, due.lease, BAD, NOON))
     await engine.write(lambda c: release(c, [due.lease], NOON))
     assert (await row(engine))["leased_by"] == "other"
-    assert await engine.write(lambda c: done(c, taken.lease, OK, NOON + 61))
-    assert not await engine.write(lambda c: done(c, taken.lease, OK, NOON + 61))
+    assert await engine.write(lambda c: mark_delivered(c, taken.lease, OK, NOON + 61))
+    assert not await engine.write(lambda c: mark_delivered(c, taken.lease, OK, NOON + 61))
     kept = await row(engine)
     assert (kept["state"], kept["last_status"], kept["last_error"]) == (DeliveryState.DELIVERED, 204, None)
     assert (kept["next_at"], kept["leased_by"], kept["ended_at"]) == (None, None, int(NOON + 61))
 
 
 async def test_a_second_lease_of_the_same_replica_is_another_one(engine: Engine) -> None:
-    await make_due(engine)
+    await plan_and_end(engine)
     (first,) = await claim(engine)
     (second,) = await claim(engine, NOON + 60)
-    assert not await engine.write(lambda c: failed(c, first.lease, BAD, NOON))
-    assert await engine.write(lambda c: failed(c, second.lease, BAD, NOON + 70))
+    assert not await engine.write(lambda c: schedule_retry(c, first.lease, BAD, NOON))
+    assert await engine.write(lambda c: schedule_retry(c, second.lease, BAD, NOON + 70))
 
 
 async def test_what_failed_is_due_again_and_what_is_dead_is_not(engine: Engine) -> None:
-    await make_due(engine)
+    await plan_and_end(engine)
     (due,) = await claim(engine)
-    assert await engine.write(lambda c: failed(c, due.lease, BAD, NOON + 30.9))
+    assert await engine.write(lambda c: schedule_retry(c, due.lease, BAD, NOON + 30.9))
     assert (await row(engine))["last_error"] == "status"
     assert await claim(engine, NOON + 29) == []
     (again,) = await claim(engine, NOON + 30)
     assert again.since == due.since
-    assert await engine.write(lambda c: dead(c, again.lease, DeliveryOutcome(410, "gone"), NOON + 31))
+    assert await engine.write(lambda c: mark_dead(c, again.lease, DeliveryOutcome(410, "gone"), NOON + 31))
     assert await claim(engine, NOON + 10**6) == []
     assert (await row(engine))["state"] == DeliveryState.DEAD
 
 
 async def test_an_attempt_that_was_broken_off_does_not_count(engine: Engine) -> None:
-    await make_due(engine)
+    await plan_and_end(engine)
     (due,) = await claim(engine)
     await engine.write(lambda c: release(c, [due.lease], NOON + 1))
     (again,) = await claim(engine, NOON + 1, "other")
@@ -165,9 +165,9 @@ async def test_an_attempt_that_was_broken_off_does_not_count(engine: Engine) -> 
 
 async def test_the_longest_due_come_first_and_each_destination_has_its_room(engine: Engine) -> None:
     for number in range(6):
-        await make_due(engine, f"a{number}", NOON - number, destination="a:443")
-    await make_due(engine, "b0", NOON, destination="b:443")
-    await make_due(engine, "c0", NOON, destination="c:443")
+        await plan_and_end(engine, f"a{number}", NOON - number, destination="a:443")
+    await plan_and_end(engine, "b0", NOON, destination="b:443")
+    await plan_and_end(engine, "c0", NOON, destination="c:443")
     assert [due.lease.id for due in await claim(engine, most=1, each=2)] == ["a5"]
     assert sorted(due.lease.id for due in await claim(engine, each=2, c=0)) == ["a4", "b0"]
     assert [due.lease.id for due in await claim(engine, each=2, c=1, me="other")] == ["c0"]
@@ -179,10 +179,10 @@ async def test_a_destination_with_thousands_hides_no_other(engine: Engine) -> No
     def many(connection: Any) -> None:
         for number in range(450):
             plan(connection, planned(f"a{number}", destination="a:443"), NOON)
-            job_ended(connection, "default", f"job-a{number}", "complete", NOON)
+            make_due(connection, "default", f"job-a{number}", "complete", NOON)
 
     await engine.write(many)
-    await make_due(engine, "b", NOON + 1, destination="b:443")
+    await plan_and_end(engine, "b", NOON + 1, destination="b:443")
     found = await claim(engine, NOON + 1, each=4)
     assert Counter(due.destination for due in found) == {"a:443": 4, "b:443": 1}
     assert await claim(engine, NOON + 1, each=4) == []
@@ -195,19 +195,19 @@ async def test_operators_may_try_again(engine: Engine) -> None:
     await engine.write(lambda c: plan(c, planned(), NOON))
     assert await engine.write(lambda c: retry(c, "d1", "cli:op", NOON)) is DeliveryState.WAITING
     assert (await row(engine))["state"] == DeliveryState.WAITING
-    await engine.write(lambda c: job_ended(c, "default", "job-d1", "complete", NOON))
+    await engine.write(lambda c: make_due(c, "default", "job-d1", "complete", NOON))
     (due,) = await claim(engine)
     assert await engine.write(lambda c: retry(c, "d1", "cli:op", NOON)) is DeliveryState.DUE
     assert (await row(engine))["leased_by"] == "me"  # it is being sent: left alone
-    await engine.write(lambda c: failed(c, due.lease, BAD, NOON + 3600))
+    await engine.write(lambda c: schedule_retry(c, due.lease, BAD, NOON + 3600))
     assert await engine.write(lambda c: retry(c, "d1", "cli:op", NOON + 1)) is DeliveryState.DUE
     (due,) = await claim(engine, NOON + 1)
     assert due.lease.attempt == 1
-    await engine.write(lambda c: dead(c, due.lease, BAD, NOON + 2))
+    await engine.write(lambda c: mark_dead(c, due.lease, BAD, NOON + 2))
     assert await engine.write(lambda c: retry(c, "d1", "cli:op", NOON + 90_000)) is DeliveryState.DEAD
     (due,) = await claim(engine, NOON + 90_000)
     assert due.since == int(NOON + 90_000)  # give_up_after counts from here
-    await engine.write(lambda c: done(c, due.lease, OK, NOON + 90_001))
+    await engine.write(lambda c: mark_delivered(c, due.lease, OK, NOON + 90_001))
     assert await engine.write(lambda c: retry(c, "d1", "cli:op", NOON + 90_002)) is DeliveryState.DELIVERED
     assert (await row(engine))["state"] == DeliveryState.DELIVERED
     entries = [found.entry for found in await engine.read(recorded)]
@@ -219,26 +219,26 @@ async def test_operators_may_try_again(engine: Engine) -> None:
 
 
 async def test_what_waits_too_long_for_a_paused_destination_is_given_up(engine: Engine) -> None:
-    await make_due(engine, "old", NOON - 100)
-    await make_due(engine, "leased", NOON - 100)
-    await make_due(engine, "young", NOON)
-    await make_due(engine, "other", NOON - 100, destination="b:443")
-    await make_due(engine, "of another", NOON - 100, owner="key:other")
+    await plan_and_end(engine, "old", NOON - 100)
+    await plan_and_end(engine, "leased", NOON - 100)
+    await plan_and_end(engine, "young", NOON)
+    await plan_and_end(engine, "other", NOON - 100, destination="b:443")
+    await plan_and_end(engine, "of another", NOON - 100, owner="key:other")
     claimed = {due.lease.id: due.lease for due in await claim(engine, NOON - 50)}
     for name in ("old", "other", "of another"):
-        await engine.write(lambda c, name=name: failed(c, claimed[name], BAD, NOON))  # type: ignore[misc] # likewise
-    await make_due(engine, "never attempted", NOON - 100)
+        await engine.write(lambda c, name=name: schedule_retry(c, claimed[name], BAD, NOON))  # type: ignore[misc] # likewise
+    await plan_and_end(engine, "never attempted", NOON - 100)
     line = "hooks.example:443", "key:ci"
     assert await engine.write(lambda c: give_up(c, line, NOON - 99, NOON)) == ["old"]
     assert (await row(engine, "old"))["state"] == DeliveryState.DEAD
-    assert await engine.write(lambda c: done(c, claimed["leased"], OK, NOON))
+    assert await engine.write(lambda c: mark_delivered(c, claimed["leased"], OK, NOON))
     assert (await engine.read(counts))[DeliveryState.DUE] == 4
 
 
 async def test_an_owner_has_its_share_of_places_and_what_is_paused_for_one_is_open_for_others(engine: Engine) -> None:
     for number in range(6):
-        await make_due(engine, f"a{number}", NOON - 9, destination=f"a{number}:443", owner="key:many")
-    await make_due(engine, "b", NOON, destination="a0:443")
+        await plan_and_end(engine, f"a{number}", NOON - 9, destination=f"a{number}:443", owner="key:many")
+    await plan_and_end(engine, "b", NOON, destination="a0:443")
 
     async def some(me: str, rooms: dict[tuple[str, str], int]) -> list[str]:
         found = await engine.write(lambda c: claim_due(c, me, NOON, NOON + 60, Bounds(GREAT, GREAT, rooms, 2)))
@@ -253,24 +253,24 @@ async def test_they_are_listed_counted_and_forgotten(engine: Engine) -> None:
     for number, name in enumerate(("waiting", "due", "delivered", "dead")):
         await engine.write(lambda c, n=name, i=number: plan(c, planned(n), NOON + i))  # type: ignore[misc] # likewise
     for name in ("delivered", "dead", "due"):
-        await engine.write(lambda c, n=name: job_ended(c, "default", f"job-{n}", "complete", NOON + 9))  # type: ignore[misc] # likewise
+        await engine.write(lambda c, n=name: make_due(c, "default", f"job-{n}", "complete", NOON + 9))  # type: ignore[misc] # likewise
         if name != "due":
             (due,) = await claim(engine, NOON + 9)
-            end = done if name == "delivered" else dead
+            end = mark_delivered if name == "delivered" else mark_dead
             await engine.write(lambda c, d=due, end=end: end(c, d.lease, OK, NOON + 9))  # type: ignore[misc] # likewise
     assert [one["id"] for one in await engine.read(listed)] == ["dead", "delivered", "due", "waiting"]
     assert [one["id"] for one in await engine.read(lambda c: listed(c, DeliveryState.DEAD))] == ["dead"]
     assert [one["id"] for one in await engine.read(lambda c: listed(c, None, 1))] == ["dead"]
     assert await engine.read(counts) == dict.fromkeys(DeliveryState, 1)
     assert await engine.read(lambda c: shown(c, "nobody")) is None
-    assert await engine.write(lambda c: forget(c, NOON + 3)) == 1
-    assert await engine.write(lambda c: forget(c, NOON + 100)) == 1
+    assert await engine.write(lambda c: purge(c, NOON + 3)) == 1
+    assert await engine.write(lambda c: purge(c, NOON + 100)) == 1
     assert [one["id"] for one in await engine.read(listed)] == ["due", "waiting"]
 
 
 CLAIMERS = """
 import asyncio, json, sys
-from gateway.ledger.deliveries import Bounds, DeliveryOutcome, claim_due, done
+from gateway.ledger.deliveries import Bounds, DeliveryOutcome, claim_due, mark_delivered
 from tests.support.ledgers import open_engine
 
 url, name, claimers, now = json.loads(sys.argv[1])
@@ -283,7 +283,7 @@ async def claimer(engine, number):
         idle = 0 if found else idle + 1
         for due in found:
             got.append(due.lease.id)
-            assert await engine.write(lambda c: done(c, due.lease, DeliveryOutcome(200, None), now))
+            assert await engine.write(lambda c: mark_delivered(c, due.lease, DeliveryOutcome(200, None), now))
     return got
 
 async def main():
@@ -303,7 +303,7 @@ async def test_of_fifty_claimers_in_three_processes_one_gets_each(engine: Engine
     def many(connection: Any) -> None:
         for number in range(300):
             plan(connection, planned(f"d{number}", destination=f"h{number % 7}:443"), NOON)
-            job_ended(connection, "default", f"job-d{number}", "complete", NOON)
+            make_due(connection, "default", f"job-d{number}", "complete", NOON)
 
     await engine.write(many)
     scripts = [
@@ -327,7 +327,7 @@ async def test_of_fifty_claimers_in_three_processes_one_gets_each(engine: Engine
 @pytest.mark.parametrize("claimers", [50])
 async def test_the_room_of_a_destination_is_one_for_all(engine: Engine, claimers: int) -> None:
     for number in range(30):
-        await make_due(engine, f"d{number}")
+        await plan_and_end(engine, f"d{number}")
     found = await asyncio.gather(*(claim(engine, me=f"me{number}", each=4) for number in range(claimers)))
     assert sum(map(len, found)) == 4
 
@@ -336,11 +336,11 @@ async def test_an_id_that_comes_again_has_a_webhook_of_its_own(engine: Engine) -
     """Though the old job's is still there: webhooks may be kept for longer than records of jobs."""
     steps = Steps(Ledger(engine))
     await submit(steps, "first")
-    job = JobKey("container", "job", "first")
-    await engine.write(lambda c: job_ended(c, *job.key, "complete", NOON))
+    job = JobRef("container", "job", "first")
+    await engine.write(lambda c: make_due(c, *job.key, "complete", NOON))
     await engine.write(lambda c: jobs.forget(c, job, NOON))
     gone: Any = await engine.read(lambda c: jobs.find(c, *job.key))
-    await engine.write(lambda c: expiry.told(c, [gone], NOON))
+    await engine.write(lambda c: expiry.mark_deleted(c, [gone], NOON))
     assert await engine.write(lambda c: expiry.purge(c, NOON + 1)) == 1
     await submit(steps, "second")
     assert await states(engine) == {
@@ -352,19 +352,19 @@ async def test_an_id_that_comes_again_has_a_webhook_of_its_own(engine: Engine) -
 @pytest.mark.parametrize("has_webhook", [False, True])
 async def test_what_is_due_is_sent_though_another_job_has_its_id_by_now(engine: Engine, *, has_webhook: bool) -> None:
     """Its receiver was away for some seconds; the job was deleted meanwhile, and the container gave its id again."""
-    steps, first, second = Steps(Ledger(engine)), *(JobKey("container", "job", name) for name in ("first", "second"))
+    steps, first, second = Steps(Ledger(engine)), *(JobRef("container", "job", name) for name in ("first", "second"))
     await submit(steps, "first")
-    await learn(engine, first, Facts(Known.COMPLETE, 1), NOON + 1)
+    await record_facts(engine, first, Facts(Known.COMPLETE, 1), NOON + 1)
     (due,) = await claim(engine, NOON + 1)
-    await engine.write(lambda c: failed(c, due.lease, BAD, NOON + 30))
+    await engine.write(lambda c: schedule_retry(c, due.lease, BAD, NOON + 30))
     await engine.write(lambda c: jobs.forget(c, first, NOON + 2))
     await submit(steps, "second", NOON + 9, has_webhook=has_webhook)
-    await learn(engine, first, Facts(Known.FAILED), NOON + 10)  # of a job that is gone: nobody's end
+    await record_facts(engine, first, Facts(Known.FAILED), NOON + 10)  # of a job that is gone: nobody's end
     waiting = {"hook-second": (DeliveryState.WAITING, None)} if has_webhook else {}
     assert await states(engine) == {"hook-first": (DeliveryState.DUE, "complete"), **waiting}
-    (job,) = await engine.read(lambda c: named(c, "job"))
+    (job,) = await engine.read(lambda c: jobs_with_id(c, "job"))
     assert (job.reservation, job.webhook) == ("second", "hook-second" if has_webhook else None)
-    await learn(engine, second, Facts(Known.FAILED), NOON + 11)
+    await record_facts(engine, second, Facts(Known.FAILED), NOON + 11)
     sent = {due.lease.id: (due.lease.attempt, due.status) for due in await claim(engine, NOON + 30)}
     assert sent.pop("hook-first") == (2, "complete")
     assert sent == ({"hook-second": (1, "failed")} if has_webhook else {})
@@ -372,15 +372,15 @@ async def test_what_is_due_is_sent_though_another_job_has_its_id_by_now(engine: 
 
 async def test_ended_ones_stay_when_their_id_comes_again_and_when_its_new_job_is_deleted(engine: Engine) -> None:
     steps = Steps(Ledger(engine))
-    for number, end in enumerate((done, dead)):
-        at, job = NOON + 10 * number, JobKey("container", "job", f"r{number}")
+    for number, end in enumerate((mark_delivered, mark_dead)):
+        at, job = NOON + 10 * number, JobRef("container", "job", f"r{number}")
         await submit(steps, job.reservation, at)
-        await learn(engine, job, Facts(Known.COMPLETE, 1), at + 1)
+        await record_facts(engine, job, Facts(Known.COMPLETE, 1), at + 1)
         (due,) = await claim(engine, at + 1)
         await engine.write(lambda c, end=end, lease=due.lease, at=at: end(c, lease, OK, at + 1))  # type: ignore[misc] # likewise
         await engine.write(lambda c, job=job, at=at: jobs.forget(c, job, at + 2))  # type: ignore[misc] # likewise
     await submit(steps, "r2", NOON + 20)
-    await engine.write(lambda c: jobs.forget(c, JobKey("container", "job", "r2"), NOON + 21))
+    await engine.write(lambda c: jobs.forget(c, JobRef("container", "job", "r2"), NOON + 21))
     ended = {"hook-r0": (DeliveryState.DELIVERED, "complete"), "hook-r1": (DeliveryState.DEAD, "complete")}
     assert await states(engine) == ended
     assert await engine.write(lambda c: retry(c, "hook-r1", "cli:op", NOON + 22)) is DeliveryState.DEAD
@@ -391,7 +391,7 @@ async def test_an_accept_whose_answer_was_lost_plans_no_second_one(engine: Engin
     steps = Steps(Ledger(engine))
     step = await submit(steps, "first")
     await steps.accept(step)
-    await learn(engine, JobKey("container", "job", "first"), Facts(Known.COMPLETE, 1), NOON + 1)
+    await record_facts(engine, JobRef("container", "job", "first"), Facts(Known.COMPLETE, 1), NOON + 1)
     await steps.accept(step)
     assert await states(engine) == {"hook-first": (DeliveryState.DUE, "complete")}
 

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import Connection, text, update
 
 from gateway.errors import LedgerUnavailable
+from gateway.ledger import postgres_submits
 from gateway.ledger import reservations as one_step
-from gateway.ledger import together
 from gateway.ledger.deliveries import Planned
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
@@ -137,15 +137,15 @@ async def test_whom_others_outrun_takes_many_under_the_lock(
     far: FarAway, distant: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others change the account between each look and the write that follows it, but where it is locked."""
-    steps, look = Steps(Ledger(distant)), together.look
+    steps, read_account = Steps(Ledger(distant)), postgres_submits.read_account
     await steps.admit(Admit(make_claim("first"), PROFILE, NOON, LEASE))
 
     def outrun(connection: Connection, account: str, now: float) -> Any:
-        seen = look(connection, account, now)
+        seen = read_account(connection, account, now)
         is_locked = connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
         return seen if is_locked else seen._replace(version="1")
 
-    monkeypatch.setattr(together, "look", outrun)
+    monkeypatch.setattr(postgres_submits, "read_account", outrun)
     before = far.trips
     claims = [make_claim(f"s{n}") for n in range(50)]
     outcomes = await asyncio.gather(*(steps.admit(Admit(claim, PROFILE, NOON, LEASE)) for claim in claims))
@@ -162,11 +162,11 @@ async def test_what_changed_between_look_and_write_is_looked_at_again(
     steps = Steps(Ledger(distant))
     assert await submit(steps, "first") == []
 
-    seen = await distant.guarded(lambda c: together.look(c, "key:ci", NOON))
+    seen = await distant.guarded(lambda c: postgres_submits.read_account(c, "key:ci", NOON))
     await near.write(lambda c: c.execute(update(accounts).values(pages_in_flight=accounts.c.pages_in_flight)))
     claims = [make_claim("late")]
     args = seen, NOON + 1, claims, NOON, LEASE
-    assert not await distant.guarded(lambda c: together.admit(c, *args))
+    assert not await distant.guarded(lambda c: postgres_submits.admit(c, *args))
     assert len(await distant.read(lambda c: rows_of(c, reservations))) == 1
     await near.close()
 
@@ -225,10 +225,10 @@ async def test_no_account_holds_more_than_half_of_the_connections(distant: Engin
     def slow(connection: Connection) -> None:
         connection.execute(text("SELECT pg_sleep(0.5)"))
 
-    loud = [asyncio.ensure_future(distant.write(slow, of="loud")) for _ in range(12)]
+    loud = [asyncio.ensure_future(distant.write(slow, in_turn_of="loud")) for _ in range(12)]
     await asyncio.sleep(0)
     began = time.monotonic()
-    await distant.write(beat, of="quiet")
+    await distant.write(beat, in_turn_of="quiet")
     took = time.monotonic() - began
     assert sum(task.done() for task in loud) <= 4, took
     assert [error for error in await asyncio.gather(*loud, return_exceptions=True) if error] == []
@@ -242,9 +242,9 @@ async def test_to_wait_for_a_connection_has_a_deadline_of_its_own(far: FarAway, 
     def slow(connection: Connection) -> None:
         connection.execute(text("SELECT pg_sleep(2.5)"))
 
-    waiting = [engine.write(slow, of="a") for _ in range(12)]  # four at once: the last four wait for 5 s
+    waiting = [engine.write(slow, in_turn_of="a") for _ in range(12)]  # four at once: the last four wait for 5 s
     assert [error for error in await asyncio.gather(*waiting, return_exceptions=True) if error] == []
-    told = await asyncio.gather(*(hasty.write(slow, of="a") for _ in range(12)), return_exceptions=True)
+    told = await asyncio.gather(*(hasty.write(slow, in_turn_of="a") for _ in range(12)), return_exceptions=True)
     words = {str(error) for error in told if isinstance(error, LedgerUnavailable)}
     assert words == {"no connection within ledger.turn_timeout"}
     for opened in (engine, hasty):

@@ -118,7 +118,7 @@ async def test_many_old_checkpoints_and_received_webhooks_are_forgotten_in_two_s
     await engine.write(lambda c: c.execute(insert(schema.checkpoints), seen))
     await engine.write(lambda c: c.execute(insert(schema.received), came))
     for room in (checkpoints, inbound_webhooks):
-        trips, forgotten = await trips_of(far, engine, lambda c, room=room: room.forget(c, NOON))  # type: ignore[misc]
+        trips, forgotten = await trips_of(far, engine, lambda c, room=room: room.purge(c, NOON))  # type: ignore[misc]
         assert trips <= 8
         assert forgotten == MANY
 
@@ -136,7 +136,7 @@ async def test_many_expired_jobs_are_forgotten_and_deleted_in_a_few_statements(f
     trips, claimed = await trips_of(far, engine, lambda c: expiry.claim_gone(c, due, NOON))
     assert trips <= 8
     assert len(claimed) == len(rows) == MANY
-    trips, _ = await trips_of(far, engine, lambda c: expiry.told(c, claimed, NOON))
+    trips, _ = await trips_of(far, engine, lambda c: expiry.mark_deleted(c, claimed, NOON))
     assert trips <= 8
     found = await engine.read(lambda c: rows_of(c, jobs))
     assert {(row["state"], row["expires_at"]) for row in found} == {(JobState.GONE, None)}

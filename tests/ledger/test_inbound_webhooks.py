@@ -7,7 +7,7 @@ from collections import Counter
 from sqlalchemy import Connection, text
 
 from gateway.ledger.engine import Engine
-from gateway.ledger.inbound_webhooks import Message, Taken, forget, give_back, handled, take
+from gateway.ledger.inbound_webhooks import Message, Taken, give_back, handled, purge, take
 from gateway.ledger.schema import received
 from tests.support.ledgers import NOON, open_engine, rows_of
 
@@ -59,10 +59,10 @@ async def test_what_is_over_is_forgotten(engine: Engine) -> None:
     await taken(engine)
     await taken(engine, request_id="r2")
     await engine.write(lambda c: handled(c, "a", R2, LEASE, NOON + 1000))
-    assert await engine.write(lambda c: forget(c, NOON)) == 0
-    assert await engine.write(lambda c: forget(c, NOON + 60)) == 1
+    assert await engine.write(lambda c: purge(c, NOON)) == 0
+    assert await engine.write(lambda c: purge(c, NOON + 60)) == 1
     assert [row["request_id"] for row in await engine.read(lambda c: rows_of(c, received))] == ["r2"]
-    assert await engine.write(lambda c: forget(c, NOON + 1000)) == 1
+    assert await engine.write(lambda c: purge(c, NOON + 1000)) == 1
 
 
 async def test_of_fifty_at_once_one_is_first(engine: Engine, ledger_url: str) -> None:

@@ -12,10 +12,10 @@ from sqlalchemy import Connection, insert, select, text, update
 
 from gateway.ledger import expiry
 from gateway.ledger import jobs as steps
-from gateway.ledger.accounts import standing_of
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
-from gateway.ledger.jobs import Learnt, NewJob, learn
+from gateway.ledger.jobs import NewJob, Recorded, record_facts
 from gateway.ledger.reservations import (
     Ask,
     Claim,
@@ -29,7 +29,7 @@ from gateway.ledger.reservations import (
 from gateway.ledger.schema import JobState, Stage, jobs, replicas, reservations
 from gateway.ledger.usage import reset, used_since
 from gateway.limits.job_cost import Facts, FailedCosts, Known
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from tests.ledger.test_plans import plans
 from tests.support.endings import end, job_of, settle
 from tests.support.ledgers import NOON, assert_sound, make_claim, make_profile, rows_of
@@ -85,8 +85,8 @@ class Book:
         due = await self.engine.read(lambda c: expiry.due_gone(c, {"container": most}, self.now))
         return [row.request_id for row in await self.do(expiry.claim_gone, due, self.now)] if due else []
 
-    async def told(self, *names: str) -> None:
-        await self.do(expiry.told, [await self.row(("container", name)) for name in names], self.now)
+    async def mark_deleted(self, *names: str) -> None:
+        await self.do(expiry.mark_deleted, [await self.row(("container", name)) for name in names], self.now)
 
     async def row(self, job: tuple[str, str] = JOB) -> Any:
         return await self.engine.read(lambda c: steps.find(c, *job))
@@ -161,7 +161,7 @@ async def test_begun_twice_is_begun_once(book: Book) -> None:
     row = await book.row()
     assert (row.created_at, row.watcher) == (int(NOON), "me")
     settled = Settled("key:ci", 4, 6)
-    assert await book.end() == Learnt(JobState.COMPLETE, int(book.now + TTL), Known.COMPLETE, settled, is_end=True)
+    assert await book.end() == Recorded(JobState.COMPLETE, int(book.now + TTL), Known.COMPLETE, settled, is_end=True)
     await book.begin()
     assert (await book.row()).state == JobState.COMPLETE
 
@@ -197,7 +197,7 @@ async def test_the_upstream_deletes_no_job_that_has_the_id_of_one_that_was(book:
     await book.running(name="r2", account="key:other")
     assert await book.claim() == []
     before = await book.row()
-    await book.do(expiry.told, [gone], book.now)
+    await book.do(expiry.mark_deleted, [gone], book.now)
     assert await book.row() == before
 
 
@@ -239,7 +239,7 @@ async def test_an_end_settles_and_starts_the_time(
     await book.running()
     book.now += 30.702  # divided by 0.001 it is the millisecond before
     known = Known.FAILED if failed else Known.COMPLETE
-    expected = Learnt(state, int(book.now + TTL), known, Settled("key:ci", *settled), is_end=True)
+    expected = Recorded(state, int(book.now + TTL), known, Settled("key:ci", *settled), is_end=True)
     assert await book.end(pages, failed=failed) == expected
     row = await book.row()
     assert (row.state, row.ended_at, row.expires_at) == (state, int(book.now), int(book.now + TTL))
@@ -303,7 +303,7 @@ async def test_a_job_forgotten_while_it_runs_is_charged_as_reserved_until_its_en
     await book.running()
     assert await book.forget()
     assert await book.used() == [(10, 0, 0)]
-    await book.do(learn, JobKey(*JOB, "r1"), Facts(Known.LOST), FailedCosts.NOTHING, book.now, TTL)
+    await book.do(record_facts, JobRef(*JOB, "r1"), Facts(Known.LOST), FailedCosts.NOTHING, book.now, TTL)
     assert await book.used() == [(10, 0, 0)]  # whoever deletes it brings that about
     assert (await book.end(failed=True)).settled == Settled("key:ci", -10, 10)
     assert (await book.end(4)).settled == Settled("key:ci", 4, 0)
@@ -315,14 +315,14 @@ async def test_a_job_forgotten_while_it_runs_is_charged_as_reserved_until_its_en
 async def test_an_end_that_a_version_without_facts_wrote_is_known(book: Book, state: JobState) -> None:
     """In a rolling update: it leaves `known` as this one wrote it, when it knew only that something was read."""
     await book.running()
-    await book.do(learn, JobKey(*JOB, "r1"), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
+    await book.do(record_facts, JobRef(*JOB, "r1"), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
     failed = state is JobState.FAILED
     await book.do(settle, "key:ci", "r1", 4, book.now, failed=failed)
     ended = {"state": state, "ended_at": int(book.now), "expires_at": int(book.now + TTL)}
     await book.engine.write(lambda c: c.execute(update(jobs).values(**ended)))
     found = steps.known_of(await book.row())
     assert found == Known.TAKEN | (Known.LOST if failed else Known.COMPLETE)
-    await book.do(learn, JobKey(*JOB, "r1"), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
+    await book.do(record_facts, JobRef(*JOB, "r1"), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
     assert await book.used() == [(10, 0, 0) if failed else (4, 6, 0)]
 
 
@@ -330,13 +330,13 @@ async def test_a_charge_that_a_reset_forgot_stays_forgotten_whatever_is_learnt(b
     await book.running()
     facts = [Known.GIVEN_UP, Known.FAILED, Known.TAKEN]
     for number, known in enumerate(facts):
-        await book.do(learn, JobKey(*JOB, "r1"), Facts(known), FailedCosts.IF_TAKEN, book.now, TTL)
+        await book.do(record_facts, JobRef(*JOB, "r1"), Facts(known), FailedCosts.IF_TAKEN, book.now, TTL)
         if not number:
             book.now += 5
             await book.do(reset, "key:ci", book.now)
         book.now += 5
-    standing = await book.engine.read(lambda c: standing_of(c, "key:ci", book.now))
-    assert standing.day.pages == 0
+    counts = await book.engine.read(lambda c: read_counts(c, "key:ci", book.now))
+    assert counts.day.pages == 0
 
 
 async def test_many_forget_and_end_at_once(book: Book) -> None:
@@ -361,7 +361,7 @@ async def test_what_is_over_is_found_until_the_upstream_was_told(book: Book) -> 
     book.now += 5
     assert await book.expired() == ["second", "first"]
     first = ("container", "first")
-    await book.told("first")
+    await book.mark_deleted("first")
     assert await book.claim() == []
     assert await book.expired() == ["second", "first"]  # it was not forgotten yet
     await book.forget(first)
@@ -371,7 +371,7 @@ async def test_what_is_over_is_found_until_the_upstream_was_told(book: Book) -> 
     book.now += 60
     assert await book.expired() == ["second"]
     assert await book.claim() == ["first"]
-    await book.told("first")
+    await book.mark_deleted("first")
     book.now += 61
     assert await book.expired() == ["second"]
     assert (await book.row(first)).state == JobState.GONE
@@ -661,7 +661,7 @@ async def test_only_old_records_of_what_is_gone_are_removed(book: Book, monkeypa
         await book.end(job=("container", name))
     for name in ("a", "b", "c", "untold"):
         await book.forget(("container", name))
-    await book.told("a", "b", "c")
+    await book.mark_deleted("a", "b", "c")
     used = await book.used()
     removed = [await book.engine.write(lambda c, at=at: expiry.purge(c, NOON + at)) for at in (0, 1, 1, 1)]  # type: ignore[misc]
     assert removed == [0, 2, 1, 0]
@@ -718,7 +718,7 @@ def live(connection: Connection) -> None:
     steps.forget(connection, job_of(connection, JOB), NOON)
     gone = steps.find(connection, *JOB)
     assert gone is not None
-    expiry.told(connection, [gone], 10)
+    expiry.mark_deleted(connection, [gone], 10)
     expiry.purge(connection, 20)
 
 

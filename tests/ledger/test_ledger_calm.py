@@ -38,5 +38,5 @@ async def test_an_owner_that_waited_in_vain_makes_the_ledger_doubtful_only(engin
     for ask in (ledger.write, ledger.guarded, ledger.read):
         ledger.is_in_doubt = False
         with pytest.raises(OwnerWaited):
-            await ask(waits, of="key:ci")
+            await ask(waits, in_turn_of="key:ci")
         assert (ledger.problem, ledger.is_in_doubt) == (None, True)

@@ -9,7 +9,7 @@ from gateway.ledger import listings as joblist
 from gateway.ledger.deliveries import Bounds, claim_due
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import forget
-from gateway.ledger.listings import JobMark, WebhookMark, list_jobs, list_webhooks, named
+from gateway.ledger.listings import JobMark, WebhookMark, jobs_with_id, list_jobs, list_webhooks
 from gateway.ledger.reservations import reclaim
 from gateway.ledger.schema import DeliveryState, JobState, Stage
 from tests.ledger.test_plans import plans
@@ -67,22 +67,22 @@ async def test_a_row_says_what_it_cost_and_how_far_its_webhook_is(engine: Engine
         "bad": (Stage.SETTLED, 0, "of-bad", DeliveryState.DUE),
         "done": (Stage.SETTLED, 2, "of-done", DeliveryState.DUE),
     }
-    (gone,) = await engine.read(lambda c: named(c, "gone"))
+    (gone,) = await engine.read(lambda c: jobs_with_id(c, "gone"))
     assert (gone.stage, gone.pages, gone.webhook) == (Stage.CHARGED, 3, None)
 
 
 async def test_what_nobody_settled_is_charged(engine: Engine) -> None:
     await engine.write(lambda c: make_job(c, "a"))
-    (row,) = await engine.read(lambda c: named(c, "a"))
+    (row,) = await engine.read(lambda c: jobs_with_id(c, "a"))
     await engine.write(lambda c: reclaim(c, "key:ci", NOON + 90_000))
-    (row,) = await engine.read(lambda c: named(c, "a"))
+    (row,) = await engine.read(lambda c: jobs_with_id(c, "a"))
     assert (row.stage, row.pages) == (Stage.CHARGED, 3)
 
 
 async def test_a_job_without_its_reservation_is_still_there(engine: Engine) -> None:
     await engine.write(lambda c: make_job(c, "a"))
     await engine.write(lambda c: c.execute(text("DELETE FROM reservations")).rowcount)
-    (row,) = await engine.read(lambda c: named(c, "a"))
+    (row,) = await engine.read(lambda c: jobs_with_id(c, "a"))
     assert (row.stage, row.pages) == (None, None)
 
 
@@ -114,21 +114,21 @@ async def test_an_id_is_looked_for_at_every_upstream(engine: Engine, monkeypatch
             make_job(connection, "same", upstream=upstream)
         make_job(connection, "other", upstream="one")
 
-    assert await engine.read(lambda c: named(c, "same")) == []
+    assert await engine.read(lambda c: jobs_with_id(c, "same")) == []
     await engine.write(make)
-    assert [row.upstream for row in await engine.read(lambda c: named(c, "same"))] == ["one", "three", "two"]
-    assert [row.upstream for row in await engine.read(lambda c: named(c, "same", "two"))] == ["two"]
-    assert [row.upstream for row in await engine.read(lambda c: named(c, "other"))] == ["one"]
-    assert await engine.read(lambda c: named(c, "other", "two")) == []
+    assert [row.upstream for row in await engine.read(lambda c: jobs_with_id(c, "same"))] == ["one", "three", "two"]
+    assert [row.upstream for row in await engine.read(lambda c: jobs_with_id(c, "same", "two"))] == ["two"]
+    assert [row.upstream for row in await engine.read(lambda c: jobs_with_id(c, "other"))] == ["one"]
+    assert await engine.read(lambda c: jobs_with_id(c, "other", "two")) == []
     monkeypatch.setattr(joblist, "MAX_UPSTREAMS", 2)
-    assert [row.upstream for row in await engine.read(lambda c: named(c, "same"))] == ["one", "three"]
+    assert [row.upstream for row in await engine.read(lambda c: jobs_with_id(c, "same"))] == ["one", "three"]
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "\udc80", "x" * 5000, "' OR 1=1 --", "%", "gon_"])
 async def test_what_can_not_be_an_id_is_none(name: str, engine: Engine) -> None:
     await engine.write(fill)
-    assert await engine.read(lambda c: named(c, name)) == []
-    assert await engine.read(lambda c: named(c, "done", name)) == []
+    assert await engine.read(lambda c: jobs_with_id(c, name)) == []
+    assert await engine.read(lambda c: jobs_with_id(c, "done", name)) == []
     assert len(await engine.report(lambda c: list_jobs(c, None, None, 9, JobMark(int(NOON) - 1, name, name)))) == 0
 
 
@@ -140,7 +140,7 @@ async def test_a_webhook_of_an_id_that_was_given_before_is_not_shown(engine: Eng
         make_job(connection, "a", now=NOON + 20)
 
     await engine.write(make)
-    (row,) = await engine.read(lambda c: named(c, "a"))
+    (row,) = await engine.read(lambda c: jobs_with_id(c, "a"))
     assert (row.state, row.webhook) == (JobState.RUNNING, None)
 
 
@@ -167,7 +167,7 @@ async def test_webhooks_are_listed_page_after_page(engine: Engine) -> None:
 def look(connection: Connection) -> None:
     """Everything that is looked at, but for the first pages of all."""
     mark = JobMark(int(NOON) + 9, "default", "j9")
-    named(connection, "j5")
+    jobs_with_id(connection, "j5")
     for state in (None, *JobState):
         list_jobs(connection, "key:ci", state, 10)
         list_jobs(connection, None, state, 10, mark)
@@ -198,6 +198,6 @@ async def test_of_an_id_given_again_each_job_has_its_own_webhook_whatever_a_cloc
         make_job(connection, "a", owner=B, now=NOON + 8, webhook="new")
 
     await engine.write(make)
-    rows = await engine.read(lambda c: named(c, "a"))
+    rows = await engine.read(lambda c: jobs_with_id(c, "a"))
     assert [(row.owner, row.webhook, row.webhook_state) for row in rows] == [(B, "new", DeliveryState.WAITING)]
     assert await engine.report(lambda c: list_jobs(c, None, None, 9)) == rows

@@ -31,7 +31,7 @@ from sqlalchemy import Connection, select
 from gateway.ledger import jobs
 from gateway.ledger import reservations as steps
 from gateway.ledger import usage as reports
-from gateway.ledger.accounts import standing_of
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, Claim, ReservationLost
@@ -41,7 +41,7 @@ from gateway.limits.job_cost import Facts, FailedCosts, Known
 from gateway.limits.quotas import Used
 from gateway.limits.windows import day_of, month_of
 from gateway.model.identity import Profile
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.model.reasons import Reason
 from tests.support.ledgers import NOON, Postgres, assert_sound, empty, make_profile, open_engine
 from tests.support.pure import examples as scaled
@@ -103,7 +103,7 @@ class Held:
     closed_at: int = 0
     kept: Used | None = None
     forgotten: frozenset[int] = frozenset()
-    job: JobKey | None = None
+    job: JobRef | None = None
     known: Known = Known.NOTHING
     has_ended: bool = False
     is_deleted: bool = False
@@ -262,7 +262,7 @@ class Machine(RuleBasedStateMachine):
         if request_id is not None and found.job is None:
             new = NewJob(request_id, "default", "/convert", None)
             self.do(lambda c: jobs.begin(c, claim.id, new, "me", self.now))
-            found.job = JobKey("container", request_id, claim.id)
+            found.job = JobRef("container", request_id, claim.id)
         if found.stage in HELD:
             found.stage, found.expires = Stage.ACCEPTED, int(self.now) + TTL
 
@@ -285,12 +285,12 @@ class Machine(RuleBasedStateMachine):
     @rule(claim=claims, known=st.sampled_from(FACTS), share=SHARES)
     def learn_one(self, claim: Claim, known: Known, share: float | None) -> None:
         facts, rule = Facts(known, self._pages(claim, known, share)), costs_when_failed(claim)
-        learnt = self.do(lambda c: jobs.learn(c, self._job_of(claim), facts, rule, self.now, TTL))
+        learnt = self.do(lambda c: jobs.record_facts(c, self._job_of(claim), facts, rule, self.now, TTL))
         self._was_learnt(claim, facts, learnt)
 
-    def _job_of(self, claim: Claim) -> JobKey:
+    def _job_of(self, claim: Claim) -> JobRef:
         found = self.found(claim)
-        return found.job if found and found.job else JobKey("container", f"job-{claim.id}", claim.id)
+        return found.job if found and found.job else JobRef("container", f"job-{claim.id}", claim.id)
 
     def _pages(self, claim: Claim, known: Known, share: float | None) -> int | None:
         found = self.found(claim)
@@ -319,10 +319,10 @@ class Machine(RuleBasedStateMachine):
         """A replica tells of many at once: it comes to what it comes to one by one."""
         facts = [Facts(known, self._pages(claim, known, share)) for claim, known, share in told]
         asked = [
-            jobs.Learning(self._job_of(claim), fact, costs_when_failed(claim))
+            jobs.NewFacts(self._job_of(claim), fact, costs_when_failed(claim))
             for (claim, _, _), fact in zip(told, facts, strict=True)
         ]
-        learnt = self.do(lambda c: jobs.learn_unlocked(c, asked, self.now, TTL))
+        learnt = self.do(lambda c: jobs.record_unlocked(c, asked, self.now, TTL))
         for (claim, _, _), fact, one in zip(told, facts, learnt, strict=True):
             self._was_learnt(claim, fact, one)
 
@@ -360,7 +360,7 @@ class Machine(RuleBasedStateMachine):
     def delete(self, claim: Claim) -> None:
         """Its owner deletes it: what runs is charged as reserved, until more is known."""
         found = self.found(claim)
-        job = found.job if found and found.job else JobKey("container", f"job-{claim.id}", claim.id)
+        job = found.job if found and found.job else JobRef("container", f"job-{claim.id}", claim.id)
         settled = self.do(lambda c: jobs.delete_for_owner(c, job, self.now)).settled
         if found is None or found.job is None or found.is_deleted:
             assert settled is None
@@ -452,11 +452,11 @@ class Machine(RuleBasedStateMachine):
         for row in connection.execute(select(windows)):
             assert Used(row.requests, row.pages, row.spend) == self.model.window(row.account, row.period), row
         for account in ACCOUNTS:
-            standing = standing_of(connection, account, self.now)
-            assert standing.day == self.model.window(account, day_of(self.now).period)
-            assert standing.month == self.model.window(account, month_of(self.now).period)
-            assert standing.concurrent == sum(found.stage in HELD for found in self.model.of(account))
-            assert standing.pages_in_flight == sum(h.pages for h in self.model.of(account) if h.stage in LIVE)
+            counts = read_counts(connection, account, self.now)
+            assert counts.day == self.model.window(account, day_of(self.now).period)
+            assert counts.month == self.model.window(account, month_of(self.now).period)
+            assert counts.concurrent == sum(found.stage in HELD for found in self.model.of(account))
+            assert counts.pages_in_flight == sum(h.pages for h in self.model.of(account) if h.stage in LIVE)
 
     def _usage(self, connection: Connection) -> None:
         expected: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0] * 5)

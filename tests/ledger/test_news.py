@@ -79,10 +79,10 @@ async def test_who_asks_at_the_same_moment_asks_once(engine: Engine, monkeypatch
     faulty, reads = Faulty(engine), 0
     read = faulty.read
 
-    async def counted(work: Any, *, of: str = "") -> Any:
+    async def counted(work: Any, *, in_turn_of: str = "") -> Any:
         nonlocal reads
         reads += 1
-        return await read(work, of=of)
+        return await read(work, in_turn_of=in_turn_of)
 
     faulty.read = counted  # type: ignore[method-assign]
     ledger = Ledger(faulty)
@@ -97,8 +97,8 @@ async def test_a_question_that_waits_answers_nobody_who_comes_later(engine: Engi
     faulty, goes_on = Faulty(engine), asyncio.Event()
     read = faulty.read
 
-    async def slow(work: Any, *, of: str = "") -> Any:
-        found = await read(work, of=of)
+    async def slow(work: Any, *, in_turn_of: str = "") -> Any:
+        found = await read(work, in_turn_of=in_turn_of)
         await goes_on.wait()
         return found
 
@@ -127,14 +127,14 @@ async def test_an_answer_holds_until_something_changes_or_its_time_comes(engine:
     question = Question(ledger.version)
     assert await question.is_open(5.0)
     assert await question.is_open(5.0)  # nobody has answered it
-    question.answered(until=7.0)
+    question.mark_answered(until=7.0)
     assert not await question.is_open(6.9)
     assert await question.is_open(7.0)
-    question.answered()
+    question.mark_answered()
     assert not await question.is_open(1e12)
     await make(engine, "k")
     assert await question.is_open(5.0)
-    question.answered()
+    question.mark_answered()
     question.reopen()
     assert await question.is_open(5.0)
 
@@ -144,7 +144,7 @@ async def test_what_changes_while_the_answer_is_read_opens_it_again(engine: Engi
     question = Question(Ledger(engine).version)
     assert await question.is_open()
     await make(engine, "k")
-    question.answered()
+    question.mark_answered()
     assert await question.is_open()
 
 
@@ -153,7 +153,7 @@ async def test_nobody_is_told_that_nothing_is_new_while_the_ledger_is_away(engin
     ledger = Ledger(faulty)
     question = Question(ledger.version)
     await question.is_open()
-    question.answered()
+    question.mark_answered()
     faulty.is_away = True
     found = await asyncio.gather(*(question.is_open() for _ in range(3)), return_exceptions=True)
     assert [type(failure) for failure in found] == [LedgerUnavailable] * 3

@@ -81,7 +81,7 @@ def live(connection: Connection) -> None:
     steps.reclaim(connection, "key:7", NOON + 100)
     usage.used_since(connection, 20990101)
     usage.used_since(connection, 20990101, "key:7")
-    usage.standings(connection, NOON, 10)
+    usage.active_counts(connection, NOON, 10)
     usage.reset(connection, "key:7", NOON)
     keys.changes_since(connection, 59)
     keys.rotate(connection, "k7", b"new".ljust(32), 1, NOON, "op")
@@ -142,7 +142,7 @@ async def test_what_is_done_to_many_at_once_goes_through_no_table(engine: Engine
         connection.execute(insert(schema.received), came)
         connection.execute(insert(schema.deliveries), [{"id": name, "request_id": name, **hook} for name in names])
         with plans(connection) as found:
-            assert checkpoints.forget(connection, 5) == inbound_webhooks.forget(connection, 5) == len(names)
+            assert checkpoints.purge(connection, 5) == inbound_webhooks.purge(connection, 5) == len(names)
             deliveries.release(connection, [deliveries.DeliveryLease(name, "me", 1) for name in names[:9]], 5)
             deliveries.drop(connection, *(("u", name) for name in names[:9]))
             audit.append(connection, reads)

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from gateway.errors import LedgerUnavailable, OwnerWaited, ValueNotKept
-from gateway.ledger.engine import Engine
+from gateway.ledger.engine import Engine, OwnTurn
 from gateway.ledger.jobs import find
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, accept, admit, cancel, reserve
@@ -226,7 +226,7 @@ async def test_who_waits_for_a_lock_or_a_turn_of_his_own_says_nothing_of_the_led
     transaction = other.transaction()
     await transaction.start()
     await other.execute("UPDATE counters SET value = 100 WHERE name = 'beat'")
-    waiting = (fragile.write(beat, of=of) for of in ("key:ci", "", "(keys)"))
+    waiting = (fragile.write(beat, in_turn_of=of) for of in ("key:ci", "", OwnTurn.KEYS))
     told = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(error) for error in told] == [OwnerWaited, LedgerUnavailable, LedgerUnavailable]
     await transaction.rollback()

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.ledger.postgres_url import Host, read_postgres_url
-from gateway.ledger.url import named, place_of
+from gateway.ledger.url import place_of, shown_url
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ WRONG = [
 def test_what_is_wrong_is_told_without_a_part_of_the_password(url: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 -- what it says is looked at below
         read_postgres_url(url)
-    told = f"{caught.value} {named(url)}"
+    told = f"{caught.value} {shown_url(url)}"
     assert not any(part in told for part in ("CAN", "ARY", "4711"))
     assert caught.value.__cause__ is None
 

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import Connection, event
 
 from gateway.ledger import reservations as steps
-from gateway.ledger.accounts import standing_of
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
 from gateway.ledger.reservations import Ask, Claim, RequestIdTaken, ReservationLost
 from gateway.ledger.schema import reservations
-from gateway.ledger.usage import UsedOnDay, grant, reset, standings, used_since
+from gateway.ledger.usage import UsedOnDay, active_counts, grant, reset, used_since
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
@@ -87,8 +87,8 @@ class Book:
         self.now += TTL
         assert await self.expire() == pages
 
-    async def stands(self) -> AccountCounts:
-        found: AccountCounts = await self.engine.read(lambda c: standing_of(c, ACCOUNT, self.now))
+    async def counts(self) -> AccountCounts:
+        found: AccountCounts = await self.engine.read(lambda c: read_counts(c, ACCOUNT, self.now))
         return found._replace(tat=0.0)
 
     async def usage(self) -> list[UsedOnDay]:
@@ -100,7 +100,7 @@ def book(engine: Engine) -> Book:
     return Book(engine)
 
 
-def standing(pages: int, *, requests: int = 1, price: int = 5, **more: Any) -> AccountCounts:
+def counts(pages: int, *, requests: int = 1, price: int = 5, **more: Any) -> AccountCounts:
     used = Used(requests, pages, pages * price)
     return AccountCounts(day=used, month=used, **more)
 
@@ -114,20 +114,20 @@ def day(pages: int, refunded: int = 0, **more: Any) -> UsedOnDay:
 
 async def test_a_job_is_reserved_at_most_and_charged_what_it_cost(book: Book) -> None:
     await book.admit()
-    assert await book.stands() == standing(0, concurrent=1)
+    assert await book.counts() == counts(0, concurrent=1)
     await book.reserve()
-    assert await book.stands() == standing(10, concurrent=1, pages_in_flight=10)
+    assert await book.counts() == counts(10, concurrent=1, pages_in_flight=10)
     await book.accept()
-    assert await book.stands() == standing(10, pages_in_flight=10)
+    assert await book.counts() == counts(10, pages_in_flight=10)
     assert await book.settle(4) == Settled(ACCOUNT, 4, 6)
-    assert await book.stands() == standing(4)
+    assert await book.counts() == counts(4)
     assert await book.usage() == [day(4, 6)]
 
 
 async def test_what_a_step_tells_is_how_it_stands(book: Book) -> None:
     for step in (book.admit, book.reserve):
         outcome = await step()
-        assert outcome.after._replace(tat=0.0) == await book.stands()
+        assert outcome.after._replace(tat=0.0) == await book.counts()
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ async def test_what_the_upstream_says_is_what_it_costs(
 ) -> None:
     await book.running()
     assert await book.settle(pages, failed=failed) == Settled(ACCOUNT, charged, refunded)
-    assert await book.stands() == standing(charged)
+    assert await book.counts() == counts(charged)
     assert await book.usage() == [day(charged, refunded, failed=int(failed))]
 
 
@@ -156,7 +156,7 @@ async def test_to_settle_twice_changes_nothing(book: Book) -> None:
 async def test_what_nobody_reserved_is_given_back_and_leaves_nothing(book: Book) -> None:
     await book.admit()
     assert await book.cancel() == 0
-    assert await book.stands() == standing(0, requests=0)
+    assert await book.counts() == counts(0, requests=0)
     assert await book.engine.read(lambda c: rows_of(c, reservations)) == []
     assert await book.cancel() == 0
 
@@ -166,7 +166,7 @@ async def test_what_was_reserved_and_not_released_is_given_back(book: Book) -> N
     await book.reserve()
     assert await book.cancel() == 10
     assert await book.cancel() == 0
-    assert await book.stands() == standing(0, requests=0)
+    assert await book.counts() == counts(0, requests=0)
     assert await book.usage() == [day(0, 10, requests=0)]
     with pytest.raises(ReservationLost):
         await book.reserve()
@@ -175,21 +175,21 @@ async def test_what_was_reserved_and_not_released_is_given_back(book: Book) -> N
 async def test_a_job_that_runs_is_not_cancelled(book: Book) -> None:
     await book.running()
     assert await book.cancel() == 0
-    assert await book.stands() == standing(10, pages_in_flight=10)
+    assert await book.counts() == counts(10, pages_in_flight=10)
 
 
 async def test_a_place_whose_process_is_dead_is_given_back(book: Book) -> None:
     await book.admit()
     book.now += 59
     assert await book.expire() is None
-    assert (await book.stands()).concurrent == 1
+    assert (await book.counts()).concurrent == 1
     book.now += 1
     assert await book.expire() == 0
-    assert await book.stands() == standing(0, requests=0)
+    assert await book.counts() == counts(0, requests=0)
     with pytest.raises(ReservationLost):
         await book.reserve()
     await book.accept()  # nothing is there that could be noted
-    assert await book.stands() == standing(0, requests=0)
+    assert await book.counts() == counts(0, requests=0)
 
 
 async def test_what_may_have_been_released_is_charged_when_its_process_is_dead(book: Book) -> None:
@@ -198,11 +198,11 @@ async def test_what_may_have_been_released_is_charged_when_its_process_is_dead(b
     book.now += 60
     assert await book.expire() == 10
     assert await book.expire() is None
-    assert await book.stands() == standing(10)
+    assert await book.counts() == counts(10)
     await book.accept()  # its submit still ran
-    assert await book.stands() == standing(10)
+    assert await book.counts() == counts(10)
     assert await book.settle(4) == Settled(ACCOUNT, -6, 6)
-    assert await book.stands() == standing(4)
+    assert await book.counts() == counts(4)
     assert await book.usage() == [day(4, 6)]
     assert await book.settle(4) is None
 
@@ -213,7 +213,7 @@ async def test_what_was_reclaimed_too_early_is_given_back_when_it_was_never_rele
     book.now += 60
     await book.expire()
     assert await book.cancel() == 10
-    assert await book.stands() == standing(0, requests=0)
+    assert await book.counts() == counts(0, requests=0)
     assert await book.usage() == [day(0, 10, requests=0)]
     assert await book.cancel() == 0
 
@@ -221,7 +221,7 @@ async def test_what_was_reclaimed_too_early_is_given_back_when_it_was_never_rele
 async def test_a_charge_is_mended_by_what_is_learnt_later(book: Book) -> None:
     await book.charged()
     assert await book.settle(None, failed=True) == Settled(ACCOUNT, -10, 10)
-    assert await book.stands() == standing(0)
+    assert await book.counts() == counts(0)
     assert await book.usage() == [day(0, 10, failed=1)]
 
 
@@ -285,7 +285,7 @@ async def test_many_that_expire_together_are_reclaimed_in_few_statements(book: B
     statements = await book.do(_counting, lambda c: steps.reclaim(c, ACCOUNT, book.now))
     assert statements <= 12
     assert [(used.requests, used.pages) for used in await book.usage()] == [(10, 20), (10, 20)]
-    assert (await book.stands()).concurrent == (await book.stands()).pages_in_flight == 0
+    assert (await book.counts()).concurrent == (await book.counts()).pages_in_flight == 0
     assert await book.expire() is None
 
 
@@ -307,12 +307,12 @@ async def test_a_submit_over_its_limits_is_refused_and_takes_nothing(
     profile = make_profile(**limits)
     await book.admit(profile=profile)
     await book.reserve(profile=profile)
-    before = await book.stands()
+    before = await book.counts()
     outcome = await book.admit(make_claim("r2"), profile)
     assert (outcome.denial.reason, outcome.denial.retry_after) == (reason, retry)
-    assert await book.stands() == before
+    assert await book.counts() == before
     assert await book.cancel(make_claim("r2")) == 0
-    assert await book.stands() == before
+    assert await book.counts() == before
 
 
 @pytest.mark.parametrize(
@@ -331,16 +331,16 @@ async def test_pages_over_their_limits_are_refused_and_take_nothing(
     await book.admit(profile=profile)
     outcome = await book.reserve(profile=profile)
     assert outcome.denial.reason is reason
-    assert await book.stands() == standing(0, concurrent=1)
+    assert await book.counts() == counts(0, concurrent=1)
     assert (await book.reserve(9, profile=profile)).denial is None
-    assert await book.stands() == standing(9, concurrent=1, pages_in_flight=9)
+    assert await book.counts() == counts(9, concurrent=1, pages_in_flight=9)
 
 
 @pytest.mark.parametrize("name", ["pages_per_day", "pages_per_month", "requests_per_day", "requests_per_month"])
 async def test_a_budget_of_nothing_lets_nothing_in(book: Book, name: str) -> None:
     outcome = await book.admit(profile=make_profile(**{name: 0}))
     assert outcome.denial.reason is Reason.BUDGET_EXHAUSTED
-    assert await book.stands() == AccountCounts()
+    assert await book.counts() == AccountCounts()
 
 
 async def test_without_money_only_what_is_free_is_done(book: Book) -> None:
@@ -355,7 +355,7 @@ async def test_what_is_over_is_reclaimed_before_anybody_is_refused(book: Book) -
     await book.admit(profile=profile)
     book.now += 60
     assert (await book.admit(make_claim("r2"), profile)).denial is None
-    assert (await book.stands()).concurrent == 1
+    assert (await book.counts()).concurrent == 1
 
 
 @pytest.mark.parametrize(
@@ -373,13 +373,13 @@ async def test_windows_are_those_of_utc(book: Book, before: str, after: str, of_
     book.now = at(before)
     await book.running()
     book.now = at(after)
-    found = await book.stands()
+    found = await book.counts()
     assert (found.day.pages, found.month.pages, found.pages_in_flight) == (of_day, of_month, 10)
     await book.settle(4)
-    found = await book.stands()
+    found = await book.counts()
     assert (found.day.pages, found.month.pages) == (min(of_day, 4), min(of_month, 4))
     book.now = at(before)
-    assert (await book.stands()).day == Used(1, 4, 20)
+    assert (await book.counts()).day == Used(1, 4, 20)
 
 
 async def test_an_upload_over_midnight_counts_where_its_pages_are(book: Book) -> None:
@@ -387,13 +387,13 @@ async def test_an_upload_over_midnight_counts_where_its_pages_are(book: Book) ->
     await book.admit()
     book.now += 20
     await book.reserve()
-    assert await book.stands() == standing(10, concurrent=1, pages_in_flight=10)
+    assert await book.counts() == counts(10, concurrent=1, pages_in_flight=10)
     book.now -= 20
-    assert (await book.stands()).day == Used()
-    assert (await book.stands()).month == Used()
+    assert (await book.counts()).day == Used()
+    assert (await book.counts()).month == Used()
     book.now += 20
     await book.cancel()
-    assert await book.stands() == standing(0, requests=0)
+    assert await book.counts() == counts(0, requests=0)
 
 
 @pytest.mark.parametrize("seconds", [1, 59, 86_400, -1, -59, -61, -3600, -86_400, 40 * 86_400, -40 * 86_400])
@@ -435,11 +435,11 @@ async def test_a_grant_adds_pages_until_it_ends(book: Book) -> None:
     profile = make_profile(pages_per_day=5, pages_per_month=5)
     await book.do(grant, ACCOUNT, 5, int(NOON) + 30, NOON)
     await book.do(grant, "key:other", 50, int(NOON) + 300, NOON)
-    assert (await book.stands()).granted == 5 if await book.admit(profile=profile) else False
+    assert (await book.counts()).granted == 5 if await book.admit(profile=profile) else False
     assert (await book.reserve(11, profile=profile)).denial is not None
     assert (await book.reserve(10, profile=profile)).denial is None
     book.now += 30
-    assert (await book.stands()).granted == 0
+    assert (await book.counts()).granted == 0
     assert (await book.admit(make_claim("r2"), profile)).denial.reason is Reason.BUDGET_EXHAUSTED
     await book.accept()
     await book.settle(4)
@@ -453,10 +453,10 @@ async def test_a_reset_keeps_what_is_in_flight(book: Book) -> None:
     await book.admit(other)
     await book.reserve(20, other)
     assert await book.do(reset, ACCOUNT, book.now) == Used(1, 4, 20)
-    assert await book.stands() == standing(20, concurrent=1, pages_in_flight=20)
+    assert await book.counts() == counts(20, concurrent=1, pages_in_flight=20)
     await book.accept("job2", other)
     await book.settle(15, other)
-    assert await book.stands() == standing(15)
+    assert await book.counts() == counts(15)
     assert await book.usage() == [day(19, 11, requests=2)]
     assert await book.do(reset, "key:nobody", book.now) == Used()
 
@@ -466,7 +466,7 @@ async def test_a_charge_that_a_reset_forgot_is_not_given_back_again(book: Book, 
     await book.charged()
     await book.do(reset, ACCOUNT, book.now)
     assert await book.settle(4, failed=failed) is not None
-    assert await book.stands() == standing(0, requests=0)
+    assert await book.counts() == counts(0, requests=0)
     assert await book.usage() == [day(0 if failed else 4, 10 if failed else 6, failed=int(failed))]
 
 
@@ -476,26 +476,26 @@ async def test_a_charge_after_a_reset_is_mended(book: Book) -> None:
     book.now += TTL
     await book.expire()
     await book.settle(4)
-    assert await book.stands() == standing(4)
+    assert await book.counts() == counts(4)
 
 
-async def test_standings_are_those_of_the_month_the_most_used_first(book: Book) -> None:
+async def test_active_counts_are_those_of_the_month_the_most_used_first(book: Book) -> None:
     for name, pages in (("a", 5), ("b", 30), ("c", 10)):
         claim = make_claim(name, f"key:{name}")
         await book.admit(claim)
         await book.reserve(pages, claim)
-    found = await book.engine.read(lambda c: standings(c, book.now, 2))
+    found = await book.engine.read(lambda c: active_counts(c, book.now, 2))
     assert {account: (s.pages_in_flight, s.month.pages) for account, s in found.items()} == {
         "key:b": (30, 30),
         "key:c": (10, 10),
     }
     book.now += 86_400
-    tomorrow = await book.engine.read(lambda c: standings(c, book.now, 10))
+    tomorrow = await book.engine.read(lambda c: active_counts(c, book.now, 10))
     assert {(s.day.pages, s.month.pages) for s in tomorrow.values()} == {(0, 5), (0, 30), (0, 10)}
     await book.do(steps.cancel, make_claim("a", "key:a"), book.now)
     book.now += 20 * 86_400  # the month is over, and what is in flight still is
     await book.admit(make_claim("d", "key:d"))
-    found = await book.engine.read(lambda c: standings(c, book.now, 10))
+    found = await book.engine.read(lambda c: active_counts(c, book.now, 10))
     assert {account: (s.concurrent, s.pages_in_flight, s.month.pages) for account, s in found.items()} == {
         "key:b": (1, 30, 0),
         "key:c": (1, 10, 0),

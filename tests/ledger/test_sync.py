@@ -40,13 +40,13 @@ class Kept:
         self.ring = Keyring(PROFILES)
         self.changes: list[list[str]] = []
         self.settled: list[Settled] = []
-        self.standings: list[dict[str, AccountCounts]] = []
+        self.shown: list[dict[str, AccountCounts]] = []
         self.blocked: list[frozenset[str]] = []
         self.sync = LedgerSync(
             self.ledger,
             Times(lambda: self.now - NOON, lambda: self.now),
             self.uses,
-            SyncListeners(self._changed, self.settled.append, self.standings.append, self.blocked.append),
+            SyncListeners(self._changed, self.settled.append, self.shown.append, self.blocked.append),
             self._renewed,
         )
         self.renewals = 0
@@ -86,7 +86,7 @@ async def test_a_turn_does_all_that_is_due(kept: Kept) -> None:
     assert kept.settled == [Settled("key:ci", 3, 0)]
     assert kept.uses == {}
     assert (await engine.read(lambda c: one_key(c, "a"))).generations[0].last_used_at == NOON + 7
-    assert kept.standings[0]["key:ci"].month.pages == 3
+    assert kept.shown[0]["key:ci"].month.pages == 3
     assert await engine.read(beats) == 2
     await engine.write(assert_sound)
 
@@ -188,8 +188,8 @@ async def test_nothing_delays_what_is_heard_of_keys(kept: Kept, monkeypatch: pyt
     await kept.make("a")
     hanging: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def write(work: Any, *, durable: bool = False, of: str = "") -> Any:
-        del work, durable, of
+    async def write(work: Any, *, durable: bool = False, in_turn_of: str = "") -> Any:
+        del work, durable, in_turn_of
         await hanging
 
     kept.faulty.write = write  # type: ignore[method-assign]
@@ -206,8 +206,8 @@ async def test_what_was_read_of_keys_earlier_never_counts_later(kept: Kept) -> N
     await kept.make("a")
     read, slow = kept.faulty.read, asyncio.Event()
 
-    async def reading(work: Any, *, of: str = "") -> Any:
-        found = await read(work, of=of)
+    async def reading(work: Any, *, in_turn_of: str = "") -> Any:
+        found = await read(work, in_turn_of=in_turn_of)
         if not slow.is_set():
             slow.set()
             await asyncio.sleep(0.1)
@@ -233,9 +233,9 @@ async def test_it_reclaims_for_some_seconds_and_goes_on_in_the_next_turn(kept: K
     kept.now += 60
     write = kept.faulty.write
 
-    async def writing(work: Any, *, durable: bool = False, of: str = "") -> Any:
-        kept.now += 1.5 if of else 0.0
-        return await write(work, durable=durable, of=of)
+    async def writing(work: Any, *, durable: bool = False, in_turn_of: str = "") -> Any:
+        kept.now += 1.5 if in_turn_of else 0.0
+        return await write(work, durable=durable, in_turn_of=in_turn_of)
 
     kept.faulty.write = writing  # type: ignore[method-assign]
     await kept.sync.turn(0)

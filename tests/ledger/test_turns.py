@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from gateway.ledger.connection_places import ConnectionPlaces
+from gateway.ledger.connection_slots import ConnectionSlots
 from gateway.ledger.sqlite import SqliteEngine
 from gateway.ledger.turns import AccountTurns
 from tests.support.ledgers import beat
@@ -27,18 +27,18 @@ def test_none_runs_more_than_its_share() -> None:
     for number in range(3):
         turns.put("a", number)
     assert [turns.take() for _ in range(3)] == [("a", 0), ("a", 1), None]
-    turns.done("a")
+    turns.finish("a")
     assert turns.take() == ("a", 2)
     for _ in range(2):
-        turns.done("a")
+        turns.finish("a")
     assert repr(turns) == "<AccountTurns waiting=0 accounts_running=0>"
 
 
 async def test_a_place_that_was_given_to_who_left_is_the_next_ones() -> None:
-    places, held = ConnectionPlaces(1), asyncio.Event()
+    slots, held = ConnectionSlots(1), asyncio.Event()
 
     async def hold() -> None:
-        async with places.one("a"):
+        async with slots.one("a"):
             await held.wait()
 
     tasks = [asyncio.ensure_future(hold()) for _ in range(3)]
@@ -48,9 +48,9 @@ async def test_a_place_that_was_given_to_who_left_is_the_next_ones() -> None:
     held.set()
     tasks[0].cancel()
     await asyncio.wait_for(tasks[2], 30)
-    async with asyncio.timeout(30), places.one("b"):
-        assert repr(places) == "<ConnectionPlaces free=0 waiting=0>"
-    assert repr(places) == "<ConnectionPlaces free=1 waiting=0>"
+    async with asyncio.timeout(30), slots.one("b"):
+        assert repr(slots) == "<ConnectionSlots free=0 waiting=0>"
+    assert repr(slots) == "<ConnectionSlots free=1 waiting=0>"
 
 
 async def test_the_writer_of_sqlite_serves_a_quiet_account_before_the_rest_of_a_loud_ones(tmp_path: Path) -> None:
@@ -65,10 +65,10 @@ async def test_the_writer_of_sqlite_serves_a_quiet_account_before_the_rest_of_a_
         asyncio.run_coroutine_threadsafe(go.wait(), loop).result(30)
         beat(connection)
 
-    waiting = [asyncio.ensure_future(engine.write(first, of="loud"))]
+    waiting = [asyncio.ensure_future(engine.write(first, in_turn_of="loud"))]
     await asyncio.wait_for(begun.wait(), 30)
     waiting += [
-        asyncio.ensure_future(engine.write(lambda _, name=f"{of}": order.append(name), of=of))  # type: ignore[misc]
+        asyncio.ensure_future(engine.write(lambda _, name=f"{of}": order.append(name), in_turn_of=of))  # type: ignore[misc]
         for of in ["loud"] * 50 + [f"key:{number}" for number in range(5)] + ["quiet"]
     ]
     await eventually(lambda: "to_write=56 " in repr(engine))

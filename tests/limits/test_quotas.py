@@ -39,7 +39,7 @@ def make(**limits: Any) -> Profile:
 
 amounts = st.integers(0, 50)
 used = st.builds(Used, amounts, amounts, amounts)
-standings = st.builds(
+accounts_counts = st.builds(
     AccountCounts,
     tat=st.floats(NOON - 100, NOON + 200),
     concurrent=amounts,
@@ -59,33 +59,33 @@ profiles = st.builds(
 
 
 @PROPERTY
-@given(profiles, standings, st.integers(1, 40), st.integers(0, 60))
+@given(profiles, accounts_counts, st.integers(1, 40), st.integers(0, 60))
 def test_pages_are_let_in_when_every_budget_holds_them(
-    profile: Profile, standing: AccountCounts, pages: int, spend: int
+    profile: Profile, counts: AccountCounts, pages: int, spend: int
 ) -> None:
     rows = [
-        (profile.pages_in_flight, standing.pages_in_flight, pages),
+        (profile.pages_in_flight, counts.pages_in_flight, pages),
         (
-            None if profile.pages_per_day is None else profile.pages_per_day + standing.granted,
-            standing.day.pages,
+            None if profile.pages_per_day is None else profile.pages_per_day + counts.granted,
+            counts.day.pages,
             pages,
         ),
         (
-            None if profile.pages_per_month is None else profile.pages_per_month + standing.granted,
-            standing.month.pages,
+            None if profile.pages_per_month is None else profile.pages_per_month + counts.granted,
+            counts.month.pages,
             pages,
         ),
-        (profile.spend_per_month, standing.month.spend, spend),
+        (profile.spend_per_month, counts.month.spend, spend),
     ]
     fits = all(limit is None or not more or count + more <= limit for limit, count, more in rows)
-    assert (refuse_pages(profile, standing, pages, spend, NOON) is None) == fits
+    assert (refuse_pages(profile, counts, pages, spend, NOON) is None) == fits
 
 
 @PROPERTY
-@given(profiles, standings)
-def test_what_is_told_agrees_with_what_is_decided(profile: Profile, standing: AccountCounts) -> None:
-    told = {limit.name: limit for limit in limits_of(profile, standing, NOON)}
-    denial = refuse_submit(profile, standing, NOON)
+@given(profiles, accounts_counts)
+def test_what_is_told_agrees_with_what_is_decided(profile: Profile, counts: AccountCounts) -> None:
+    told = {limit.name: limit for limit in limits_of(profile, counts, NOON)}
+    denial = refuse_submit(profile, counts, NOON)
     if denial is None:
         for name in ("concurrent_requests", *BUDGETS):
             if name in told and name != "spend_per_month":
@@ -93,18 +93,18 @@ def test_what_is_told_agrees_with_what_is_decided(profile: Profile, standing: Ac
     elif denial.reason is Reason.RATE_LIMITED:
         assert told["requests_per_minute"].remaining == 0
         assert denial.retry_after is not None
-        later = standing._replace(tat=standing.tat - denial.retry_after)  # as it is so much later
+        later = counts._replace(tat=counts.tat - denial.retry_after)  # as it is so much later
         assert refuse_submit(profile, later, NOON) != denial
-    assert ratios_of(profile, standing, NOON).keys() == told.keys()
-    assert soft_limits(profile, standing, NOON) <= set(BUDGETS)
+    assert ratios_of(profile, counts, NOON).keys() == told.keys()
+    assert soft_limits(profile, counts, NOON) <= set(BUDGETS)
 
 
 @PROPERTY
-@given(profiles, standings)
-def test_lines_are_structured_fields_in_ascii(profile: Profile, standing: AccountCounts) -> None:
-    for line in rate_limit_lines(profile, limits_of(profile, standing, NOON), NOON):
+@given(profiles, accounts_counts)
+def test_lines_are_structured_fields_in_ascii(profile: Profile, counts: AccountCounts) -> None:
+    for line in rate_limit_lines(profile, limits_of(profile, counts, NOON), NOON):
         assert re.fullmatch(rb"[A-Za-z-]+: [\x20-\x7e]+", line)
-    policy, limits, *_ = rate_limit_lines(profile, limits_of(profile, standing, NOON), NOON)
+    policy, limits, *_ = rate_limit_lines(profile, limits_of(profile, counts, NOON), NOON)
     assert re.fullmatch(rb'RateLimit-Policy: ("\w+";q=\d+;w=\d+)(, "\w+";q=\d+;w=\d+)*', policy)
     assert re.fullmatch(rb'RateLimit: ("\w+";r=\d+;t=\d+)(, "\w+";r=\d+;t=\d+)*', limits)
 
@@ -127,7 +127,7 @@ def test_what_resets_when() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "standing", "title", "detail"),
+    ("limits", "counts", "title", "detail"),
     [
         (
             {"pages_per_day": 10},
@@ -150,9 +150,9 @@ def test_what_resets_when() -> None:
     ],
 )
 def test_a_refusal_says_what_is_used_what_was_asked_and_until_when(
-    limits: dict[str, int], standing: AccountCounts, title: str, detail: str
+    limits: dict[str, int], counts: AccountCounts, title: str, detail: str
 ) -> None:
-    denial = refuse_pages(make(**limits), standing, 6, 3_600_000, NOON)
+    denial = refuse_pages(make(**limits), counts, 6, 3_600_000, NOON)
     assert denial is not None
     assert (denial.reason, denial.title, denial.detail) == (Reason.BUDGET_EXHAUSTED, title, detail)
 
@@ -185,10 +185,10 @@ def test_a_debt_that_may_be_is_to_be_paid(ahead: float) -> None:
 @pytest.mark.parametrize("ahead", [121, 3600, 86_400 * 40])
 def test_a_debt_that_can_only_come_of_a_clock_that_was_set_back_is_forgotten(ahead: float) -> None:
     profile = make(requests_per_minute=60)
-    standing = AccountCounts(tat=NOON + ahead)
-    assert refuse_submit(profile, standing, NOON) is None
-    assert take_submit(profile, standing.tat, NOON) == NOON + 1
-    assert limits_of(profile, standing, NOON)[0].used == 0
+    counts = AccountCounts(tat=NOON + ahead)
+    assert refuse_submit(profile, counts, NOON) is None
+    assert take_submit(profile, counts.tat, NOON) == NOON + 1
+    assert limits_of(profile, counts, NOON)[0].used == 0
 
 
 def test_the_rate_is_told_within_its_bounds() -> None:
@@ -205,8 +205,8 @@ def test_a_limit_of_nothing_is_used_up() -> None:
 
 def test_the_report_has_every_limit_and_money_in_whole_units() -> None:
     profile = make(pages_per_day=10, spend_per_month=2_500_000, requests_per_minute=60)
-    standing = AccountCounts(NOON + 2, 3, 4, Used(1, 9, 0), Used(1, 9, 500_000), granted=1)
-    report = limits_report(profile, standing, NOON)
+    counts = AccountCounts(NOON + 2, 3, 4, Used(1, 9, 0), Used(1, 9, 500_000), granted=1)
+    report = limits_report(profile, counts, NOON)
     assert report == {
         "requests_per_minute": {"limit": 60, "used": 2, "remaining": 58, "resets_at": "2026-11-23T12:00:02Z"},
         "concurrent_requests": {"limit": 400, "used": 3, "remaining": 397},

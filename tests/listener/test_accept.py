@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.listener.accept import Acceptor, Door
+from gateway.listener.accept import AcceptLimits, Acceptor
 from gateway.listener.opening import Accepted
 from gateway.model.identity import Peer
 from tests.support.iteration import iteration_now
@@ -52,7 +52,11 @@ class Connection(asyncio.Protocol):
 async def test_a_64_is_one_address(first: str, second: str, is_full: bool) -> None:
     with Listening(first, second, second) as listening:
         acceptor = Acceptor(
-            listening, lambda: Door(9, 1, 1.0), None, lambda peer: Connection(peer, acceptor.ended), iteration_now()
+            listening,
+            lambda: AcceptLimits(9, 1, 1.0),
+            None,
+            lambda peer: Connection(peer, acceptor.release),
+            iteration_now(),
         )
         acceptor.start()
         with socket.create_connection(listening.getsockname()):

@@ -60,6 +60,6 @@ def test_what_is_not_the_clients_time_does_not_count() -> None:
     clocks = Clocks(gone)
     clocks.expect(5.0, slow)
     clocks.measure(0.0, 5.0, 0)
-    clocks.stand_still(3.0)
+    clocks.extend(3.0)
     assert not clocks.is_overdue(7.9, 0, LEAST)
     assert clocks.is_overdue(8.0, 0, LEAST)

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.listener.newcomers import who_gives_way
 from gateway.model.identity import Peer
-from gateway.model.networks import household
+from gateway.model.networks import client_prefix
 from tests.support.pure import ip
 
 
@@ -19,7 +19,7 @@ class Newcomer:
 
 
 @pytest.mark.parametrize(
-    ("inside", "home", "found"),
+    ("inside", "prefix", "found"),
     [
         ("", None, None),
         ("a1 b1", None, "a1"),
@@ -33,10 +33,12 @@ class Newcomer:
         ("A1 B1", None, None),
     ],
 )
-def test_the_oldest_that_may_of_the_address_that_holds_most(inside: str, home: str | None, found: str | None) -> None:
+def test_the_oldest_that_may_of_the_address_that_holds_most(
+    inside: str, prefix: str | None, found: str | None
+) -> None:
     """A letter is an address; a capital one gives no way."""
     addresses = {"a": "10.0.0.1", "b": "2001:db8::1"}
     newcomers = [Newcomer(name, addresses[name[0].lower()], gives_way=name[0].islower()) for name in inside.split()]
-    held = Counter(household(newcomer.peer.ip) for newcomer in newcomers)
-    one = who_gives_way(newcomers, held, None if home is None else household(ip(addresses[home])))
+    held = Counter(client_prefix(newcomer.peer.ip) for newcomer in newcomers)
+    one = who_gives_way(newcomers, held, None if prefix is None else client_prefix(ip(addresses[prefix])))
     assert one is (None if found is None else next(each for each in newcomers if each.name == found))

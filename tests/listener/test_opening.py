@@ -45,7 +45,7 @@ class Listener:
         self.over: list[BaseException | None] = []
         self.far: list[socket.socket] = []
         self.openings: list[Opening] = []
-        self.means = OpeningParts(self.iteration, buffers_now(), lambda: self.context, self._make, self._move)
+        self.parts = OpeningParts(self.iteration, buffers_now(), lambda: self.context, self._make, self._move)
 
     def open(self, within: float = 60.0, *, says: bytes = b"", reads_proxy_header: bool = False) -> Opening:
         ours, theirs = socket.socketpair()
@@ -56,7 +56,7 @@ class Listener:
             theirs.sendall(says)
         # What is asked of TCP alone is not asked of a pair.
         accepted = _Tcp(ours.family, ours.type, fileno=ours.detach())
-        opening = Opening(accepted, PEER, self.means, partial(self._over, accepted))
+        opening = Opening(accepted, PEER, self.parts, partial(self._over, accepted))
         self.openings.append(opening)
         ends = asyncio.get_running_loop().time() + within
         opening.begin(ends, reads_proxy_header=reads_proxy_header)
@@ -101,7 +101,7 @@ async def test_nothing_is_made_before_a_turn_has_time_for_it(listener: Listener,
         listener.iteration.add(1.0, 0)
         listener.far[0].send(b"\x16")
     await eventually(lambda: listener.made == [PEER])
-    await eventually(lambda: repr(opening) == "<Opening 10.0.0.1 shaking>")
+    await eventually(lambda: repr(opening) == "<Opening 10.0.0.1 handshake>")
     opening.cancel()
     assert isinstance(listener.over[0], asyncio.CancelledError)
 
@@ -122,7 +122,7 @@ async def test_none_is_ended_while_the_loop_attaches_it(
 ) -> None:
     """uvloop would end the process."""
     if not has_tls:
-        listener.means = listener.means._replace(tls=None)
+        listener.parts = listener.parts._replace(tls=None)
     opening = listener.open(says=b"\x16")
     assert repr(opening) == "<Opening 10.0.0.1 attached>"
     assert not opening.gives_way
@@ -134,9 +134,9 @@ async def test_none_is_ended_while_the_loop_attaches_it(
         assert await asyncio.get_running_loop().sock_recv(listener.far[0], 99) == b""
 
 
-async def test_who_shakes_hands_gives_way_at_once(listener: Listener) -> None:
+async def test_who_is_in_the_handshake_gives_way_at_once(listener: Listener) -> None:
     opening = listener.open(says=b"\x16")
-    await eventually(lambda: opening.state is OpeningState.SHAKING)
+    await eventually(lambda: opening.state is OpeningState.HANDSHAKE)
     may = [opening.gives_way]
     opening.give_way()
     assert [type(error) for error in listener.over] == [GaveWayError]
@@ -157,7 +157,7 @@ async def test_of_many_that_speak_at_once_each_iteration_serves_some(listener: L
         began.append(listener.iteration.number)
         return Connection(peer)
 
-    listener.means = listener.means._replace(make=make)
+    listener.parts = listener.parts._replace(make=make)
     for _ in range(40):
         listener.open(says=b"\x16")
     await eventually(lambda: len(began) == 40)
@@ -187,8 +187,8 @@ async def test_a_handshake_has_its_time(listener: Listener) -> None:
 
 async def test_what_waits_for_its_turn_has_so_much_longer(listener: Listener) -> None:
     begins: list[Callable[[], None]] = []
-    listener.means = listener.means._replace(iteration=Iteration(lambda: 0.0, begins.append))
-    listener.means.iteration.add(1.0, 0)
+    listener.parts = listener.parts._replace(iteration=Iteration(lambda: 0.0, begins.append))
+    listener.parts.iteration.add(1.0, 0)
     listener.open(0.01, says=b"\x16")
     await asyncio.sleep(0.15)
     assert listener.over == []

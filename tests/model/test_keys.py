@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.model.jobs import JobKey
-from gateway.model.keys import Generation, in_full, in_short, key_of, of_keys
+from gateway.model.jobs import JobRef
+from gateway.model.keys import Generation, key_account, key_id_of, qualified, unqualified
 from gateway.model.routes import Kind
 
 
@@ -20,14 +20,14 @@ def test_a_secret_is_live_until_its_end_and_never_after_it_was_revoked(
 
 
 def test_a_keys_account_is_no_others() -> None:
-    assert of_keys("ci") == in_full("ci") == "key:ci"
-    assert in_full("jwt:https://idp.test#ann") == "jwt:https://idp.test#ann"
-    assert (key_of("key:ci"), key_of("cert:ci")) == ("ci", None)
-    assert (in_short("key:ci"), in_short("cert:ci")) == ("ci", "cert:ci")
+    assert key_account("ci") == qualified("ci") == "key:ci"
+    assert qualified("jwt:https://idp.test#ann") == "jwt:https://idp.test#ann"
+    assert (key_id_of("key:ci"), key_id_of("cert:ci")) == ("ci", None)
+    assert (unqualified("key:ci"), unqualified("cert:ci")) == ("ci", "cert:ci")
 
 
 def test_a_job_is_asked_for_by_upstream_and_id() -> None:
-    assert JobKey("container", "job", "reservation").key == ("container", "job")
+    assert JobRef("container", "job", "reservation").key == ("container", "job")
 
 
 def test_which_requests_name_a_job() -> None:

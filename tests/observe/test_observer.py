@@ -6,7 +6,7 @@ import pytest
 from gateway.model.reasons import Reason, Source
 from gateway.observe.log import LogStream, configure, json_line
 from gateway.observe.metrics import RequestMetrics
-from gateway.observe.observer import Observer, Told
+from gateway.observe.observer import Observer, ObserverHooks
 from tests.support.pure import make_exchange
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -15,10 +15,10 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 def lines_at(level: str, **changes: object) -> tuple[RequestMetrics, list[bytes]]:
     reading, writing = os.pipe()
     metrics, stream = RequestMetrics(), LogStream(writing, json_line)
-    observer = Observer(metrics, stream, level, lambda: NOW, Told(lambda _, __: None))
-    observer.began()
+    observer = Observer(metrics, stream, level, lambda: NOW, ObserverHooks(lambda _, __: None))
+    observer.count_started()
     assert metrics.in_flight == 1
-    observer.ended(make_exchange(**changes))
+    observer.record(make_exchange(**changes))
     stream.start()
     stream.close()
     os.close(writing)
@@ -44,15 +44,15 @@ def test_a_level_keeps_requests_out_of_the_log_but_not_out_of_the_metrics(level:
 def test_who_called_is_told_of_every_request() -> None:
     seen: list[str | None] = []
     stream = LogStream(-1, json_line)
-    told = Observer(
+    observer = Observer(
         RequestMetrics(),
         stream,
         "info",
         lambda: NOW,
-        Told(lambda _, __: None, lambda found: seen.append(found.key_id)),
+        ObserverHooks(lambda _, __: None, lambda found: seen.append(found.key_id)),
     )
     for key_id in ("ci", None):
-        told.ended(make_exchange(key_id=key_id))
+        observer.record(make_exchange(key_id=key_id))
     assert seen == ["ci", None]
 
 
@@ -66,12 +66,12 @@ def test_a_flood_of_a_stranger_is_some_events_and_a_sum_and_all_of_it_is_counted
     metrics, stream = RequestMetrics(), LogStream(writing, json_line)
     refused: list[Reason] = []
     configure(stream, "info", lambda: NOW)
-    observer = Observer(metrics, stream, "info", lambda: NOW, Told(lambda _, reason: refused.append(reason)))
+    observer = Observer(metrics, stream, "info", lambda: NOW, ObserverHooks(lambda _, reason: refused.append(reason)))
     flood = make_exchange(reason=Reason.UNAUTHENTICATED, source=Source.CLIENT, status=401, key_id=None)
     for _ in range(500):
-        observer.ended(flood)
+        observer.record(flood)
     for _ in range(30):  # whoever is known has all of them
-        observer.ended(make_exchange(reason=Reason.FORBIDDEN, source=Source.CLIENT, status=403, key_id="ci"))
+        observer.record(make_exchange(reason=Reason.FORBIDDEN, source=Source.CLIENT, status=403, key_id="ci"))
     observer.close()
     stream.start()
     stream.close()

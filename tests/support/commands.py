@@ -11,7 +11,7 @@ import click
 from sqlalchemy import Connection
 
 from gateway.cli.main import cli
-from gateway.ledger.deliveries import Bounds, DeliveryOutcome, claim_due, dead, job_ended
+from gateway.ledger.deliveries import Bounds, DeliveryOutcome, claim_due, make_due, mark_dead
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.refusals import RefusalRow, note
 from gateway.ledger.reservations import charge_one
@@ -119,9 +119,9 @@ def _put(connection: Connection) -> None:
     owner = f"key:{KEY}"
     make_job(connection, JOB, owner=owner, now=now - 60, webhook=HOOK)
     end(connection, ("default", JOB), 2, now - 50, 3600, failed=False)
-    job_ended(connection, "default", JOB, "complete", now - 50)
+    make_due(connection, "default", JOB, "complete", now - 50)
     for due in claim_due(connection, "me", now - 50, now, Bounds(9, 9)):
-        dead(connection, due.lease, DeliveryOutcome(404, "status"), now - 40)
+        mark_dead(connection, due.lease, DeliveryOutcome(404, "status"), now - 40)
     make_job(connection, LOST, owner=owner, now=now - 30)
     for row in list(connection.execute(reservations.select().where(reservations.c.request_id == LOST))):
         charge_one(connection, row.account, row.id, now - 20)

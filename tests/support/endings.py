@@ -5,24 +5,24 @@ from sqlalchemy import Connection, select
 from gateway.ledger import closing, reservations
 from gateway.ledger.accounts import lock
 from gateway.ledger.closing import Settled
-from gateway.ledger.jobs import Learnt, find, learn, named
+from gateway.ledger.jobs import Recorded, find, job_ref, record_facts
 from gateway.ledger.schema import Stage, accounts
 from gateway.limits.job_cost import Facts, FailedCosts, Known
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 
 
-def job_of(connection: Connection, job: tuple[str, str]) -> JobKey:
+def job_of(connection: Connection, job: tuple[str, str]) -> JobRef:
     """The job that has an id now."""
     row = find(connection, *job)
-    return JobKey(*job, "none") if row is None else named(row)
+    return JobRef(*job, "none") if row is None else job_ref(row)
 
 
 def end(
     connection: Connection, job: tuple[str, str], pages: int | None, now: float, ttl: float, *, failed: bool
-) -> Learnt | None:
+) -> Recorded | None:
     """Lets the ledger know that a job has ended, well or not."""
     facts = Facts(Known.FAILED if failed else Known.COMPLETE, pages)
-    return learn(connection, job_of(connection, job), facts, FailedCosts.IF_TAKEN, now, ttl)
+    return record_facts(connection, job_of(connection, job), facts, FailedCosts.IF_TAKEN, now, ttl)
 
 
 def settle(

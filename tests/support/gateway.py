@@ -20,7 +20,7 @@ from gateway.app.gateway import Gateway
 from gateway.app.reload import prepare
 from gateway.config.settings import Settings
 from gateway.jobs.job import Job
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.observe.log import Event, LogStream, json_line
 from tests.support.backend import HEALTH_PATH
 from tests.support.client import Client, Response
@@ -177,7 +177,7 @@ class Running:
     def own(self, request_id: str, owner: str = "key:ci", upstream: str = "default") -> Job:
         """Lets a key own a job that it never submitted: for tests that are about something else."""
         shape = self.gateway.live.state.shapes["default"]
-        job = Job(JobKey(upstream, request_id, "none"), owner, shape, SUBMIT, time.time())
+        job = Job(JobRef(upstream, request_id, "none"), owner, shape, SUBMIT, time.time())
         self.gateway.jobs.registry.add(job)
         return job
 

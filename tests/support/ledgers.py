@@ -257,11 +257,11 @@ class Faulty:
         self.is_away = False
         self.writes = 0
 
-    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
-        return await self._writing(lambda: self.engine.write(work, durable=durable, of=of))
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, in_turn_of: str = "") -> T:
+        return await self._writing(lambda: self.engine.write(work, durable=durable, in_turn_of=in_turn_of))
 
-    async def guarded(self, work: Callable[[Connection], T], *, of: str = "") -> T:
-        return await self._writing(lambda: self.engine.guarded(work, of=of))
+    async def guarded(self, work: Callable[[Connection], T], *, in_turn_of: str = "") -> T:
+        return await self._writing(lambda: self.engine.guarded(work, in_turn_of=in_turn_of))
 
     async def _writing(self, write: Callable[[], Awaitable[T]]) -> T:
         self.writes += 1
@@ -276,10 +276,10 @@ class Faulty:
     async def report(self, work: Callable[[Connection], T]) -> T:
         return await self.read(work)
 
-    async def read(self, work: Callable[[Connection], T], *, of: str = "") -> T:
+    async def read(self, work: Callable[[Connection], T], *, in_turn_of: str = "") -> T:
         if self.is_away:
             raise LedgerUnavailable("as it was told")
-        return await self.engine.read(work, of=of)
+        return await self.engine.read(work, in_turn_of=in_turn_of)
 
     async def close(self) -> None:
         await self.engine.close()

@@ -28,7 +28,7 @@ from gateway.ledger.replica import Replica
 from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
 from gateway.ledger.schema import JobState
 from gateway.ledger.usage import used_since
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.model.times import Times
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.pool import Upstreams
@@ -102,10 +102,10 @@ class Told:
     def pages(self, account: str, settled: int, refunded: int) -> None:
         self.settled.append((account, settled, refunded))
 
-    def stands(self, account: str, ratios: dict[str, float]) -> None:
+    def set_ratios(self, account: str, ratios: dict[str, float]) -> None:
         """Nobody asks."""
 
-    def crossed(self, account: str, limits: frozenset[str]) -> None:
+    def count_crossed(self, account: str, limits: frozenset[str]) -> None:
         """Nobody asks."""
 
 
@@ -156,7 +156,9 @@ class Room:
         self.upstream_client = UpstreamClient(self.upstreams, self.clock, lambda: "0" * 32)
         self.registry = Registry(replica, self.clock, lambda: self.state, most)
         effects = Effects(self.admission.settled, self._ended)
-        self.completion = Completion(replica, self.registry, lambda: self.state, iteration_now().wait, effects)
+        self.completion = Completion(
+            replica, self.registry, lambda: self.state, iteration_now().call_in_turn, effects
+        )
         self.watcher = Watcher(
             replica,
             self.registry,
@@ -170,7 +172,7 @@ class Room:
             replica, self.registry, self.upstream_client, lambda: self.state, self.clock, iteration_now()
         )
         self.housekeeping = Housekeeping(
-            self.ledger, self.registry, self.watcher, self.retention, self.completion.retry_untold
+            self.ledger, self.registry, self.watcher, self.retention, self.completion.retry_pending
         )
 
     def _ended(self) -> None:
@@ -188,7 +190,7 @@ class Room:
     def wall(self) -> float:
         return NOON + self.seconds - 1000.0
 
-    async def given_again(self, request_id: str, owner: str, shape: str = "default") -> JobKey:
+    async def given_again(self, request_id: str, owner: str, shape: str = "default") -> JobRef:
         """Deletes the job that has an id, and gives the id to another one, six seconds later."""
         old = ("default", request_id)
         await self.engine.write(lambda c: forget(c, job_of(c, old), self.wall()))
@@ -197,7 +199,7 @@ class Room:
 
     async def reserved(
         self, request_id: str = "job", owner: str = OWNER, upstream: str = "default", shape: str = "default"
-    ) -> JobKey:
+    ) -> JobRef:
         """What the ledger has of a job that this replica took, before anybody here follows it."""
         claim = Claim(f"{self.watcher.me}-r{next(self._claims)}", owner, owner, upstream)
         now = self.wall()
@@ -209,12 +211,12 @@ class Room:
             begin(connection, claim.id, NewJob(request_id, shape, PATH, None), self.watcher.me, now)
 
         await self.engine.write(work)
-        return JobKey(upstream, request_id, claim.id)
+        return JobRef(upstream, request_id, claim.id)
 
     async def begin_job(self, request_id: str = "job", owner: str = OWNER, upstream: str = "default") -> Job:
         """A job of ten pages that this replica took, and follows."""
-        named = await self.reserved(request_id, owner, upstream)
-        job = Job(named, owner, self.state.shapes["default"], PATH, self.wall())
+        ref = await self.reserved(request_id, owner, upstream)
+        job = Job(ref, owner, self.state.shapes["default"], PATH, self.wall())
         self.registry.add(job)
         self.watcher.begin(job)
         return job
@@ -235,7 +237,7 @@ class Room:
     async def turn(self, seconds: float = 0.0) -> None:
         """Lets so much time pass, and what is due then be done."""
         self.seconds += seconds
-        self.completion.retry_untold()
+        self.completion.retry_pending()
         self.watcher.ask_due()
         await self.quiet()
 

@@ -22,15 +22,15 @@ class Handshake:
     each other.
     """
 
-    __slots__ = ("_engine", "_household", "_is_shaken", "_refusal", "_step_error", "_stepped", "_threads", "over")
+    __slots__ = ("_engine", "_is_complete", "_refusal", "_source", "_step_error", "_stepped", "_threads", "over")
 
     def __init__(self, engine: TlsEngine, threads: StepThreads) -> None:
         self._engine = engine
         self._threads = threads
-        self._household: Hashable = None
+        self._source: Hashable = None
         self._stepped: Callable[[], None] | None = None  # called when the thread has taken a step
         self._step_error: Exception | None = None
-        self._is_shaken = False
+        self._is_complete = False
         self._refusal: Exception | None = None  # for the task that waits
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -63,35 +63,35 @@ class Handshake:
 
     # Its steps
 
-    def step(self, household: Hashable, stepped: Callable[[], None]) -> bool:
+    def step(self, source: Hashable, stepped: Callable[[], None]) -> bool:
         """Takes the next step, here or in a thread, which then calls `stepped`; whether the handshake is complete.
 
         Raises:
             ssl.SSLError, UnicodeError: it failed; for the first there may be an alert to send.
         """
         if not self._engine.is_heavy:
-            return self._engine.shake()
-        self._household, self._stepped = household, stepped
-        self._threads.begin(household, self)
+            return self._engine.advance_handshake()
+        self._source, self._stepped = source, stepped
+        self._threads.begin(source, self)
         return False
 
     def result(self) -> bool | Exception:
         """What `step` would have returned or raised, after a thread took it."""
         error, self._step_error = self._step_error, None
-        return self._is_shaken if error is None else error
+        return self._is_complete if error is None else error
 
     def leave(self) -> None:
         """Takes no more steps: the connection ends."""
         if self._stepped is not None:
             self._stepped = None
-            self._threads.drop(self._household, self)
+            self._threads.drop(self._source, self)
 
     # The thread's side
 
     def run(self) -> None:
         """Takes a step."""
         try:
-            self._is_shaken = self._engine.shake()
+            self._is_complete = self._engine.advance_handshake()
         except Exception as error:  # noqa: BLE001 -- told where the result is asked for
             self._step_error = bare(error)
 
@@ -102,7 +102,7 @@ class Handshake:
     @property
     def shown(self) -> Standing | None:
         """What the step showed of the peer."""
-        if not self._is_shaken:
+        if not self._is_complete:
             return None
         has_certificate = self._engine.peercert or not self._engine.is_server  # a server's is always asked for
         return Standing.PROVED if has_certificate else Standing.QUICK

@@ -46,12 +46,12 @@ class TlsEngine:
         "_alert",
         "_context",
         "_gate",
+        "_handshake_bytes",
         "_hello",
         "_incoming",
         "_may_take_long",
         "_outgoing",
         "_records",
-        "_shaken",
         "_unfed",
         "chain",
         "is_open",
@@ -66,7 +66,7 @@ class TlsEngine:
         self._records = Records()
         self._gate = HelloGate()
         self._gate.is_open = server is not None
-        self._shaken = 0  # handshake bytes received
+        self._handshake_bytes = 0  # handshake bytes received
         self._hello = 0  # of these, the bytes up to the end of the hello
         self._may_take_long = False  # of what it has been given last
         self._alert = b""
@@ -127,16 +127,16 @@ class TlsEngine:
             self._unfed = came[:size]
             return size, records
         data = bytes(came[:size])
-        is_light = not records or (not was_within and has_no_certificates(data, is_first=not self._shaken))
+        is_light = not records or (not was_within and has_no_certificates(data, is_first=not self._handshake_bytes))
         self._feed_handshake(data)
-        self._may_take_long = self._reads_certificates and self._shaken > self._hello and not is_light
+        self._may_take_long = self._reads_certificates and self._handshake_bytes > self._hello and not is_light
         return size, records
 
     @property
     def _reads_certificates(self) -> bool:
         return not self.is_server or self.object.context.verify_mode is not ssl.CERT_NONE
 
-    def shake(self) -> bool:
+    def advance_handshake(self) -> bool:
         """Continues the handshake; returns whether it is complete.
 
         Raises:
@@ -212,20 +212,20 @@ class TlsEngine:
                     raise
 
     def _feed_handshake(self, data: bytes) -> None:
-        self._shaken += len(data)
+        self._handshake_bytes += len(data)
         try:
             if self._records.is_foreign:
                 raise HelloError("it is in the format of SSL 2")
-            if self._shaken - self._hello > (_MAX_OF_CLIENT if self.is_server else _MAX_OF_SERVER):
+            if self._handshake_bytes - self._hello > (_MAX_OF_CLIENT if self.is_server else _MAX_OF_SERVER):
                 raise HelloError("the handshake is too long")
             if self._gate.is_open:
                 self._incoming.write(data)
             else:
-                self._hello = self._shaken
+                self._hello = self._handshake_bytes
                 self._incoming.write(self._gate.take(data))
         except HelloError as error:
             if data[0] != _HANDSHAKE and not self._records.is_foreign:
                 self._incoming.write(data[:_ENOUGH])
-                self.shake()  # for bytes that are not TLS at all, OpenSSL has the better message and alert
+                self.advance_handshake()  # for bytes that are not TLS at all OpenSSL has the better message and alert
             self._alert = _HANDSHAKE_FAILURE
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"the ClientHello is refused: {error}") from None

@@ -4,13 +4,13 @@ OpenSSL decodes the keys of a peer's certificates as it reads them, before anybo
 curves of their own take it ten seconds and more, and no thread can be stopped. An attacker who knows that must not
 keep others out. The rules:
 
-- One step of a household at a time, or as many as there may be at once; its others wait for the end of one.
-- Households have a standing. PROVED: lately showed a certificate that is trusted. QUICK: lately shook hands without
-  one. NEW: all others. OWES: a step of it took more than LONG, for a hundred times as long as it took. A debt counts
-  before all else.
+- One step of a source at a time, or as many as there may be at once; its others wait for the end of one.
+- Sources have a standing. PROVED: lately showed a certificate that is trusted. QUICK: lately completed a handshake
+  without one. NEW: all others. OWES: a step of it took more than LONG, for a hundred times as long as it took. A
+  debt counts before all else.
 - Of those that wait PROVED come first, and those that owe last. QUICK and NEW take turns: anybody is QUICK for one
-  handshake, so it must not come before those that never came. Within one standing each household has its turn.
-- Threads have lanes: each takes households of one standing or better. So strangers never have all of them, nor do
+  handshake, so it must not come before those that never came. Within one standing each source has its turn.
+- Threads have lanes: each takes sources of one standing or better. So strangers never have all of them, nor do
   those that owe: a first-time client finds one. QUICK has a lane beside NEW, whose threads may all be taken.
 """
 
@@ -25,7 +25,7 @@ LONG: Final = 0.1
 DEBT: Final = 100
 LATELY: Final = 3600.0
 MOST_REMEMBERED: Final = 4096
-"""Households of each standing. Of those that wait there are no more than connections."""
+"""Sources of each standing. Of those that wait there are no more than connections."""
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Standing(IntEnum):
 
 
 class ThreadLane(NamedTuple):
-    """So many threads, for households of this standing or a better one."""
+    """So many threads, for sources of this standing or a better one."""
 
     threads: int
     worst: Standing
@@ -54,36 +54,36 @@ LANES: Final = (
 )
 
 LANES_OF_ONE: Final = (ThreadLane(4, Standing.PROVED), ThreadLane(4, Standing.OWES))
-"""For threads that serve one household alone, which the operator named."""
+"""For threads that serve one source alone, which the operator named."""
 
 
 class Begun(NamedTuple, Generic[T]):
     """A step that has a thread, of that lane."""
 
-    household: Hashable
+    source: Hashable
     step: T
     lane: int
 
 
 class _Lately:
-    """Households, each until some time. Of too many, the one that was noted first is forgotten."""
+    """Sources, each until some time. Of too many, the one that was noted first is forgotten."""
 
     def __init__(self) -> None:
         self._until: OrderedDict[Hashable, float] = OrderedDict()
 
-    def note(self, household: Hashable, until: float) -> None:
-        self._until[household] = max(until, self._until.pop(household, 0.0))
+    def note(self, source: Hashable, until: float) -> None:
+        self._until[source] = max(until, self._until.pop(source, 0.0))
         if len(self._until) > MOST_REMEMBERED:
             self._until.popitem(last=False)
 
-    def holds(self, household: Hashable, now: float) -> bool:
-        return now < self._until.get(household, 0.0)
+    def holds(self, source: Hashable, now: float) -> bool:
+        return now < self._until.get(source, 0.0)
 
 
 class StepOrder(Generic[T]):
     """Those that wait and those that have a thread. `lanes` begin with the one that takes the fewest.
 
-    `at_once`: steps of one household.
+    `at_once`: steps of one source.
     """
 
     def __init__(self, lanes: tuple[ThreadLane, ...], clock: Callable[[], float], at_once: int = 1) -> None:
@@ -100,23 +100,23 @@ class StepOrder(Generic[T]):
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def put(self, household: Hashable, step: T) -> None:
+    def put(self, source: Hashable, step: T) -> None:
         """Lets a step wait."""
-        steps = self._waiting.setdefault(household, {})
+        steps = self._waiting.setdefault(source, {})
         steps[step] = None
         if len(steps) == 1:
-            self._line_up(household)
+            self._line_up(source)
 
-    def drop(self, household: Hashable, step: T) -> bool:
+    def drop(self, source: Hashable, step: T) -> bool:
         """Lets a step wait no longer; whether it still did."""
-        steps = self._waiting.get(household, {})
+        steps = self._waiting.get(source, {})
         if step not in steps:
             return False
         del steps[step]
         if not steps:
-            del self._waiting[household]
+            del self._waiting[source]
             for line in self._lines:
-                line.pop(household, None)
+                line.pop(source, None)
         return True
 
     def take(self) -> Begun[T] | None:
@@ -130,51 +130,51 @@ class StepOrder(Generic[T]):
         return None
 
     def end(self, begun: Begun[T], seconds: float, shown: Standing | None) -> None:
-        """A step is over: it took so many seconds of a processor, and showed that standing of its household."""
-        household, now = begun.household, self._clock()
+        """A step is over: it took so many seconds of a processor, and showed that standing of its source."""
+        source, now = begun.source, self._clock()
         self._free[begun.lane] += 1
-        self._running[household] -= 1
-        if not self._running[household]:
-            del self._running[household]
+        self._running[source] -= 1
+        if not self._running[source]:
+            del self._running[source]
         if seconds > LONG:
-            self._owing.note(household, now + DEBT * seconds)
+            self._owing.note(source, now + DEBT * seconds)
         if shown is Standing.PROVED:
-            self._proved.note(household, now + LATELY)
+            self._proved.note(source, now + LATELY)
         elif shown is Standing.QUICK:
-            self._quick.note(household, now + LATELY)
-        self._line_up(household)
+            self._quick.note(source, now + LATELY)
+        self._line_up(source)
 
-    def standing(self, household: Hashable) -> Standing:
+    def standing(self, source: Hashable) -> Standing:
         """What is known of it."""
         now = self._clock()
-        if self._owing.holds(household, now):
+        if self._owing.holds(source, now):
             return Standing.OWES
-        if self._proved.holds(household, now):
+        if self._proved.holds(source, now):
             return Standing.PROVED
-        return Standing.QUICK if self._quick.holds(household, now) else Standing.NEW
+        return Standing.QUICK if self._quick.holds(source, now) else Standing.NEW
 
-    def _line_up(self, household: Hashable) -> None:
+    def _line_up(self, source: Hashable) -> None:
         """Lets it wait for its turn, if it has steps that may begin; one that waits already keeps its place."""
-        if household not in self._waiting or self._running[household] >= self._at_once:
+        if source not in self._waiting or self._running[source] >= self._at_once:
             return
-        mine = self._lines[self.standing(household)]
+        mine = self._lines[self.standing(source)]
         for line in self._lines:
             if line is not mine:
-                line.pop(household, None)
-        mine.setdefault(household)
+                line.pop(source, None)
+        mine.setdefault(source)
 
     def _lane_for(self, standing: Standing) -> int | None:
         lanes = zip(self._lanes, self._free, strict=True)
         return next((place for place, (lane, free) in enumerate(lanes) if free and standing <= lane.worst), None)
 
     def _begin(self, standing: Standing, lane: int) -> Begun[T]:
-        household, _ = self._lines[standing].popitem(last=False)
-        steps = self._waiting[household]
+        source, _ = self._lines[standing].popitem(last=False)
+        steps = self._waiting[source]
         step = next(iter(steps))
         del steps[step]
         if not steps:
-            del self._waiting[household]
-        self._running[household] += 1
+            del self._waiting[source]
+        self._running[source] += 1
         self._free[lane] -= 1
-        self._line_up(household)
-        return Begun(household, step, lane)
+        self._line_up(source)
+        return Begun(source, step, lane)

@@ -14,7 +14,7 @@ from functools import partial
 from threading import get_native_id
 from typing import Final, Protocol
 
-from gateway.aio.aside import Worker
+from gateway.aio.daemon_threads import Worker
 from gateway.aio.tls.step_order import LANES, LANES_OF_ONE, Begun, Standing, StepOrder, ThreadLane
 
 _GIVES_WAY: Final = 10
@@ -41,7 +41,7 @@ class Step(Protocol):
 
 
 class StepThreads:
-    """Runs steps, `at_once` of one household.
+    """Runs steps, `at_once` of one source.
 
     For one loop; `clock` is that of standings, `cost` a thread's own, of what it took.
     """
@@ -60,20 +60,20 @@ class StepThreads:
 
     @classmethod
     def of_one(cls, clock: Callable[[], float]) -> "StepThreads":
-        """Threads for one household alone, which is as trusted as the operator who named it: all are its own."""
+        """Threads for one source alone, which is as trusted as the operator who named it: all are its own."""
         return cls(clock, LANES_OF_ONE, at_once=sum(lane.threads for lane in LANES_OF_ONE))
 
     def __repr__(self) -> str:
         return f"<StepThreads waiting={len(self._order)}>"
 
-    def begin(self, household: Hashable, step: Step) -> None:
+    def begin(self, source: Hashable, step: Step) -> None:
         """Lets a step run as soon as it may."""
-        self._order.put(household, step)
+        self._order.put(source, step)
         self._go_on()
 
-    def drop(self, household: Hashable, step: Step) -> bool:
+    def drop(self, source: Hashable, step: Step) -> bool:
         """Lets a step that waits run no more; whether it did wait. One that has begun goes on."""
-        return self._order.drop(household, step)
+        return self._order.drop(source, step)
 
     def _go_on(self) -> None:
         while (begun := self._order.take()) is not None:

@@ -124,12 +124,12 @@ class TlsTransport(asyncio.BufferedProtocol):
         buffers: TlsBuffers,
         iteration: Iteration,
         *,
-        of: Hashable = None,
+        peer: Hashable = None,
         server: str | None = None,
     ) -> None:
         """Begins a handshake once the socket is there: with the `server` of that name, or as a server itself.
 
-        `of` is the peer whose turn it takes where many wait (Iteration.wait).
+        `peer` is whose turn it takes where many wait (Iteration.call_in_turn).
         """
         self._above = above
         self._buffers = buffers
@@ -141,7 +141,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._has_more = False  # after what is decrypted now
         self._idle = 0  # records in a row that had nothing for the protocol above
         self._iteration = iteration
-        self.peer = of
+        self.peer = peer
         self._turn = Turn(iteration)
         self._is_scheduled = False  # the next turn will come by itself
         self._unwanted: Unwanted | None = None  # what comes while CLOSING
@@ -273,7 +273,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         if self._raw is not None:
             self._raw.abort()
         elif was_lost:
-            self._loop.call_soon(self._tell_end)
+            self._loop.call_soon(self._notify_end)
 
     # The protocol of the socket
 
@@ -283,7 +283,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         if self._state is TlsState.CLOSED:
             self.abort()
         elif not self._engine.is_server:
-            self._shake()
+            self._advance_handshake()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Called by the loop: where it is to read to."""
@@ -332,18 +332,18 @@ class TlsTransport(asyncio.BufferedProtocol):
             self._state = TlsState.CLOSED
             self._rest = b""
             self._unwanted = None  # it holds this transport, and would keep it until a garbage collection
-            self._tell_end_in_turn()
+            self._notify_end_in_turn()
 
-    def _tell_end_in_turn(self) -> None:
+    def _notify_end_in_turn(self) -> None:
         """Many may be lost at once."""
         if self._iteration.is_over:
-            self._iteration.wait(self._tell_end, self.peer, is_small=True)
+            self._iteration.call_in_turn(self._notify_end, self.peer, is_small=True)
         else:
             begun = self._iteration.clock()
-            self._tell_end()
+            self._notify_end()
             self._iteration.add(self._iteration.clock() - begun, 0)
 
-    def _tell_end(self) -> None:
+    def _notify_end(self) -> None:
         if self._state is TlsState.LOST and self._rest:  # the protocol above paused when it had the first of it
             return
         self._state = TlsState.CLOSED
@@ -399,7 +399,7 @@ class TlsTransport(asyncio.BufferedProtocol):
             turn.spend(size, RECORD * records)
             came = came[size:]
             self._has_more = bool(came)
-            if (self._state in _DELIVERING or self._shake()) and self._may_deliver():
+            if (self._state in _DELIVERING or self._advance_handshake()) and self._may_deliver():
                 self._read(records)
         turn.rest()
         self._has_more = False
@@ -413,11 +413,11 @@ class TlsTransport(asyncio.BufferedProtocol):
             self._is_scheduled = True
             self._waits_since = self._iteration.clock()
             is_small = self._state is TlsState.HANDSHAKE or self._turn.needs_little(len(self._rest))
-            self._iteration.wait(self._next_turn, self.peer, is_small=is_small)
+            self._iteration.call_in_turn(self._next_turn, self.peer, is_small=is_small)
         reads = self._unwanted.may_read if self._unwanted is not None else not is_over and self._may_deliver()
         raw = self._raw
         if self._state is TlsState.LOST and not self._rest:
-            self._loop.call_soon(self._tell_end)
+            self._loop.call_soon(self._notify_end)
         if raw is not None and reads is not self._is_reading and not raw.is_closing():
             self._is_reading = reads
             if reads:
@@ -441,27 +441,27 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     # TLS
 
-    def _shake(self) -> bool:
+    def _advance_handshake(self) -> bool:
         """Goes on with the handshake; whether it is over now, and well."""
         try:
-            is_complete = self._handshake.step(self._household, self._shaken_aside)
+            is_complete = self._handshake.step(self._source, self._on_step_done)
         except (ssl.SSLError, UnicodeError) as error:
             self._fail(error)
             return False
         if self._handshake.is_aside:
             return False
-        return self._go_on_shaking(is_complete=is_complete)
+        return self._after_handshake_step(is_complete=is_complete)
 
-    def _shaken_aside(self) -> None:
+    def _on_step_done(self) -> None:
         """A thread has taken a step."""
         result = self._handshake.result()
         if isinstance(result, Exception):
             self._fail(result)
         else:
-            self._go_on_shaking(is_complete=result)
+            self._after_handshake_step(is_complete=result)
         self._read_or_wait()
 
-    def _go_on_shaking(self, *, is_complete: bool) -> bool:
+    def _after_handshake_step(self, *, is_complete: bool) -> bool:
         self._flush()
         if not is_complete:
             return False
@@ -475,7 +475,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         return True
 
     @property
-    def _household(self) -> Hashable:
+    def _source(self) -> Hashable:
         """Whose certificates are read: of a client whom we turn to, of a server who it is."""
         if self._engine.is_server or self._raw is None:
             return self.peer
@@ -548,7 +548,7 @@ class TlsTransport(asyncio.BufferedProtocol):
             if self._raw is not None:
                 self._raw.close()
             elif self._is_announced:
-                self._loop.call_soon(self._tell_end)
+                self._loop.call_soon(self._notify_end)
 
 
 _ENDING: Final = frozenset({TlsState.CLOSING, TlsState.CLOSED})

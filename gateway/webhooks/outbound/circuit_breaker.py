@@ -31,12 +31,12 @@ class Breaker:
     def __init__(self) -> None:
         self._failing: dict[Line, _Failing] = {}
 
-    def succeeded(self, destination: Line) -> bool:
+    def record_success(self, destination: Line) -> bool:
         """Called when a destination has answered; returns whether it was paused until then."""
         known = self._failing.pop(destination, None)
         return known is not None and known.failures >= _FAILURES
 
-    def failed(self, destination: Line, now: float) -> float | None:
+    def record_failure(self, destination: Line, now: float) -> float | None:
         """Called when a destination has failed; returns the seconds of a new pause, or None."""
         known = self._failing.pop(destination, None) or _Failing()
         self._failing[destination] = known  # the latest is last

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from gateway.aio.aside import Aside
+from gateway.aio.daemon_threads import DaemonThreads
 from gateway.aio.iteration import Iteration
 from gateway.aio.nudge import Nudge
 from gateway.aio.periodic import until_next
@@ -27,12 +27,12 @@ from gateway.ledger.deliveries import (
     DeliveryOutcome,
     Due,
     claim_due,
-    dead,
-    done,
-    failed,
     first_due,
     give_up,
+    mark_dead,
+    mark_delivered,
     release,
+    schedule_retry,
 )
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts
@@ -43,7 +43,7 @@ from gateway.webhooks.egress.resolver import NotFound, Saturated, Undecided
 from gateway.webhooks.egress.rules import Rules
 from gateway.webhooks.outbound.backoff import next_at, pause_after, read_retry_after
 from gateway.webhooks.outbound.circuit_breaker import Breaker
-from gateway.webhooks.outbound.metrics import WebhookMetrics, tell
+from gateway.webhooks.outbound.metrics import WebhookMetrics, log_attempt
 from gateway.webhooks.outbound.outcome import DeliveryAttempt, Result, Trouble
 from gateway.webhooks.outbound.sender import Link, body_of, make_context, send
 from gateway.webhooks.outbound.settings import OutboundSettings
@@ -109,9 +109,9 @@ class Dispatcher:
         self._iteration = iteration
         self._threads = StepThreads(iteration.clock)
         self._breaker = Breaker()
-        self._means: _DispatcherParts | None = None
+        self._parts: _DispatcherParts | None = None
         self._unusable: OutboundSettings | None = None
-        self._aside = Aside()
+        self._daemons = DaemonThreads()
         self._tasks: dict[asyncio.Task[None], DeliveryLease] = {}
         self._nudged = Nudge()
         self._due = Question(ledger.version)
@@ -150,18 +150,18 @@ class Dispatcher:
         room = self._settings().most_in_flight - len(self._tasks)
         if room <= 0 or not await self._is_any_due(now):
             return
-        means = await self._means_now()  # only once something is due: the system's CAs take 60 ms and some memory
-        if means is None:
+        parts = await self._parts_now()  # only once something is due: the system's CAs take 60 ms and some memory
+        if parts is None:
             return
-        until = now + means.out.timeout + _LEASE_SECONDS
-        most, rooms = means.out.most_in_flight_per_destination, self._breaker.rooms(self._clock())
+        until = now + parts.out.timeout + _LEASE_SECONDS
+        most, rooms = parts.out.most_in_flight_per_destination, self._breaker.rooms(self._clock())
         # Per owner, so that one owner's slow receivers don't block the others.
-        share = max(1, means.out.most_in_flight // _SHARE)
+        share = max(1, parts.out.most_in_flight // _SHARE)
         bounds = Bounds(room, most, rooms, share)
         claimed = await self._ledger.write(lambda c: claim_due(c, self._me, now, until, bounds))
         loop = asyncio.get_running_loop()
         for due in claimed:
-            task = loop.create_task(self._deliver(due, means, self._clock() + means.out.timeout + _LEASE_SECONDS))
+            task = loop.create_task(self._deliver(due, parts, self._clock() + parts.out.timeout + _LEASE_SECONDS))
             self._tasks[task] = due.lease
             task.add_done_callback(self._ended)
 
@@ -169,7 +169,7 @@ class Dispatcher:
         if not await self._due.is_open(now):
             return False
         first = await self._ledger.read(first_due)
-        self._due.answered(inf if first is None else first)
+        self._due.mark_answered(inf if first is None else first)
         return first is not None and first <= now
 
     async def close(self, within: float) -> None:
@@ -187,19 +187,19 @@ class Dispatcher:
             with suppress(LedgerUnavailable):  # then they are sent when the leases expire
                 await self._ledger.write(lambda c: release(c, [*left.values()], self._wall()))
 
-    async def _means_now(self) -> _DispatcherParts | None:
+    async def _parts_now(self) -> _DispatcherParts | None:
         """The present settings, made ready; None, with a log event, while they are unusable."""
         out = self._settings()
-        if self._means is not None and self._means.out is out:
-            return self._means
+        if self._parts is not None and self._parts.out is out:
+            return self._parts
         try:
-            context = await self._aside.run(partial(make_context, out.ca), PATIENCE)
+            context = await self._daemons.run(partial(make_context, out.ca), PATIENCE)
         except (SetupError, TimeoutError) as error:
             hangs = isinstance(error, TimeoutError)
             self._wait_for_usable(out, f"{out.ca} was not read within {PATIENCE:.0f} s" if hangs else str(error))
             return None
-        self._means = _DispatcherParts(out, Rules.of(out.allow), Link(context, self._iteration, self._threads))
-        return self._means
+        self._parts = _DispatcherParts(out, Rules.of(out.allow), Link(context, self._iteration, self._threads))
+        return self._parts
 
     def _wait_for_usable(self, out: OutboundSettings, why: str) -> None:
         if self._unusable is not out:
@@ -217,28 +217,28 @@ class Dispatcher:
             late = partial(give_up, line=line, before=now - patience, now=now)
             given_up = await self._ledger.write(late)
             for delivery in given_up:
-                self.metrics.attempted(Result.DEAD)
+                self.metrics.count_attempt(Result.DEAD)
                 log.error("webhook given up", delivery=delivery, destination=line[0])
-        self.metrics.stand(await self._ledger.read(counts))
+        self.metrics.set_states(await self._ledger.read(counts))
 
-    async def _deliver(self, due: Due, means: _DispatcherParts, deadline: float) -> None:
+    async def _deliver(self, due: Due, parts: _DispatcherParts, deadline: float) -> None:
         asked = None
         try:
-            attempt = await self._attempt(due, means)
+            attempt = await self._attempt(due, parts)
             asked = read_retry_after(attempt.retry_after, self._wall())
         except Exception as error:  # noqa: BLE001 -- a delivery that breaks something must not be tried for ever
             log.error("webhook broke", delivery=due.lease.id, error=whereabouts(error))
             attempt = DeliveryAttempt(Result.RETRIED, None, Trouble.INTERNAL)
         self._judge(due, attempt)
-        await self._note(due, means.out, attempt, asked, deadline)
+        await self._note(due, parts.out, attempt, asked, deadline)
 
-    async def _attempt(self, due: Due, means: _DispatcherParts) -> DeliveryAttempt:
+    async def _attempt(self, due: Due, parts: _DispatcherParts) -> DeliveryAttempt:
         now = self._wall()
-        secrets = means.out.secrets_for(due.owner, now)
+        secrets = parts.out.secrets_for(due.owner, now)
         if secrets is None:
             return DeliveryAttempt(Result.REFUSED, None, Trouble.NO_SECRET)
         try:
-            destination = await find(due.url, means.rules, partial(self._resolve, due.owner))
+            destination = await find(due.url, parts.rules, partial(self._resolve, due.owner))
         except Refused:
             return DeliveryAttempt(Result.REFUSED, None, Trouble.NOT_ALLOWED)
         except Saturated:  # says nothing about the destination
@@ -247,15 +247,15 @@ class Dispatcher:
             return DeliveryAttempt(Result.RETRIED, None, Trouble.NOT_FOUND)
         body = body_of(due.request_id, due.check_url, due.status)
         headers = sign(secrets, due.lease.id, now, body)
-        return await send(destination, means.link, headers, body, means.out.timeout)
+        return await send(destination, parts.link, headers, body, parts.out.timeout)
 
     def _judge(self, due: Due, attempt: DeliveryAttempt) -> None:
         line = due.destination, due.owner
         if attempt.status is not None:
-            if self._breaker.succeeded(line):
+            if self._breaker.record_success(line):
                 log.info("webhook destination answers again", destination=due.destination)
         elif attempt.trouble in _DOWN:
-            pause = self._breaker.failed(line, self._clock())
+            pause = self._breaker.record_failure(line, self._clock())
             if pause is not None:
                 log.warning("webhook destination paused", destination=due.destination, seconds=round(pause))
 
@@ -269,16 +269,16 @@ class Dispatcher:
             pause = pause_after(due.lease.attempt, self._dice(), asked)
             at = next_at(now, due.since, out.give_up_after, pause)
             result = Result.DEAD if at is None else result
-        self.metrics.attempted(result)
-        tell(due, attempt, result, None if at is None else at - now)
+        self.metrics.count_attempt(result)
+        log_attempt(due, attempt, result, None if at is None else at - now)
         while self._clock() < deadline:
             try:
                 if result is Result.DELIVERED:
-                    await self._ledger.write(lambda c: done(c, due.lease, outcome, now))
+                    await self._ledger.write(lambda c: mark_delivered(c, due.lease, outcome, now))
                 elif at is not None:
-                    await self._ledger.write(lambda c: failed(c, due.lease, outcome, at))
+                    await self._ledger.write(lambda c: schedule_retry(c, due.lease, outcome, at))
                 else:
-                    await self._ledger.write(lambda c: dead(c, due.lease, outcome, now))
+                    await self._ledger.write(lambda c: mark_dead(c, due.lease, outcome, now))
             except LedgerUnavailable:
                 await asyncio.sleep(NOTE_AGAIN)
             else:

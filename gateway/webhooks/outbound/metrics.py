@@ -21,11 +21,11 @@ class WebhookMetrics:
         self._results: Counter[Result] = Counter(dict.fromkeys(Result, 0))
         self._states: Mapping[DeliveryState, int] = {}
 
-    def attempted(self, result: Result) -> None:
+    def count_attempt(self, result: Result) -> None:
         """Counts one attempt."""
         self._results[result] += 1
 
-    def stand(self, states: Mapping[DeliveryState, int]) -> None:
+    def set_states(self, states: Mapping[DeliveryState, int]) -> None:
         """Sets how many deliveries the ledger has in each state."""
         self._states = states
 
@@ -52,7 +52,7 @@ class WebhookMetrics:
         yield from (results, states)
 
 
-def tell(due: Due, attempt: DeliveryAttempt, result: Result, retry_in: float | None) -> None:
+def log_attempt(due: Due, attempt: DeliveryAttempt, result: Result, retry_in: float | None) -> None:
     """Logs one event per attempt: never the URL, which may hold a secret, nor what was sent or answered."""
     facts = {
         "delivery": due.lease.id,

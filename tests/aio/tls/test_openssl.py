@@ -11,11 +11,11 @@ ROOM = 64 * 1024
 
 
 def meet(one: TlsEngine, other: TlsEngine) -> None:
-    """Lets them shake hands."""
+    """Lets them complete the handshake."""
     for _ in range(4):
         for mine, theirs in ((one, other), (other, one)):
             if not mine.is_open:
-                mine.shake()
+                mine.advance_handshake()
             take_all(theirs, mine.take_output())
 
 
@@ -27,7 +27,7 @@ def take_all(engine: TlsEngine, sent: bytes) -> None:
         if engine.is_open:
             engine.open(memoryview(bytearray(ROOM)))
         else:
-            engine.shake()
+            engine.advance_handshake()
 
 
 @pytest.fixture

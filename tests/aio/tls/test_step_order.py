@@ -33,7 +33,7 @@ class Clock:
 
 
 class Steps:
-    """An order, by what it began: steps are named after their household."""
+    """An order, by what it began: steps are named after their source."""
 
     def __init__(self, lanes: tuple[ThreadLane, ...] = LANES, at_once: int = 1) -> None:
         self.clock = Clock()
@@ -58,18 +58,18 @@ class Steps:
         self.order.end(self.begun.pop(step), seconds, shown)
         return self.take()
 
-    def knows(self, household: str, standing: Standing) -> None:
+    def knows(self, source: str, standing: Standing) -> None:
         """Lets it earn that."""
-        self.put(household)
-        self.end(household, 2 * LONG if standing is OWES else 0.0, standing if standing < NEW else None)
-        assert self.order.standing(household) is standing
+        self.put(source)
+        self.end(source, 2 * LONG if standing is OWES else 0.0, standing if standing < NEW else None)
+        assert self.order.standing(source) is standing
 
 
 def one_lane(threads: int = 1) -> tuple[ThreadLane, ...]:
     return (ThreadLane(threads, OWES),)
 
 
-def test_of_a_household_one_step_runs_at_a_time() -> None:
+def test_of_a_source_one_step_runs_at_a_time() -> None:
     steps = Steps()
     assert steps.put("a1", "a2", "a3", "b1") == ["a1", "b1"]
     assert len(steps.order) == 2
@@ -77,7 +77,7 @@ def test_of_a_household_one_step_runs_at_a_time() -> None:
     assert steps.end("b1") == []
 
 
-def test_of_a_household_so_many_steps_run_at_once_and_others_have_their_turns_in_between() -> None:
+def test_of_a_source_so_many_steps_run_at_once_and_others_have_their_turns_in_between() -> None:
     steps = Steps(one_lane(3), at_once=2)
     assert steps.put("a1", "a2", "a3", "a4", "b1", "c1") == ["a1", "b1", "c1"]
     assert steps.end("b1") == ["a2"]
@@ -100,7 +100,7 @@ def test_who_earns_a_standing_while_it_waits_has_it_at_once_and_waits_in_one_lin
     assert steps.end("n1") == []
 
 
-def test_threads_of_one_household_are_all_its_own() -> None:
+def test_threads_of_one_source_are_all_its_own() -> None:
     count = sum(lane.threads for lane in LANES_OF_ONE)
     steps = Steps(LANES_OF_ONE, at_once=count)
     names = [f"a{number}" for number in range(2 * count)]
@@ -109,7 +109,7 @@ def test_threads_of_one_household_are_all_its_own() -> None:
     assert len(steps.begun) == count
 
 
-def test_households_take_turns() -> None:
+def test_sources_take_turns() -> None:
     steps = Steps(one_lane())
     assert steps.put("a1", "a2", "a3", "b1", "b2", "c1") == ["a1"]
     order = ["a1"]
@@ -120,8 +120,8 @@ def test_households_take_turns() -> None:
 
 def test_the_best_standing_comes_first() -> None:
     steps = Steps(one_lane())
-    for household, standing in zip("pqo", (PROVED, QUICK, OWES), strict=True):
-        steps.knows(household, standing)
+    for source, standing in zip("pqo", (PROVED, QUICK, OWES), strict=True):
+        steps.knows(source, standing)
     steps.put("x")
     steps.put("o", "n", "q", "p")
     order = steps.end("x")
@@ -133,8 +133,8 @@ def test_the_best_standing_comes_first() -> None:
 def test_a_handshake_without_certificates_gives_nobody_precedence_over_strangers() -> None:
     """Anybody can have one: seventeen addresses that did shut out all that never came."""
     steps = Steps(one_lane())
-    for household in "qrs":
-        steps.knows(household, QUICK)
+    for source in "qrs":
+        steps.knows(source, QUICK)
     assert steps.put("x") == ["x"]
     steps.put("q", "r", "s", "k", "l", "m")
     order = steps.end("x")
@@ -145,7 +145,7 @@ def test_a_handshake_without_certificates_gives_nobody_precedence_over_strangers
     assert sorted(order[4:]) == ["m", "s"]
 
 
-def test_who_shook_hands_quickly_finds_its_own_thread_whose_ever_turn_it_is() -> None:
+def test_who_was_quick_finds_its_own_thread_whose_ever_turn_it_is() -> None:
     steps = Steps((ThreadLane(1, QUICK), ThreadLane(1, OWES)))
     steps.knows("q", QUICK)
     assert steps.put("k", "l") == ["k"]
@@ -159,15 +159,15 @@ def test_who_shook_hands_quickly_finds_its_own_thread_whose_ever_turn_it_is() ->
 def test_strangers_never_have_all_threads_and_debtors_not_those_of_strangers(standing: Standing, free: int) -> None:
     steps = Steps()
     better = dict(zip("pqn", Standing, strict=False))
-    households = [chr(0x4E00 + place) for place in range(2 * ALL)]
-    for household, known in (*better.items(), *((household, standing) for household in households)):
+    sources = [chr(0x4E00 + place) for place in range(2 * ALL)]
+    for source, known in (*better.items(), *((source, standing) for source in sources)):
         if known is not NEW:
-            steps.knows(household, known)
-    assert len(steps.put(*households)) == free
-    for household, known in better.items():
+            steps.knows(source, known)
+    assert len(steps.put(*sources)) == free
+    for source, known in better.items():
         if known < standing:
-            assert steps.put(household) == [household]
-            steps.end(household)
+            assert steps.put(source) == [source]
+            steps.end(source)
 
 
 def test_who_proved_something_is_served_while_strangers_have_all_that_is_theirs() -> None:
@@ -242,15 +242,15 @@ def test_whatever_comes_and_goes_each_step_runs_once_and_no_lane_has_more_than_i
         lanes = (ThreadLane(1, PROVED), ThreadLane(1, NEW), ThreadLane(1, OWES))
         steps, seen, dropped = Steps(lanes, at_once), list[str](), set[str]()
         put = list[str]()
-        for number, (household, event) in enumerate(events):
+        for number, (source, event) in enumerate(events):
             if event == "put":
-                put.append(f"{household}{number}")
+                put.append(f"{source}{number}")
                 seen += steps.put(put[-1])
             elif event == "drop":
-                mine = [step for step in put if step[0] == household and step not in seen and step not in dropped]
-                dropped.update(step for step in mine[:1] if steps.order.drop(household, step))
+                mine = [step for step in put if step[0] == source and step not in seen and step not in dropped]
+                dropped.update(step for step in mine[:1] if steps.order.drop(source, step))
             else:
-                mine = [step for step in steps.begun if step[0] == household]
+                mine = [step for step in steps.begun if step[0] == source]
                 for step in mine:
                     seen += steps.end(step, 1.0 if event == "long" else 0.0, PROVED if event == "proof" else None)
             steps.clock.now += 1.0

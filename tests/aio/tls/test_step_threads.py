@@ -45,8 +45,8 @@ def threads_with(cost: Callable[[], float] = lambda: 0.0, lanes: tuple[ThreadLan
     return StepThreads(loop.time, cost=cost) if lanes is None else StepThreads(loop.time, lanes, cost)
 
 
-async def run(threads: StepThreads, household: str, step: Step) -> Step:
-    threads.begin(household, step)
+async def run(threads: StepThreads, source: str, step: Step) -> Step:
+    threads.begin(source, step)
     await eventually(lambda: step.has_ended)
     return step
 
@@ -72,7 +72,7 @@ async def test_a_thread_is_kept_for_the_next_step_and_ends_with_who_kept_it() ->
     assert not first.thread.is_alive()
 
 
-async def test_of_one_household_alone_several_steps_run_at_once() -> None:
+async def test_of_one_source_alone_several_steps_run_at_once() -> None:
     threads = StepThreads.of_one(asyncio.get_running_loop().time)
     steps = [Step(waits=True) for _ in range(4)]
     for step in steps:
@@ -86,8 +86,8 @@ async def test_of_one_household_alone_several_steps_run_at_once() -> None:
 async def test_of_many_threads_one_is_kept() -> None:
     threads = threads_with()
     steps = [Step(waits=True) for _ in range(3)]
-    for household, step in zip("abc", steps, strict=True):
-        threads.begin(household, step)
+    for source, step in zip("abc", steps, strict=True):
+        threads.begin(source, step)
     await eventually(lambda: all(step.thread is not None for step in steps))
     for step in steps:
         step.may_end.set()

@@ -204,9 +204,9 @@ def cut(data: bytes, size: int) -> Iterator[bytes]:
     return (data[place : place + size] for place in range(0, len(data), size))
 
 
-def with_want(shake: Any) -> None:
+def with_want(advance: Any) -> None:
     try:
-        shake()
+        advance()
     except ssl.SSLWantReadError:
         return
 
@@ -542,7 +542,7 @@ async def test_the_longest_chains_that_honest_clients_have_fit(certificates: Pat
     (tmp_path / "chain.pem").write_bytes(b"".join(chain))
     pair = Pair(certificates)
     pair.ask(tmp_path / "chain.pem", tmp_path / "client.key", tmp_path / "root.pem")
-    await shake(pair)
+    await complete_handshake(pair)
     await pair.tls.until_open()
     assert pair.tls.get_extra_info("peercert")
 
@@ -557,19 +557,19 @@ async def test_a_clients_certificates_are_read_by_a_thread_however_small(
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     pair = Pair(certificates, version=version)
     pair.ask(tmp_path / "client.pem", tmp_path / "client.pem", tmp_path / "ca.pem")
-    assert await shake(pair) == {threading.main_thread().name, "tls"}  # the hello is read by the loop
+    assert await complete_handshake(pair) == {threading.main_thread().name, "tls"}  # the hello is read by the loop
     await pair.tls.until_open()
 
 
-async def shake(pair: Pair) -> set[str]:
-    """Both shake hands; the names of ours' threads."""
-    names, go_on = set[str](), TlsEngine.shake
+async def complete_handshake(pair: Pair) -> set[str]:
+    """Both complete the handshake; the names of ours' threads."""
+    names, go_on = set[str](), TlsEngine.advance_handshake
 
     def noting(engine: TlsEngine) -> bool:
         names.add(threading.current_thread().name)
         return go_on(engine)
 
-    with patch.object(TlsEngine, "shake", noting):
+    with patch.object(TlsEngine, "advance_handshake", noting):
         for _ in range(4):
             pair.take()
             with_want(pair.peer.do_handshake)
@@ -578,7 +578,7 @@ async def shake(pair: Pair) -> set[str]:
     return names
 
 
-async def shaking_with_a_long_chain(certificates: Path, directory: Path, trusts: Path | None = None) -> Pair:
+async def in_handshake_with_a_long_chain(certificates: Path, directory: Path, trusts: Path | None = None) -> Pair:
     """A client has sent seven kilobytes of certificates: a thread of ours has the handshake now."""
     authority = trustme.CA()
     client = authority.issue_cert("client@example.com")
@@ -600,7 +600,7 @@ async def shaking_with_a_long_chain(certificates: Path, directory: Path, trusts:
 
 
 async def test_a_long_chain_is_read_by_a_thread(certificates: Path, tmp_path: Path) -> None:
-    pair = await shaking_with_a_long_chain(certificates, tmp_path)
+    pair = await in_handshake_with_a_long_chain(certificates, tmp_path)
     assert not pair.tls.opened.done()
     async with asyncio.timeout(60.0):
         await pair.tls.until_open()
@@ -612,7 +612,7 @@ async def test_a_long_chain_is_read_by_a_thread(certificates: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("way", ["abort", "lost", "cancelled"])
 async def test_who_leaves_while_a_thread_reads_is_not_announced(certificates: Path, tmp_path: Path, way: str) -> None:
-    pair = await shaking_with_a_long_chain(certificates, tmp_path)
+    pair = await in_handshake_with_a_long_chain(certificates, tmp_path)
     if way == "cancelled":
         pair.tls.opened.cancel()
     elif way == "abort":
@@ -630,7 +630,7 @@ async def test_who_leaves_while_a_thread_reads_is_not_announced(certificates: Pa
 
 
 async def test_a_chain_that_is_none_ends_it_with_an_alert(certificates: Path, tmp_path: Path) -> None:
-    pair = await shaking_with_a_long_chain(certificates, tmp_path, trusts=certificates / "ca.pem")
+    pair = await in_handshake_with_a_long_chain(certificates, tmp_path, trusts=certificates / "ca.pem")
     async with asyncio.timeout(60.0):
         with pytest.raises(ssl.SSLError, match="certificate verify failed"):
             await pair.tls.until_open()

@@ -71,21 +71,21 @@ A, B = ("a:443", "key:ci"), ("a:443", "key:other")
 
 
 def fail(breaker: Breaker, now: float, times: int = 5, destination: tuple[str, str] = A) -> float | None:
-    return [breaker.failed(destination, now) for _ in range(times)][-1]
+    return [breaker.record_failure(destination, now) for _ in range(times)][-1]
 
 
 def test_a_destination_that_keeps_failing_is_paused_then_probed_by_one() -> None:
     breaker = Breaker()
     assert fail(breaker, 0.0, 4) is None
     assert breaker.rooms(0.0) == {}
-    assert breaker.failed(A, 0.0) == 30
+    assert breaker.record_failure(A, 0.0) == 30
     assert breaker.rooms(29.9) == {A: 0}
     assert breaker.rooms(30.0) == {A: 1}
-    assert breaker.failed(A, 29.0) is None  # it had begun before the pause
+    assert breaker.record_failure(A, 29.0) is None  # it had begun before the pause
     pauses = []
     now = 30.0
     for _ in range(6):
-        pause = breaker.failed(A, now)
+        pause = breaker.record_failure(A, now)
         assert pause is not None
         pauses.append(pause)
         now += pause
@@ -95,11 +95,11 @@ def test_a_destination_that_keeps_failing_is_paused_then_probed_by_one() -> None
 def test_one_answer_opens_it_again() -> None:
     breaker = Breaker()
     fail(breaker, 0.0)
-    assert breaker.succeeded(A) is True
+    assert breaker.record_success(A) is True
     assert breaker.rooms(100.0) == {}
     assert fail(breaker, 100.0, 4) is None
-    assert breaker.succeeded(A) is False
-    assert breaker.succeeded(B) is False
+    assert breaker.record_success(A) is False
+    assert breaker.record_success(B) is False
 
 
 def test_it_remembers_the_latest_thousand() -> None:

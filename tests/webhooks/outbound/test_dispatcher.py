@@ -15,7 +15,7 @@ from pytest_aiohttp import AiohttpRawServer
 from structlog.testing import capture_logs
 
 from gateway.config.settings.webhooks import WebhooksOut
-from gateway.ledger.deliveries import Planned, job_ended, plan
+from gateway.ledger.deliveries import Planned, make_due, plan
 from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts, shown
@@ -78,7 +78,7 @@ class Set:
         wanted = Planned(name, "default", f"job-{name}", owner, f"https://{host}:{port}{PATH}", f"{host}:{port}", "c")
         now = self.now
         await self.ledger.write(lambda c: plan(c, wanted, now))
-        await self.ledger.write(lambda c: job_ended(c, "default", f"job-{name}", "complete", now))
+        await self.ledger.write(lambda c: make_due(c, "default", f"job-{name}", "complete", now))
 
     async def settle(self) -> None:
         """One turn, and all that it began."""
@@ -563,7 +563,7 @@ async def test_an_error_of_ours_is_no_endless_one(
 async def test_an_error_behind_the_answer_is_told_of(
     parts: Set, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher.tell", lambda *_: 1 / 0)
+    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher.log_attempt", lambda *_: 1 / 0)
     await parts.make_due(receiver.port)
     with capture_logs() as logs:
         await parts.settle()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.behind_doors import differences
+from gateway.config.held_back import differences
 from gateway.config.load import check_merged
 from gateway.config.restart import with_what_stays
 from gateway.config.settings import Settings
@@ -22,7 +22,7 @@ HS: dict[str, Any] = {
 NAMES: dict[str, Any] = {"a.test": {"scopes": ["admin"]}, "b.test": {}}
 PORT = {"port": 1}
 
-DOORS: list[tuple[str, dict[str, Any]]] = [
+EXPOSURE_SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("listen.address", {"listen": {"address": "127.0.0.1"}}),
     ("listen.port", {"listen": {"port": 1}}),
     ("listen.proxy_protocol", {"listen": {"proxy_protocol": True}, "network": {"trusted_proxies": ["10.0.0.1"]}}),
@@ -62,22 +62,26 @@ def make(directory: Path, *changes: dict[str, Any]) -> Settings:
     return make_settings(directory, ENVIRON, **sections)
 
 
-@pytest.mark.parametrize(("door", "change"), DOORS, ids=[door for door, _ in DOORS])
+@pytest.mark.parametrize(
+    ("exposure", "change"), EXPOSURE_SETTINGS, ids=[exposure for exposure, _ in EXPOSURE_SETTINGS]
+)
 @pytest.mark.parametrize(("path", "opening"), BEHIND)
-def test_what_lets_in_more_waits_with_the_door(
-    door: str, change: dict[str, Any], path: str, opening: dict[str, Any], tmp_path: Path
+def test_what_lets_in_more_waits_with_the_exposure_setting(
+    exposure: str, change: dict[str, Any], path: str, opening: dict[str, Any], tmp_path: Path
 ) -> None:
     old, new = make(tmp_path), make(tmp_path, change, opening)
     merged, waiting = with_what_stays(old, new)
-    assert waiting[0] in {door, "tls.client_ca"}
-    assert {door, path} <= set(waiting)
+    assert waiting[0] in {exposure, "tls.client_ca"}
+    assert {exposure, path} <= set(waiting)
     assert [found for found in differences(merged, old) if found != "keys"] == []
     assert {key.id for key in merged.keys} <= {"a"}
     check_merged(merged)
 
 
 @pytest.mark.parametrize(("path", "opening"), BEHIND)
-def test_without_a_door_that_waits_it_takes_force(path: str, opening: dict[str, Any], tmp_path: Path) -> None:
+def test_without_an_exposure_setting_that_waits_it_takes_force(
+    path: str, opening: dict[str, Any], tmp_path: Path
+) -> None:
     new = make(tmp_path, opening, {"ledger": {"timeout": "7s"}})
     merged, waiting = with_what_stays(make(tmp_path), new)
     assert waiting == ("ledger.timeout",)
@@ -92,7 +96,7 @@ def after(directory: Path, old: dict[str, Any], new: dict[str, Any]) -> tuple[Se
     return merged, waiting
 
 
-def test_log_and_certificates_lean_on_no_door(tmp_path: Path) -> None:
+def test_log_and_certificates_lean_on_no_exposure_setting(tmp_path: Path) -> None:
     new = {"log": {"level": "debug"}, "tls": {"client_ca": "ca.pem", "client_certificates": "required"}}
     old = {"tls": new["tls"]}
     merged, waiting = after(tmp_path, old, new)
@@ -120,9 +124,9 @@ def test_networks_that_are_taken_off_are_gone_at_once(
 
 
 def test_while_addresses_are_about_to_mean_something_else_no_network_is_taken_off(tmp_path: Path) -> None:
-    door = {"listen": {"proxy_protocol": True}}
+    exposure = {"listen": {"proxy_protocol": True}}
     network = {"allow": ["10.1.0.0/16"], "trusted_proxies": ["10.0.0.1"]}
-    merged, waiting = with_what_stays(make(tmp_path), make(tmp_path, door, {"network": network}))
+    merged, waiting = with_what_stays(make(tmp_path), make(tmp_path, exposure, {"network": network}))
     assert [str(network) for network in merged.network.allow] == ["10.0.0.0/8"]
     assert waiting == ("listen.proxy_protocol", "network.allow", "network.trusted_proxies")
 
@@ -244,7 +248,9 @@ def test_of_a_profile_what_is_lower_takes_force(tmp_path: Path) -> None:
     assert with_what_stays(old, make(tmp_path, {"listen": PORT}))[0].profiles == old.profiles
 
 
-def test_a_budget_that_was_lowered_behind_a_door_is_raised_to_what_it_was_before(tmp_path: Path) -> None:
+def test_a_budget_that_was_lowered_while_an_exposure_setting_waits_is_raised_to_what_it_was_before(
+    tmp_path: Path,
+) -> None:
     def of(pages: int | None, port: int = 1) -> Settings:
         return make(tmp_path, {"profiles": {"free": {"pages_per_month": pages}}, "listen": {"port": port}})
 
@@ -281,25 +287,25 @@ def test_a_way_to_log_in_that_is_switched_off_is_off_at_once(tmp_path: Path) -> 
 TOKEN, OTHER = ({"token": {"env": name}} for name in "AB")
 
 
-@pytest.mark.parametrize("door", [{"address": "::1"}, {"port": 1}, {"tls": True}])
+@pytest.mark.parametrize("exposure", [{"address": "::1"}, {"port": 1}, {"tls": True}])
 @pytest.mark.parametrize(
     ("old", "new", "in_force"), [(TOKEN, {}, TOKEN), ({}, TOKEN, {}), (TOKEN, OTHER, OTHER), (TOKEN, TOKEN, TOKEN)]
 )
 def test_whether_the_admin_listener_asks_for_a_token_waits_with_it(
-    door: dict[str, Any], old: dict[str, Any], new: dict[str, Any], in_force: dict[str, Any], tmp_path: Path
+    exposure: dict[str, Any], old: dict[str, Any], new: dict[str, Any], in_force: dict[str, Any], tmp_path: Path
 ) -> None:
     before = make(tmp_path, {"admin": old})
-    if "tls" in door:
-        door = {
+    if "tls" in exposure:
+        exposure = {
             "tls": {
                 "certificate": before.tls.certificate.as_posix(),
                 "private_key": before.tls.private_key.as_posix(),
             }
         }
-    merged, waiting = with_what_stays(before, make(tmp_path, {"admin": {**new, **door}}, {"routes": OPEN}))
+    merged, waiting = with_what_stays(before, make(tmp_path, {"admin": {**new, **exposure}}, {"routes": OPEN}))
     assert merged.admin == make(tmp_path, {"admin": in_force}).admin
     assert [route.access for route in merged.routes] == ["anyone"]
-    assert waiting == (f"admin.{next(iter(door))}", *(() if new == in_force else ("admin.token",)))
+    assert waiting == (f"admin.{next(iter(exposure))}", *(() if new == in_force else ("admin.token",)))
 
 
 # Whatever is put together is checked as a file would be

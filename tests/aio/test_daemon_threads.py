@@ -8,58 +8,58 @@ from threading import Event, Thread, current_thread, get_ident
 
 import pytest
 
-from gateway.aio.aside import Aside
+from gateway.aio.daemon_threads import DaemonThreads
 from tests.support.waiting import eventually
 
 LONG = 30.0
 
 
 async def test_what_a_call_returns_and_raises_comes_back() -> None:
-    aside = Aside()
-    assert await aside.run(lambda: current_thread().daemon, LONG) is True
+    daemons = DaemonThreads()
+    assert await daemons.run(lambda: current_thread().daemon, LONG) is True
     with pytest.raises(KeyError):
-        await aside.run(lambda: dict[str, int]()["key"], LONG)
+        await daemons.run(lambda: dict[str, int]()["key"], LONG)
 
 
 async def test_a_call_that_hangs_is_left_and_its_place_comes_back_with_it() -> None:
-    aside, over = Aside(1), Event()
+    daemons, over = DaemonThreads(1), Event()
     try:
         for _ in range(2):  # the second one waits for the only place
             with pytest.raises(TimeoutError):
-                await aside.run(over.wait, 0.05)
+                await daemons.run(over.wait, 0.05)
     finally:
         over.set()
-    assert await aside.run(lambda: 1, LONG) == 1
+    assert await daemons.run(lambda: 1, LONG) == 1
 
 
 async def test_an_error_that_comes_too_late_is_nobodys() -> None:
-    aside, over = Aside(1), Event()
+    daemons, over = DaemonThreads(1), Event()
 
     def fail() -> None:
         over.wait(LONG)
         raise KeyError
 
     with pytest.raises(TimeoutError):
-        await aside.run(fail, 0.05)
+        await daemons.run(fail, 0.05)
     over.set()
-    assert await aside.run(lambda: 1, LONG) == 1
+    assert await daemons.run(lambda: 1, LONG) == 1
 
 
 async def test_what_comes_too_late_is_told() -> None:
-    aside, over, late = Aside(1), Event(), asyncio.Event()
+    daemons, over, late = DaemonThreads(1), Event(), asyncio.Event()
     with pytest.raises(TimeoutError):
-        await aside.run(over.wait, 0.05, late.set)
+        await daemons.run(over.wait, 0.05, late.set)
     assert not late.is_set()
     over.set()
     async with asyncio.timeout(LONG):
         await late.wait()
     late.clear()
-    assert await aside.run(lambda: 1, LONG, late.set) == 1
+    assert await daemons.run(lambda: 1, LONG, late.set) == 1
     assert not late.is_set()
 
 
 async def test_a_thread_that_can_not_be_begun_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    aside = Aside(1)
+    daemons = DaemonThreads(1)
 
     def fail(_: Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -68,21 +68,21 @@ async def test_a_thread_that_can_not_be_begun_takes_no_place(monkeypatch: pytest
         patched.setattr(Thread, "start", fail)
         for _ in range(2):
             with pytest.raises(RuntimeError):
-                await aside.run(lambda: 1, LONG)
-    assert await aside.run(lambda: 1, LONG) == 1
+                await daemons.run(lambda: 1, LONG)
+    assert await daemons.run(lambda: 1, LONG) == 1
 
 
 async def test_a_thread_that_is_kept_serves_the_next_call() -> None:
-    aside = Aside(keeps=True)
-    first = await aside.run(get_ident, LONG)
-    assert [await aside.run(get_ident, LONG) for _ in range(3)] == [first] * 3
+    daemons = DaemonThreads(keeps=True)
+    first = await daemons.run(get_ident, LONG)
+    assert [await daemons.run(get_ident, LONG) for _ in range(3)] == [first] * 3
     with pytest.raises(KeyError):
-        await aside.run(lambda: dict[str, int]()["key"], LONG)
-    assert await aside.run(get_ident, LONG) == first
+        await daemons.run(lambda: dict[str, int]()["key"], LONG)
+    assert await daemons.run(get_ident, LONG) == first
 
 
 async def test_one_thread_is_kept_and_one_that_hangs_serves_nobody() -> None:
-    aside, over = Aside(2, keeps=True), Event()
+    daemons, over = DaemonThreads(2, keeps=True), Event()
     hanging: list[Thread] = []
 
     def hang() -> None:
@@ -90,17 +90,17 @@ async def test_one_thread_is_kept_and_one_that_hangs_serves_nobody() -> None:
         over.wait(LONG)
 
     with pytest.raises(TimeoutError):
-        await aside.run(hang, 0.05)
-    first = await aside.run(current_thread, LONG)
-    assert await aside.run(current_thread, LONG) is first
+        await daemons.run(hang, 0.05)
+    first = await daemons.run(current_thread, LONG)
+    assert await daemons.run(current_thread, LONG) is first
     over.set()
     await eventually(lambda: not hanging[0].is_alive())
-    assert await aside.run(current_thread, LONG) is first
+    assert await daemons.run(current_thread, LONG) is first
 
 
 async def test_threads_end_with_their_last_call_and_a_kept_one_with_who_kept_it() -> None:
-    aside, keeping = Aside(), Aside(keeps=True)
-    threads = [await aside.run(current_thread, LONG), await keeping.run(current_thread, LONG)]
+    daemons, keeping = DaemonThreads(), DaemonThreads(keeps=True)
+    threads = [await daemons.run(current_thread, LONG), await keeping.run(current_thread, LONG)]
     threads[0].join(LONG)
     assert [thread.is_alive() for thread in threads] == [False, True]
     del keeping
@@ -110,8 +110,8 @@ async def test_threads_end_with_their_last_call_and_a_kept_one_with_who_kept_it(
 
 
 async def test_who_is_cancelled_leaves_at_once() -> None:
-    aside, over = Aside(), Event()
-    task = asyncio.get_running_loop().create_task(aside.run(over.wait, LONG))
+    daemons, over = DaemonThreads(), Event()
+    task = asyncio.get_running_loop().create_task(daemons.run(over.wait, LONG))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -122,11 +122,11 @@ async def test_who_is_cancelled_leaves_at_once() -> None:
 SCRIPT = """
 import asyncio
 from threading import Event
-from gateway.aio.aside import Aside
+from gateway.aio.daemon_threads import DaemonThreads
 
 async def main():
     try:
-        await Aside().run(Event().wait, 0.05)
+        await DaemonThreads().run(Event().wait, 0.05)
     except TimeoutError:
         print("left")
 

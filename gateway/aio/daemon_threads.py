@@ -19,7 +19,7 @@ _Work = Callable[[], None]
 _MOST: Final = 4
 
 
-class Aside:
+class DaemonThreads:
     """Runs calls on threads, at most `most` at once; a hung call counts. For one event loop.
 
     `keeps`: one thread that has ended its call is kept for the next one.
@@ -88,7 +88,7 @@ class Worker:
     It does `first` first.
     """
 
-    def __init__(self, name: str = "aside", first: _Work | None = None) -> None:
+    def __init__(self, name: str = "daemon", first: _Work | None = None) -> None:
         """Starts it.
 
         Raises:

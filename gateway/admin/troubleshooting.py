@@ -13,7 +13,7 @@ _LOOK_AT: Final = {
 _OF_LEDGER: Final = "The ledger: the tile Ledger of Now, the gateway's log, and docs/ledger.md, While it is away."
 
 
-def look_at(reason: str, source: Source) -> str:
+def where_to_look(reason: str, source: Source) -> str:
     """Where the cause is found."""
     return _OF_LEDGER if reason == Reason.LEDGER_UNAVAILABLE else _LOOK_AT[source]
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
     text,
 )
 
-from gateway.ledger.accounts import MICROSECONDS, standing_in
+from gateway.ledger.accounts import MICROSECONDS, counts_in
 from gateway.ledger.schema import accounts, grants, reservations, windows
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.windows import day_of, month_of
@@ -158,21 +158,21 @@ STATEMENTS: Final = (_LOOK, _ADMIT, _RESERVE, _ACCEPT)
 class Seen(NamedTuple):
     """An account as read: its counts, the version of its row, and whether any reservation has expired."""
 
-    standing: AccountCounts
+    counts: AccountCounts
     version: str
     is_overdue: bool
 
 
-def look(connection: Connection, account: str, now: float) -> Seen:
+def read_account(connection: Connection, account: str, now: float) -> Seen:
     """Reads an account; one that does not exist yet has an empty version."""
     day, month = day_of(now).period, month_of(now).period
     rows = connection.execute(_LOOK, {"of": account, "now": int(now), "day": day, "month": month}).all()
-    return Seen(standing_in(rows, day, month), rows[0].version or "", bool(rows[0].is_overdue))
+    return Seen(counts_in(rows, day, month), rows[0].version or "", bool(rows[0].is_overdue))
 
 
 def admit(connection: Connection, seen: Seen, tat: float, claims: Sequence[Any], now: float, until: float) -> bool:
     """Takes slots for all; returns False if the account has changed since. `claims` are reservations.Claim of one."""
-    return did(
+    return any_row(
         connection, _ADMIT, of=claims[0].account, version=seen.version, tat=int(tat * MICROSECONDS),
         places=len(claims), **_days(now), until=int(until), now=int(now), ids=[claim.id for claim in claims],
         owners=[claim.owner for claim in claims], upstreams=[claim.upstream for claim in claims],
@@ -187,7 +187,7 @@ def reserve(
     `asks` are pairs of a reservation's id and a reservations.Ask.
     """
     what = [ask for _, ask in asks]
-    return did(
+    return any_row(
         connection, _RESERVE, of=account, version=seen.version, total=sum(ask.pages for ask in what),
         spend=sum(ask.pages * ask.price for ask in what), **_days(now), until=int(until),
         ids=[name for name, _ in asks], pages=[ask.pages for ask in what], prices=[ask.price for ask in what],
@@ -212,7 +212,7 @@ def accept(
         IntegrityError: a job or a webhook of that name exists.
     """
     new = [job for _, job, _ in jobs]
-    return did(
+    return any_row(
         connection, _ACCEPT, of=account, watcher=watcher, now=int(now), ids=[name for name, _, _ in jobs],
         names=[job and job.request_id for job in new], shapes=[job and job.shape for job in new],
         paths=[job and job.path for job in new], urls=[job and job.check_url for job in new],
@@ -229,8 +229,8 @@ def _days(now: float) -> dict[str, Any]:
     return {"day": day, "month": month, "periods": [day, month]}
 
 
-def did(connection: Connection, statement: TextClause, **values: Any) -> bool:
-    """Runs a statement that gives a count; returns whether it did anything."""
+def any_row(connection: Connection, statement: TextClause, **values: Any) -> bool:
+    """Runs a statement that gives a count of rows; returns whether there is any."""
     names = statement._bindparams  # noqa: SLF001 -- as above
     given = {name: value for name, value in values.items() if name in names}
     return bool(connection.execute(statement, given).scalar_one())

@@ -1,12 +1,12 @@
 """The PostgreSQL statements for ends of jobs, and of submits without one: many in one round trip each.
 
-`look` reads, the caller decides in Python, and `write` writes under a guard: accounts, jobs and reservations must
-still be as they were read. If any is not, nothing is written, and the caller reads again. Nobody's lock is held
+`read_jobs` reads, the caller decides in Python, and `write` writes under a guard: accounts, jobs and reservations
+must still be as they were read. If any is not, nothing is written, and the caller reads again. Nobody's lock is held
 between the two.
 
 `write` locks accounts first, in the order of their names, then jobs, then reservations in the order of their ids.
 A row that it waits for is compared again when it is locked. It writes each account, whatever is changed of it: so a
-submit that has read what the account used meanwhile looks again (together.py).
+submit that has read what the account used meanwhile looks again (postgres_submits.py).
 """
 
 from collections import Counter
@@ -16,10 +16,10 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import ARRAY, BigInteger, Connection, Row, String, bindparam, column, func, select
 
 from gateway.ledger.closing import Closing, UsageChange
+from gateway.ledger.postgres_submits import any_row, statement
 from gateway.ledger.schema import accounts, jobs, reservations
-from gateway.ledger.together import did, statement
 from gateway.limits.quotas import Used
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.units import milliseconds
 
 K = TypeVar("K")
@@ -153,13 +153,13 @@ SELECT count(*) FROM sure""",
 )
 
 
-def look(connection: Connection, named: Sequence[JobKey]) -> list[Row[Any]]:
+def read_jobs(connection: Connection, refs: Sequence[JobRef]) -> list[Row[Any]]:
     """Reads jobs with their reservations and the moment of their account's last reset, without a lock."""
-    values = dict(zip(_NAMES, map(list, zip(*named, strict=True)), strict=True))
+    values = dict(zip(_NAMES, map(list, zip(*refs, strict=True)), strict=True))
     return list(connection.execute(_LOOK, values))
 
 
-def look_at(connection: Connection, account: str, ids: Sequence[str]) -> list[Row[Any]]:
+def read_reservations(connection: Connection, account: str, ids: Sequence[str]) -> list[Row[Any]]:
     """Reads reservations of an account in the same way."""
     return list(connection.execute(_LOOK_AT, {"of": account, "ids": list(ids)}))
 
@@ -178,21 +178,21 @@ def write_closings(connection: Connection, closings: Sequence[Closing], now: flo
 def _write(
     connection: Connection, ends: Sequence[Any], rows: Sequence[Any], closings: Sequence[Closing], now: float
 ) -> bool:
-    return did(
+    return any_row(
         connection, _WRITE, now=int(now), changed_at=milliseconds(now), **_given(ends), **_closed(closings),
         **_owing(rows, closings), **_windows(closings), **_used(closings),
     )  # fmt: skip
 
 
 def _given(ends: Sequence[Any]) -> dict[str, list[Any]]:
-    rows, learnt = [end.row for end in ends], [end.learnt for end in ends]
+    rows, recorded = [end.row for end in ends], [end.recorded for end in ends]
     return {
         "upstreams": [row.upstream for row in rows], "names": [row.request_id for row in rows],
         "ids": [row.reservation for row in rows], "were_known": [row.known for row in rows],
-        "were": [row.state for row in rows], "states": [one.state for one in learnt],
-        "knowns": [int(one.known) for one in learnt], "ended": [end.ended_at for end in ends],
-        "expiries": [one.expires_at for one in learnt],
-        "statuses": [one.state.name.lower() if one.is_end else None for one in learnt],
+        "were": [row.state for row in rows], "states": [one.state for one in recorded],
+        "knowns": [int(one.known) for one in recorded], "ended": [end.ended_at for end in ends],
+        "expiries": [one.expires_at for one in recorded],
+        "statuses": [one.state.name.lower() if one.is_end else None for one in recorded],
     }  # fmt: skip
 
 

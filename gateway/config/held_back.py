@@ -1,8 +1,9 @@
-"""What a reload holds back while a door waits for a restart: pure.
+"""What a reload holds back while an exposure setting waits for a restart: pure.
 
-A door is a setting that decides who reaches a listener. Any new permission may rely on a door, and a change does not
-show whether it does. So nothing that permits more takes force before the door does; what permits less (a removed key,
-an exchanged secret, a lower budget) takes force at once. The gateway's own certificates and the log rely on no door.
+An exposure setting decides who reaches a listener. Any new permission may rely on one, and a change does not show
+whether it does. So nothing that permits more takes force before the exposure setting does; what permits less (a
+removed key, an exchanged secret, a lower budget) takes force at once. The gateway's own certificates and the log rely
+on none.
 Other CAs of clients are held back: they would be combined with names and routes written for the old CAs.
 """
 
@@ -18,8 +19,10 @@ from gateway.config.settings.limits import BUDGETS, ProfileSettings
 
 T = TypeVar("T", bound=BaseModel)
 
-DOORS: Final = frozenset({"listen.address", "listen.port", "listen.proxy_protocol", "tls.client_certificates"})
-_ADMIN_DOORS: Final = frozenset({"admin.address", "admin.port", "admin.tls"})
+EXPOSURE_SETTINGS: Final = frozenset(
+    {"listen.address", "listen.port", "listen.proxy_protocol", "tls.client_certificates"}
+)
+_ADMIN_EXPOSURE_SETTINGS: Final = frozenset({"admin.address", "admin.port", "admin.tls"})
 _FREE: Final = (
     "tls.certificate", "tls.private_key", "tls.certificates", "ledger.url", "admin", "log",
 )  # fmt: skip
@@ -31,13 +34,13 @@ _SOURCE: Final = ("algorithms", "jwks", "discovery", "public_key", "secret")
 
 
 def held_back(old: Settings, new: Settings, waiting: frozenset[str], before: Settings) -> Settings:
-    """The new settings, with the old values of everything held back by a waiting door.
+    """The new settings, with the old values of everything held back by a waiting exposure setting.
 
-    `before` are the settings when the door began to wait: a budget that was lowered since is raised up to these.
+    `before` are the settings when it began to wait: a budget that was lowered since is raised up to these.
     """
-    if waiting & _ADMIN_DOORS:
+    if waiting & _ADMIN_EXPOSURE_SETTINGS:
         new = put(new, "admin.token", _token(old.admin, new.admin))
-    if not waiting & DOORS:
+    if not waiting & EXPOSURE_SETTINGS:
         return new
     held = old
     for path in _FREE:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from gateway.ledger.turns import AccountTurns
 
 
-class ConnectionPlaces:
+class ConnectionSlots:
     """`count` slots of one event loop."""
 
     def __init__(self, count: int) -> None:
@@ -15,7 +15,7 @@ class ConnectionPlaces:
         self._turns: AccountTurns[asyncio.Future[None]] = AccountTurns(max(1, count // 2))
 
     def __repr__(self) -> str:
-        return f"<ConnectionPlaces free={self._free} waiting={len(self._turns)}>"
+        return f"<ConnectionSlots free={self._free} waiting={len(self._turns)}>"
 
     @asynccontextmanager
     async def one(self, account: str) -> AsyncIterator[None]:
@@ -36,7 +36,7 @@ class ConnectionPlaces:
             self._leave(account)
 
     def _leave(self, account: str) -> None:
-        self._turns.done(account)
+        self._turns.finish(account)
         self._free += 1
         self._call()
 
@@ -44,7 +44,7 @@ class ConnectionPlaces:
         while self._free and (found := self._turns.take()) is not None:
             account, turn = found
             if turn.done():  # the waiter has left
-                self._turns.done(account)
+                self._turns.finish(account)
             else:
                 self._free -= 1
                 turn.set_result(None)

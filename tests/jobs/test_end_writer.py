@@ -11,12 +11,12 @@ from sqlalchemy import update
 from structlog.testing import capture_logs
 
 from gateway.jobs.job import Job
-from gateway.ledger import ended_together
 from gateway.ledger import jobs as ledger_jobs
+from gateway.ledger import postgres_ends
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.engine import Engine
-from gateway.ledger.expiry import told
-from gateway.ledger.jobs import named
+from gateway.ledger.expiry import mark_deleted
+from gateway.ledger.jobs import job_ref
 from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
 from gateway.ledger.schema import (
     DeliveryState,
@@ -30,7 +30,7 @@ from gateway.ledger.schema import (
 )
 from gateway.ledger.sync import LedgerSync, SyncListeners
 from gateway.limits.job_cost import Facts, Known
-from gateway.model.jobs import JobKey
+from gateway.model.jobs import JobRef
 from gateway.model.times import Times
 from tests.jobs.conftest import MakeRoom
 from tests.support.faraway import FarAway
@@ -87,7 +87,7 @@ async def begun(room: Room, near: Engine, count: int, account: str = OWNER, pref
     await near.write(work)
     shape = room.state.shapes["default"]
     return [
-        Job(JobKey("default", f"{prefix}-{number}", claim.id), account, shape, PATH, now)
+        Job(JobRef("default", f"{prefix}-{number}", claim.id), account, shape, PATH, now)
         for number, claim in enumerate(claims)
     ]
 
@@ -140,7 +140,7 @@ async def test_two_replicas_that_tell_of_the_same_jobs_at_once_charge_each_once(
     await other.read(lambda c: rows_of(c, jobs))
     rooms = far_room(distant, tmp_path), far_room(other, tmp_path, "other")
     found = await begun(rooms[0], near, 100)
-    copies = [Job(job.named, OWNER, job.shape, PATH, job.created_at) for job in found]
+    copies = [Job(job.ref, OWNER, job.shape, PATH, job.created_at) for job in found]
     for number, (job, copy) in enumerate(zip(found, copies, strict=True)):
         rooms[0].completion.add_facts(job, Facts(Known.LOST if number % 2 else Known.GIVEN_UP))
         rooms[1].completion.add_facts(copy, Facts(Known.COMPLETE, 4))
@@ -173,7 +173,7 @@ async def test_a_lock_of_one_account_is_nobody_elses_and_no_ledger_that_is_away(
             for job in mine[turn * 3 : turn * 3 + 3]:
                 room.completion.add_facts(job, Facts(Known.COMPLETE, 4))
             room.completion.add_facts(theirs[turn % 5], Facts(Known.COMPLETE, 4))
-            room.completion.retry_untold()
+            room.completion.retry_pending()
             assert int(repr(room.background).partition("=")[2][:-1]) <= 2
             await room.quiet()
             await sync.turn(turn)
@@ -182,11 +182,11 @@ async def test_a_lock_of_one_account_is_nobody_elses_and_no_ledger_that_is_away(
     assert [event["account"] for event in told] == [OWNER]
     assert not any(event["event"] == "ledger is unavailable" for event in events)
     assert not any(job.is_running for job in theirs)
-    assert "untold=24 " in repr(room.completion).replace(">", " ")
+    assert "pending=24 " in repr(room.completion).replace(">", " ")
     await shell.execute("ROLLBACK")
     await shell.close()
     for _ in range(8):
-        room.completion.retry_untold()
+        room.completion.retry_pending()
         await room.quiet()
     assert [job.is_running for job in mine].count(False) == 24
     assert await room.used() == (24 * 4 + 5 * 4, 24 * 6 + 5 * 6, 0)
@@ -205,21 +205,21 @@ async def test_what_changed_between_look_and_write_is_looked_at_again(
     changes = {
         "reset": update(accounts).values(reset_at=int(NOON) + 9),
         "settled": update(reservations)
-        .where(reservations.c.id == found[2].named.reservation)
+        .where(reservations.c.id == found[2].ref.reservation)
         .values(stage=Stage.CHARGED),
         "known": update(jobs).where(jobs.c.request_id == "job-2").values(known=Known.TAKEN),
         "gone": jobs.delete().where(jobs.c.request_id == "job-2"),
     }
-    look, before = ended_together.look, await near.read(lambda c: rows_of(c, reservations))
+    read_jobs, before = postgres_ends.read_jobs, await near.read(lambda c: rows_of(c, reservations))
     asked = [
-        ledger_jobs.Learning(job.named, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job)) for job in found
+        ledger_jobs.NewFacts(job.ref, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job)) for job in found
     ]
-    seen = await distant.guarded(lambda c: look(c, [one.job for one in asked]))
-    assert {named(row) for row in seen} == {job.named for job in found}
+    seen = await distant.guarded(lambda c: read_jobs(c, [one.job for one in asked]))
+    assert {job_ref(row) for row in seen} == {job.ref for job in found}
     await near.write(lambda c: c.execute(changes[what]))
     changed = await near.read(lambda c: rows_of(c, reservations))
-    monkeypatch.setattr(ended_together, "look", lambda *_: seen)
-    assert await distant.guarded(lambda c: ledger_jobs.learn_unlocked(c, asked, NOON, 60.0)) is None
+    monkeypatch.setattr(postgres_ends, "read_jobs", lambda *_: seen)
+    assert await distant.guarded(lambda c: ledger_jobs.record_unlocked(c, asked, NOON, 60.0)) is None
     assert await near.read(lambda c: rows_of(c, reservations)) == changed
     assert len(before) == len(changed)
     assert {row["known"] for row in await near.read(lambda c: rows_of(c, jobs))} <= {0, Known.TAKEN}
@@ -231,14 +231,14 @@ async def test_a_late_fact_does_not_undo_a_deletion_told_between_look_and_write(
 ) -> None:
     room = far_room(distant, tmp_path)
     (job,) = await begun(room, near, 1)
-    await near.write(lambda c: ledger_jobs.forget(c, job.named, NOON))
-    seen = await distant.guarded(lambda c: ended_together.look(c, [job.named]))
-    await near.write(lambda c: told(c, seen, NOON))
-    monkeypatch.setattr(ended_together, "look", lambda *_: seen)
-    asked = ledger_jobs.Learning(job.named, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job))
-    (learnt,) = await distant.guarded(lambda c: ledger_jobs.learn_unlocked(c, [asked], NOON, 60.0)) or [None]
-    assert learnt is not None
-    assert not learnt.is_end
+    await near.write(lambda c: ledger_jobs.forget(c, job.ref, NOON))
+    seen = await distant.guarded(lambda c: postgres_ends.read_jobs(c, [job.ref]))
+    await near.write(lambda c: mark_deleted(c, seen, NOON))
+    monkeypatch.setattr(postgres_ends, "read_jobs", lambda *_: seen)
+    asked = ledger_jobs.NewFacts(job.ref, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job))
+    (recorded,) = await distant.guarded(lambda c: ledger_jobs.record_unlocked(c, [asked], NOON, 60.0)) or [None]
+    assert recorded is not None
+    assert not recorded.is_end
     (row,) = await near.read(lambda c: rows_of(c, jobs))
     assert (row["state"], row["expires_at"], row["ended_at"]) == (JobState.GONE, None, int(NOON))
     await room.close()
@@ -247,14 +247,14 @@ async def test_a_late_fact_does_not_undo_a_deletion_told_between_look_and_write(
 async def test_whom_others_outrun_tells_under_the_lock(
     far: FarAway, distant: Engine, near: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    room, write = far_room(distant, tmp_path), ended_together.write
+    room, write = far_room(distant, tmp_path), postgres_ends.write
     found = await begun(room, near, 50)
 
     def outrun(connection: Any, *arguments: Any) -> bool:
         is_locked = connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
         return bool(is_locked and write(connection, *arguments))
 
-    monkeypatch.setattr(ended_together, "write", outrun)
+    monkeypatch.setattr(postgres_ends, "write", outrun)
     before = far.trips
     for job in found:
         room.completion.add_facts(job, Facts(Known.COMPLETE, 4))
@@ -284,9 +284,9 @@ async def test_many_of_which_the_ledger_was_not_heard_to_take_are_told_again(mak
     for job in found:
         room.completion.add_facts(job, Facts(Known.COMPLETE, 4))
     await room.quiet()
-    assert "untold=5" in repr(room.completion)
-    room.completion.retry_untold()
-    await eventually(lambda: "untold=0" in repr(room.completion))
+    assert "pending=5" in repr(room.completion)
+    room.completion.retry_pending()
+    await eventually(lambda: "pending=0" in repr(room.completion))
     await room.quiet()
     assert await room.used() == (20, 30, 0)
     assert not any(job.is_running for job in found)
@@ -302,13 +302,13 @@ async def test_a_fault_of_ours_is_told_with_its_place_and_tried_ever_more_rarely
         tries.append(len(asked))
         raise OverflowError("canary")
 
-    monkeypatch.setattr("gateway.jobs.telling.learn_unlocked", fails)
+    monkeypatch.setattr("gateway.jobs.end_writer.record_unlocked", fails)
     with capture_logs() as events:
         for job in jobs_of_it:
             room.completion.add_facts(job, Facts(Known.COMPLETE, 4))
         await room.quiet()
         for _ in range(16):
-            room.completion.retry_untold()
+            room.completion.retry_pending()
             await room.quiet()
     assert 4 <= len(tries) <= 7
     assert tries[-1] == 1
@@ -317,6 +317,6 @@ async def test_a_fault_of_ours_is_told_with_its_place_and_tried_ever_more_rarely
     assert "canary" not in str(told)
     monkeypatch.undo()
     for _ in range(20):
-        room.completion.retry_untold()
+        room.completion.retry_pending()
         await room.quiet()
     assert not any(job.is_running for job in jobs_of_it)
