@@ -38,7 +38,7 @@ class ReadingTurns:
 
     __slots__ = (
         "_arrival",
-        "_household",
+        "_prefix",
         "_iteration",
         "_more_body",
         "_my_turn",
@@ -54,7 +54,7 @@ class ReadingTurns:
         self.transport: TlsTransport | None = None
         self.is_paused = False  # nothing is read from the socket
         self._iteration = iteration
-        self._household = client_prefix
+        self._prefix = client_prefix
         self._arrival = Signal()
         self._more_body = Signal()
         self._my_turn = Signal()
@@ -178,7 +178,7 @@ class ReadingTurns:
         self.turn.rest()
         self._my_turn.clear()
         is_small = not is_large and self.turn.needs_little(self.reader.waiting)
-        self._iteration.call_in_turn(self._begin_turn, self._household, is_small=is_small)
+        self._iteration.call_in_turn(self._begin_turn, self._prefix, is_small=is_small)
         await self._my_turn
 
     def _begin_turn(self) -> None:

@@ -5,7 +5,7 @@ are 11,000 records and a tenth of a second for everybody else. Here records are 
 (turn.py); what is left waits for the next turn, and nothing is read from the socket meanwhile.
 
 States, and who moves them on:
-    HANDSHAKE   from the start on. `_shake` ends it: OPEN, or CLOSED when the handshake fails.
+    HANDSHAKE   from the start on. `_advance_handshake` ends it: OPEN, or CLOSED when the handshake fails.
     OPEN        the protocol above has its connection_made. `close` ends it, or the peer's close_notify, or its EOF.
     CLOSING     what was written and our close_notify are on their way; what comes is dropped unread (unwanted.py). A
                 server waits for the peer's end: to close before the peer's bytes are read would cut off our answer.

@@ -94,7 +94,7 @@ def test_what_names_a_curve_goes_through(hello: bytes) -> None:
         (message(b"\x00\x33\xff\xff"), "lengths"),
         (message(b"\x00\x0a" + vector(2, vector(2, b"\x00\x1d") + b"x")), "lengths"),
         (b"\x01" + vector(3, bytes(20)), "lengths"),
-        (b"\x02" + vector(3, bytes(60)), "no ClientHello"),
+        (b"\x02" + vector(3, bytes(60)), "not a ClientHello"),
         (b"\x01" + (MAX_BYTES - 3).to_bytes(3, "big"), "too long"),
     ],
     ids=["share", "second-share", "group", "post-quantum-alone", "twice", "name", "tail", "short", "longer", "cut",
