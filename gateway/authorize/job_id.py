@@ -13,6 +13,7 @@ from gateway.policy.routes import Rule
 from gateway.upstream.job_api import is_id
 
 _MAX_FIELDS: Final = 50
+_SEPARATOR: Final = re.compile("[?&;]")
 
 
 def job_id_of(state: State, rule: Rule, path: str, query: str) -> str:
@@ -39,14 +40,15 @@ def refuse_in_query(name: str, query: str) -> None:
 
 
 def names_in_query(query: str) -> list[str]:
-    """The names of the parameters, no matter how they are separated: old parsers split at `;`, too.
+    """The names of the parameters, no matter how they are separated: old parsers split at `;`, some at a second `?`.
 
     Raises:
         Refused: bad_request, for more than fifty parameters.
     """
-    if query.count("&") + query.count(";") >= _MAX_FIELDS:
+    pairs = _SEPARATOR.split(query.removeprefix("?"), maxsplit=_MAX_FIELDS)
+    if len(pairs) > _MAX_FIELDS:
         raise refuse(Reason.BAD_REQUEST, f"The query has more than {_MAX_FIELDS} parameters.")
-    return [unquote_plus(pair.partition("=")[0]) for pair in re.split("[?&;]", query)]
+    return [unquote_plus(pair.partition("=")[0]) for pair in pairs]
 
 
 def _in_query(wanted: str, query: str) -> str | None:

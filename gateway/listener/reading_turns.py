@@ -38,10 +38,10 @@ class ReadingTurns:
 
     __slots__ = (
         "_arrival",
-        "_prefix",
         "_iteration",
         "_more_body",
         "_my_turn",
+        "_prefix",
         "is_paused",
         "reader",
         "transport",

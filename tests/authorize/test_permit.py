@@ -36,7 +36,7 @@ def reason_of(state: State, request: tuple[str, str], query: str) -> Reason | No
         "?page_range=0", "?a=1&Page_Range=0", "?max%5Fpages=1", "?mode=fast", "?webhook_url=x", "?webhook_secret=x",
         "?file_url=x", "?checkpoint_id=c", "?llm_service=x", "?a;max_pages=1", "?page_range%5B%5D=1",
         "?+page_range=1", "?page.range=1", "?page+range=1", "?page_range%00=1", "?page[range=1",
-        "?additional_config=x", "?" + "a=1&" * 60,
+        "?additional_config=x", "?" + "a=1&" * 60, "?" + "a=1?" * 60,
     ],
 )  # fmt: skip
 def test_what_a_form_is_judged_by_stands_in_no_query(state: State, query: str) -> None:
@@ -58,6 +58,7 @@ def test_any_other_query_passes(state: State, query: str) -> None:
         ("?request.id=j2", Reason.BAD_REQUEST),
         ("?+request+id=j2", Reason.BAD_REQUEST),
         ("?" + "a&" * 60, Reason.BAD_REQUEST),
+        ("?" * 8000, Reason.BAD_REQUEST),
     ],
 )
 def test_a_job_is_named_once(state: State, query: str, reason: Reason | None) -> None:
