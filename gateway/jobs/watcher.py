@@ -18,6 +18,7 @@ followed job without a date.
 
 import asyncio
 import heapq
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -52,6 +53,7 @@ BEFORE_DELETE: Final = 5.0  # seconds for a slot, and for the answer; a client w
 _RETRY_AFTER: Final = 5
 KEPT: Final = 1.0  # seconds
 _PORTION: Final = 500  # jobs looked at in one iteration of the loop
+GRAIN: Final = 0.02  # seconds: what is due within it is asked about together, since waking up is what costs
 log = structlog.get_logger()
 
 
@@ -296,12 +298,11 @@ class Watcher:
         return self._is_due(job, ticket) and self._consider(job, due, self._clock())
 
     def _set_timer(self) -> None:
-        """Schedules the next turn for when the first job is due."""
+        """Schedules the next turn for the end of the grain in which the first job is due."""
         if self._timer is not None:
             self._timer.cancel()
         if self._due and not self._is_closed:
-            wait = max(0.0, self.next_due - self._clock())
-            self._timer = self._loop.call_later(wait, self.ask_due)
+            self._timer = self._loop.call_later(time_to_wake(self.next_due, self._clock()), self.ask_due)
 
     def _consider(self, job: Job, due: float, now: float) -> bool:
         """Requests one job's status, unless it is too early because a request or a poll has just learnt it."""
@@ -371,6 +372,11 @@ class Watcher:
             await self._ledger.write(lambda c: adopt(c, job.ref, self.me, self._wall()), in_turn_of=job.owner)
         except LedgerUnavailable:
             return  # two processes follow it for a while
+
+
+def time_to_wake(due: float, now: float) -> float:
+    """Seconds until a date is taken up, together with all others of its grain; 0 if it has come already."""
+    return math.ceil(due / GRAIN) * GRAIN - now if due > now else 0.0
 
 
 def _drop_answer(job: Job, answer: StatusAnswer) -> None:

@@ -245,7 +245,7 @@ class LedgerThread:
         except DBAPIError as error:
             self._drop()
             call.end(None, _unavailable(error.orig))
-        except (UnicodeError, OverflowError):  # the driver's, of a value: a lone surrogate, an integer of 65 bits
+        except UnicodeEncodeError:  # the driver's, of a value: SQLite stores UTF-8, which has no lone surrogate
             call.end(None, ValueNotKept("it can't store a value"))
         except (OSError, sqlite3.Error, SQLAlchemyError) as error:
             self._drop()
