@@ -721,6 +721,9 @@ def live(connection: Connection) -> None:
     assert gone is not None
     expiry.told(connection, [gone], 10)
     expiry.purge(connection, 20)
+    expiry.purge_refunded(connection, 20)
+    for stage in (Stage.SETTLED, Stage.CHARGED, Stage.REFUNDED):
+        expiry.purge_ended(connection, stage, 20)
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
