@@ -277,7 +277,7 @@ def forget(connection: Connection, job: JobKey, now: float) -> bool:
     """Makes a job unreadable from now on; returns whether it was readable. Its deletion upstream is still due.
 
     A job that still runs is given up, and so charged as reserved: the upstream works on it, no matter who deleted it.
-    If a replica learns later how it ended, the charge is corrected.
+    If a replica learns later that it was complete, the charge is corrected; that it failed corrects nothing.
     """
     return _forget(connection, job, now).was_readable
 
@@ -293,7 +293,7 @@ def _forget(connection: Connection, job: JobKey, now: float) -> Deleted:
         return Deleted(was_readable=False, settled=None)
     known = known_of(found)
     if not known & ENDS:
-        known |= Known.GIVEN_UP
+        known |= Known.GIVEN_UP | Known.DELETED
     settled = charge_one(connection, found.account, found.reservation, now)
     connection.execute(
         update(reservations).where(reservations.c.id == found.reservation).values(request_id=None)
