@@ -357,9 +357,11 @@ def adopt(connection: Connection, job: JobKey, me: str, now: float) -> None:
     connection.execute(mine, {"at": job.upstream, "named": job.request_id, "of": job.reservation})
 
 
-def followed_by(connection: Connection, me: str) -> list[JobKey]:
-    """The running jobs whose watcher is this replica."""
+def followed_by(connection: Connection, me: str, before: float | None = None) -> list[JobKey]:
+    """The running jobs whose watcher is this replica; only those that began before a moment, if one is given."""
     query = select(jobs.c.upstream, jobs.c.request_id, jobs.c.reservation).where(_RUNS, jobs.c.watcher == me)
+    if before is not None:
+        query = query.where(jobs.c.created_at < int(before))
     return [JobKey(row.upstream, row.request_id, row.reservation) for row in connection.execute(query)]
 
 
@@ -386,7 +388,7 @@ def _set_end(connection: Connection, row: Row[Any], stands: Stands, now: float) 
     _END.run(connection, at=row.upstream, named=row.request_id, of=row.reservation, **named)
 
 
-def any_of(rows: Collection[Row[Any]]) -> ColumnElement[bool]:
+def any_of(rows: Collection[Row[Any]] | Collection[JobKey]) -> ColumnElement[bool]:
     """Whether a row is of one of these jobs. An id may be another job's by now; a reservation is one job's alone."""
     return and_(
         jobs.c.upstream.in_({row.upstream for row in rows}),
