@@ -23,7 +23,7 @@ REPLICAS_ALIVE: Final = 2  # so that one may be replaced
 # docs/ledger.md: round trips of a submit at most; of an end alone (64 of one account may share them); bytes of a job.
 SUBMIT_TRIPS: Final = 6
 END_TRIPS: Final = 2
-JOB_BYTES: Final = 230
+JOB_BYTES: Final = 245
 CONNECTIONS: Final = 8
 DAY: Final = 86_400
 US, MS = 1e-6, 1e-3

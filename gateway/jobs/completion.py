@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -22,7 +22,9 @@ from gateway.ledger.closing import Settled
 from gateway.ledger.jobs import Deleted, Recorded, delete_for_owner, record_facts
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
+from gateway.ledger.unfollowed import give_up
 from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, stricter
+from gateway.model.jobs import JobRef
 from gateway.upstream.job_api import Finding, Said
 
 _FORGOTTEN: Final = 2
@@ -198,6 +200,21 @@ class Completion:
         if not deleted.was_readable:
             raise job_not_found()
 
+    async def give_up(self, jobs: Collection[JobRef]) -> None:
+        """Ends jobs in the ledger that have run for too long, and that nobody follows.
+
+        Raises:
+            LedgerUnavailable: they may not have ended.
+        """
+        ttl = self._state().settings.jobs.result_ttl
+        for ref, recorded in await self._ledger.write(lambda c: give_up(c, jobs, self._wall(), ttl)):
+            log.warning("a job has run for too long and was given up", upstream=ref.upstream)
+            job = self._registry.get(ref.key)
+            if job is not None and job.ref == ref:
+                self._apply_recorded(job, recorded)
+            else:
+                self._report(recorded)
+
     def _apply_recorded(self, job: Job, recorded: Recorded | None) -> None:
         """Takes over a job's state in the ledger, whatever caused it."""
         if recorded is None:  # ended, but not in the ledger: it has no owner
@@ -214,6 +231,9 @@ class Completion:
             job.end(recorded.expires_at)
         if recorded.settled is not None and not recorded.is_end:
             log.warning("what a job was charged is corrected: it told of its end at last", upstream=job.upstream)
+        self._report(recorded)
+
+    def _report(self, recorded: Recorded) -> None:
         self._report_settled(recorded.settled)
         if recorded.is_end:
             self._effects.ended()

@@ -17,7 +17,7 @@ from math import inf
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from gateway.aio.in_turn import run_in_later_turn
 from gateway.aio.iteration import Iteration
@@ -37,12 +37,15 @@ from gateway.ledger.expiry import (
     forget_expired,
     mark_deleted,
     purge,
+    purge_ended,
+    purge_refunded,
     stray_gone,
     waited,
 )
 from gateway.ledger.jobs import DELETED_WITHIN, forget, job_ref
 from gateway.ledger.news import Question
 from gateway.ledger.replica import Replica
+from gateway.ledger.schema import Stage
 from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.job_api import delete_request
 from gateway.upstream.response_head import ResponseHead
@@ -56,6 +59,8 @@ MAX_ASKED: Final = 32
 
 _AT_A_TIME: Final = 4  # deletions that begin in one iteration of the loop: each is a connection
 _MAX_PURGES: Final = 50
+_REFUNDED_KEPT: Final = 86_400.0  # seconds; a submit of which no job came may still be told of late
+_ENDED: Final = (Stage.SETTLED, Stage.CHARGED, Stage.REFUNDED)
 log = structlog.get_logger()
 
 
@@ -115,15 +120,28 @@ class Retention:
         return first is not None and first <= now
 
     async def purge(self) -> None:
-        """Removes records older than jobs.records_kept, a few thousand at a time.
+        """Removes records older than jobs.records_kept, a few thousand at a time; jobs before what has no job.
 
         Raises:
             LedgerUnavailable: some of it is still due.
         """
-        before = self._wall() - self._state().settings.jobs.records_kept
-        for _ in range(_MAX_PURGES):
-            if await self._ledger.write(lambda c: purge(c, before)) < AT_ONCE:
+        now = self._wall()
+        before = now - self._state().settings.jobs.records_kept
+        works: list[Callable[[Connection], int]] = [
+            lambda c: purge_refunded(c, now - _REFUNDED_KEPT),
+            lambda c: purge(c, before),
+            *(partial(purge_ended, stage=stage, before=before) for stage in _ENDED),
+        ]
+        for work in works:
+            if not await self._purge_all(work):
                 return
+
+    async def _purge_all(self, work: Callable[[Connection], int]) -> bool:
+        """Runs a work that removes a batch until all is removed; False if it was not, after many batches."""
+        for _ in range(_MAX_PURGES):
+            if await self._ledger.write(work) < AT_ONCE:
+                return True
+        return False
 
     async def _forget(self, rows: Sequence[Row[Any]]) -> None:
         for row in rows:

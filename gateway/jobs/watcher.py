@@ -20,7 +20,7 @@ import asyncio
 import heapq
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import count
 from typing import Any, Final, NamedTuple
@@ -38,10 +38,11 @@ from gateway.jobs.status_answer import RunningAnswer, StatusAnswer
 from gateway.jobs.status_slots import StatusSlots, Urgency
 from gateway.jobs.status_watch import StatusWatch
 from gateway.ledger.engine import OwnTurn
-from gateway.ledger.jobs import LIVES_FOR, adopt, beat, find, followed_by, leave, take_over
+from gateway.ledger.jobs import LIVES_FOR, adopt, beat, followed_by, job_ref, leave, take_over
 from gateway.ledger.replica import Replica
-from gateway.ledger.schema import JobState
+from gateway.ledger.unfollowed import AT_ONCE, running
 from gateway.limits.job_cost import ENDS, Facts, Known
+from gateway.model.jobs import JobRef
 from gateway.model.reasons import Denial, Reason
 from gateway.model.times import Times
 from gateway.upstream.client import UpstreamCall, UpstreamClient
@@ -52,6 +53,7 @@ _WITHIN: Final = 30.0  # seconds
 BEFORE_DELETE: Final = 5.0  # seconds for a slot, and for the answer; a client waits before its job is deleted
 _RETRY_AFTER: Final = 5
 KEPT: Final = 1.0  # seconds
+_GIVEN_UP_LATER: Final = 300.0  # seconds: who follows a job gives it up by then
 _PORTION: Final = 500  # jobs looked at in one iteration of the loop
 GRAIN: Final = 0.02  # seconds: what is due within it is asked about together, since waking up is what costs
 log = structlog.get_logger()
@@ -238,23 +240,40 @@ class Watcher:
         """Follows jobs that the ledger assigns to this process but that it does not follow; called once a minute.
 
         Causes: the ledger's answer about a job's beginning or deletion was lost, whether it was written or not; or
-        the job was let go while the configuration lacked its upstream's shape or had watching off.
+        the job was let go while the configuration lacked its upstream's shape or had watching off. As long as it does
+        none of them is followed, and those that are too old are given up.
 
         Raises:
             LedgerUnavailable: some of it is still due.
         """
-        if not self._state().settings.jobs.watch:
-            return
-        for index, ref in enumerate(await self._ledger.read(lambda c: followed_by(c, self.me))):
+        settings, left = self._state().settings.jobs, list[JobRef]()
+        over = self._wall() - settings.give_up_after - _GIVEN_UP_LATER
+        before = None if settings.watch else over
+        for index, mine in enumerate(await self._ledger.read(lambda c: followed_by(c, self.me, before))):
             if index % _PORTION == 0:
                 await asyncio.sleep(0)  # there may be ten thousand
-            job = self._registry.get(ref.key)
-            if job is None or job.ref != ref or not (job.is_gone or job.is_followed):
-                row = await self._ledger.read(lambda c, key=ref.key: find(c, *key))  # type: ignore[misc]
-                if row is not None and row.state == JobState.RUNNING and row.watcher == self.me:
-                    self._begin_row(row)
+            job = self._registry.get(mine.key)
+            if job is None or job.ref != mine or not (job.is_gone or job.is_followed):
+                left.append(mine)
             elif job.is_gone:
                 self._completion.forget(job)
+        for start in range(0, len(left), AT_ONCE):
+            await self._recall_some(left[start : start + AT_ONCE], over)
+
+    async def _recall_some(self, left: Sequence[JobRef], over: float) -> None:
+        """Follows those that can be followed; gives up the others that began before a moment."""
+        rows = [row for row in await self._ledger.read(lambda c: running(c, left)) if row.watcher == self.me]
+        if self._state().settings.jobs.watch:
+            for row in rows:
+                self._begin_row(row)
+        old = [job_ref(row) for row in rows if row.created_at < over and not self._has_hope(job_ref(row))]
+        if old:
+            await self._completion.give_up(old)
+
+    def _has_hope(self, mine: JobRef) -> bool:
+        """Whether a job is followed here, or its end is known and only to be told to the ledger."""
+        job = self._registry.get(mine.key)
+        return job is not None and job.ref == mine and (job.is_followed or bool(job.known & ENDS))
 
     async def leave(self) -> None:
         """Hands the jobs of this process over to others."""

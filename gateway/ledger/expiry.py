@@ -4,6 +4,9 @@
                                       ▲             │
                                       └─────────────┘ again, after a wait, until the upstream has deleted them
 
+A reservation goes with its job. One that has no job, because none came of its submit, the answer was lost, or the
+upstream gave the job's id to another one, goes by its age: `purge_ended`, and `purge_refunded` sooner.
+
 Each function is one transaction, of as few statements for many jobs as for one: the ledger may be far away, and
 thousands may end together.
 """
@@ -48,6 +51,10 @@ LAST_WAIT: Final = 420
 _MILLISECONDS: Final = 1000
 _GONE: Final = literal_column(str(int(JobState.GONE)), Integer)
 IS_READABLE: Final = jobs.c.state != _GONE
+ENDED: Final = reservations.c.stage >= literal_column(str(int(Stage.SETTLED)), Integer)
+"""Reservations that nobody renews: as indexed."""
+
+_DAY: Final = 86_400  # seconds; no submit takes so long, so a job's record is younger than its reservation by less
 _last_wait: Final = jobs.c.expires_at - jobs.c.changed_at // literal_column(str(_MILLISECONDS), Integer)
 GONE_FIRST: Final = (jobs.c.state == _GONE) & (_last_wait < literal_column(str(_FIRST_WAIT)))
 GONE_AGAIN: Final = (jobs.c.state == _GONE) & (_last_wait >= literal_column(str(_FIRST_WAIT)))
@@ -190,3 +197,36 @@ def purge(connection: Connection, before: float) -> int:
         connection.execute(delete(jobs).where(any_of(rows)))
         connection.execute(delete(reservations).where(reservations.c.id.in_([row.reservation for row in rows])))
     return len(rows)
+
+
+def purge_refunded(connection: Connection, before: float) -> int:
+    """Deletes what was given back before a moment because no job came of it, a batch at a time; returns how many.
+
+    A late step of such a submit finds nothing then, and does what it did when it found it: nothing.
+    """
+    rows = reservations.c
+    over = rows.settled_at < int(before), rows.request_id.is_(None)
+    return _delete_ended(connection, Stage.REFUNDED, before, *over)
+
+
+def purge_ended(connection: Connection, stage: Stage, before: float) -> int:
+    """Deletes reservations in an ended stage that no job has, a batch at a time; returns how many.
+
+    They go a day later than jobs of that time: so only jobs that are older than `before` have to be looked through,
+    which are few once `purge` is done.
+    """
+    old = jobs.c.created_at < int(before)
+    if connection.dialect.name == "postgresql":
+        has_none = ~exists().where(jobs.c.reservation == reservations.c.id, old)
+    else:  # which would go through them again for each reservation
+        has_none = reservations.c.id.not_in(select(jobs.c.reservation).where(old))
+    return _delete_ended(connection, stage, before - _DAY, has_none)
+
+
+def _delete_ended(connection: Connection, stage: Stage, before: float, *which: ColumnElement[bool]) -> int:
+    those = ENDED, reservations.c.stage == int(stage), reservations.c.created_at < int(before), *which
+    query = select(reservations.c.id).where(*those).order_by(reservations.c.created_at).limit(AT_ONCE)
+    ids = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
+    if ids:
+        connection.execute(delete(reservations).where(reservations.c.id.in_(ids)))
+    return len(ids)

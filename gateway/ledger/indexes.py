@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Index
 
-from gateway.ledger.expiry import GONE_AGAIN, GONE_FIRST, IS_READABLE
+from gateway.ledger.expiry import ENDED, GONE_AGAIN, GONE_FIRST, IS_READABLE
 from gateway.ledger.schema import DeliveryState, JobState, audit, deliveries, jobs, reservations
 from gateway.ledger.schema import metadata as tables
 
@@ -17,6 +17,14 @@ Index(
     reservations.c.expires_at,
     sqlite_where=reservations.c.expires_at.is_not(None),
     postgresql_where=reservations.c.expires_at.is_not(None),
+)
+# Those without a job are found by their age alone, and so by stage, since some go sooner than others.
+Index(
+    "ix_reservations_ended",
+    reservations.c.stage,
+    reservations.c.created_at,
+    sqlite_where=ENDED,
+    postgresql_where=ENDED,
 )
 Index(
     "ix_audit_untold",

@@ -280,7 +280,7 @@ def forget(connection: Connection, job: JobRef, now: float) -> bool:
     """Makes a job unreadable from now on; returns whether it was readable. Its deletion upstream is still due.
 
     A job that still runs is given up, and so charged as reserved: the upstream works on it, no matter who deleted it.
-    If a replica learns later how it ended, the charge is corrected.
+    If a replica learns later that it was complete, the charge is corrected; that it failed corrects nothing.
     """
     return _forget(connection, job, now).was_readable
 
@@ -296,7 +296,7 @@ def _forget(connection: Connection, job: JobRef, now: float) -> Deleted:
         return Deleted(was_readable=False, settled=None)
     known = known_of(found)
     if not known & ENDS:
-        known |= Known.GIVEN_UP
+        known |= Known.GIVEN_UP | Known.DELETED
     settled = charge_one(connection, found.account, found.reservation, now)
     connection.execute(
         update(reservations).where(reservations.c.id == found.reservation).values(request_id=None)
@@ -360,9 +360,11 @@ def adopt(connection: Connection, job: JobRef, me: str, now: float) -> None:
     connection.execute(mine, {"at": job.upstream, "named": job.request_id, "of": job.reservation})
 
 
-def followed_by(connection: Connection, me: str) -> list[JobRef]:
-    """The running jobs whose watcher is this replica."""
+def followed_by(connection: Connection, me: str, before: float | None = None) -> list[JobRef]:
+    """The running jobs whose watcher is this replica; only those that began before a moment, if one is given."""
     query = select(jobs.c.upstream, jobs.c.request_id, jobs.c.reservation).where(_RUNS, jobs.c.watcher == me)
+    if before is not None:
+        query = query.where(jobs.c.created_at < int(before))
     return [JobRef(row.upstream, row.request_id, row.reservation) for row in connection.execute(query)]
 
 
@@ -389,7 +391,7 @@ def _set_end(connection: Connection, row: Row[Any], columns: StateColumns, now: 
     _END.run(connection, at=row.upstream, named=row.request_id, of=row.reservation, **named)
 
 
-def any_of(rows: Collection[Row[Any]]) -> ColumnElement[bool]:
+def any_of(rows: Collection[Row[Any]] | Collection[JobRef]) -> ColumnElement[bool]:
     """Whether a row is of one of these jobs. An id may be another job's by now; a reservation is one job's alone."""
     return and_(
         jobs.c.upstream.in_({row.upstream for row in rows}),

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect, text
 
 from gateway.errors import LedgerEmpty, LedgerUnavailable
 
-HEAD: Final = "0010"
+HEAD: Final = "0011"
 # The oldest version whose replicas can use the tables of HEAD. Raise it with a migration that removes or renames what
 # they use, or that requires what they do not write.
 LEAST: Final = "0003"

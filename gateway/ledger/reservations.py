@@ -33,7 +33,15 @@ from gateway.ledger.closing import HOLDS_PLACE, Closing, Settled, UsageChange
 from gateway.ledger.schema import Stage, accounts, reservations, usage, usage_by_mode
 from gateway.ledger.statement import Statement
 from gateway.ledger.upserts import or_add
-from gateway.limits.quotas import AccountCounts, Used, refuse_pages, refuse_submit, take_submit
+from gateway.limits.quotas import (
+    ALL_COUNTED,
+    AccountCounts,
+    Uncounted,
+    Used,
+    refuse_pages,
+    refuse_submit,
+    take_submit,
+)
 from gateway.limits.windows import day_of, month_of
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial
@@ -109,7 +117,8 @@ def admit(connection: Connection, claim: Claim, profile: Profile, now: float, un
 
 def with_slot(counts: AccountCounts, tat: float) -> AccountCounts:
     """The account's counts after a submit has taken its slot and its token of the bucket."""
-    return _plus(counts._replace(tat=tat, concurrent=counts.concurrent + 1), Used(requests=1))
+    one = Used(requests=1)
+    return _plus(counts._replace(tat=tat, concurrent=counts.concurrent + 1), one, one)
 
 
 class Ask(NamedTuple):
@@ -123,33 +132,35 @@ class Ask(NamedTuple):
 def reserve(
     connection: Connection, claim: Claim, profile: Profile, ask: Ask, now: float, until: float
 ) -> StepOutcome:
-    """Reserves the most pages that the job may cost.
+    """Reserves the most pages that the job may cost. Its request counts in the day and month of its pages.
 
     Raises:
         ReservationLost: the reservation was reclaimed.
     """
-    more = Used(pages=ask.pages, spend=ask.pages * ask.price)
-    counts, denial = _decide(
-        connection, claim, now, lambda found: refuse_pages(profile, found, more.pages, more.spend, now)
-    )
+    more, periods = Used(pages=ask.pages, spend=ask.pages * ask.price), (day_of(now).period, month_of(now).period)
+
+    def refuse(found: AccountCounts) -> Denial | None:
+        uncounted = _uncounted(find(connection, claim.id), periods)
+        return refuse_pages(profile, found, more.pages, more.spend, now, uncounted)
+
+    counts, denial = _decide(connection, claim, now, refuse)
     row = find(connection, claim.id)
     if row is None or row.stage != Stage.ADMITTED:
         raise ReservationLost
     if denial is not None:
         return StepOutcome(counts, counts, denial)
     change(connection, claim.account, in_flight=ask.pages)
-    periods = day_of(now).period, month_of(now).period
     _move_requests(connection, row, periods)
     add_to_windows(connection, claim.account, periods, more)
     reserved = {"stage": Stage.RESERVED, "day": periods[0], "month": periods[1], "expires_at": int(until)}
     _set(connection, _RESERVE, claim.id, **ask._asdict(), **reserved)
-    return StepOutcome(counts, with_pages(counts, ask))
+    return StepOutcome(counts, with_pages(counts, ask, _uncounted(row, periods)))
 
 
-def with_pages(counts: AccountCounts, ask: Ask) -> AccountCounts:
+def with_pages(counts: AccountCounts, ask: Ask, uncounted: Uncounted = ALL_COUNTED) -> AccountCounts:
     """The account's counts after the pages are reserved."""
-    more = Used(pages=ask.pages, spend=ask.pages * ask.price)
-    return _plus(counts._replace(pages_in_flight=counts.pages_in_flight + ask.pages), more)
+    day, month = (Used(requests, ask.pages, ask.pages * ask.price) for requests in uncounted)
+    return _plus(counts._replace(pages_in_flight=counts.pages_in_flight + ask.pages), day, month)
 
 
 def accept(connection: Connection, claim: Claim, request_id: str | None, until: float) -> None:
@@ -261,6 +272,11 @@ def _set(connection: Connection, statement: Statement, reservation: str, **value
     statement.run(connection, of=reservation, **{f"new_{name}": value for name, value in values.items()})
 
 
+def _uncounted(row: Row[Any] | None, periods: tuple[int, int]) -> Uncounted:
+    """Where the request of an upload over midnight is yet to be counted."""
+    return ALL_COUNTED if row is None else Uncounted(int(row.day != periods[0]), int(row.month != periods[1]))
+
+
 def _move_requests(connection: Connection, row: Row[Any], periods: tuple[int, int]) -> None:
     """Counts an upload over midnight, request and pages, in the period in which its pages are reserved."""
     if (row.day, row.month) != periods:
@@ -332,6 +348,9 @@ def _add_usage(connection: Connection, row: Row[Any], **more: int) -> None:
     _ADD_BY_MODE.run(connection, **values, mode=row.mode)
 
 
-def _plus(counts: AccountCounts, more: Used) -> AccountCounts:
-    day, month = (Used(*map(sum, zip(used, more, strict=True))) for used in (counts.day, counts.month))
-    return counts._replace(day=day, month=month)
+def _plus(counts: AccountCounts, day: Used, month: Used) -> AccountCounts:
+    return counts._replace(day=_sum(counts.day, day), month=_sum(counts.month, month))
+
+
+def _sum(one: Used, other: Used) -> Used:
+    return Used(*map(sum, zip(one, other, strict=True)))

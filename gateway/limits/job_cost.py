@@ -23,9 +23,11 @@ class Known(IntFlag):
     """It ran for too long without a known end."""
     TAKEN = 16
     """Something that may be part of its result went to its owner."""
+    DELETED = 32
+    """It was deleted while it ran. Stored beside GIVEN_UP, by which versions without this fact judge it."""
 
 
-ENDS: Final = Known.COMPLETE | Known.FAILED | Known.LOST | Known.GIVEN_UP
+ENDS: Final = Known.COMPLETE | Known.FAILED | Known.LOST | Known.GIVEN_UP | Known.DELETED
 TOLD: Final = Known.COMPLETE | Known.FAILED
 """The ends that the container itself reported."""
 
@@ -76,6 +78,8 @@ def cost_of(known: Known, failed_costs: FailedCosts) -> Cost | None:
         return None
     if Known.COMPLETE in known:
         return Cost.SAID
+    if Known.DELETED in known:
+        return Cost.RESERVED  # else its owner could have it fail, and so be free
     is_free = {
         FailedCosts.NOTHING: Known.FAILED in known or Known.TAKEN not in known,
         FailedCosts.IF_TAKEN: Known.TAKEN not in known,

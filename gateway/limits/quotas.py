@@ -27,6 +27,16 @@ class Used(NamedTuple):
     spend: int = 0
 
 
+class Uncounted(NamedTuple):
+    """Requests that a day's and a month's counts do not have yet: 1 where a submit was admitted in an earlier one."""
+
+    day: int = 0
+    month: int = 0
+
+
+ALL_COUNTED: Final = Uncounted()
+
+
 class AccountCounts(NamedTuple):
     """The counts of an account at one moment.
 
@@ -95,17 +105,26 @@ def refuse_submit(profile: Profile, counts: AccountCounts, now: float) -> Denial
     if counts.concurrent >= profile.concurrent_requests:
         detail = f"{counts.concurrent} submits of this account have no answer yet (concurrent_requests)."
         return Denial(Reason.TOO_MANY_REQUESTS_IN_FLIGHT, detail, retry_after=_RETRY_IN_FLIGHT)
-    exhausted = _refuse_budget(profile, counts, Used(requests=1, pages=1), now)
+    more = Used(requests=1, pages=1)
+    exhausted = _refuse_budget(profile, counts, more, more, now)
     if exhausted is None and counts.pages_in_flight >= profile.pages_in_flight:
         return _in_flight(profile, counts, 1)
     return exhausted
 
 
-def refuse_pages(profile: Profile, counts: AccountCounts, pages: int, spend: int, now: float) -> Denial | None:
-    """Decides a submit by the most pages that it may cost; the request itself is counted already."""
+def refuse_pages(
+    profile: Profile,
+    counts: AccountCounts,
+    pages: int,
+    spend: int,
+    now: float,
+    uncounted: Uncounted = ALL_COUNTED,
+) -> Denial | None:
+    """Decides a submit by the most pages that it may cost, and by the request itself where it is not counted yet."""
     if counts.pages_in_flight + pages > profile.pages_in_flight:
         return _in_flight(profile, counts, pages)
-    return _refuse_budget(profile, counts, Used(pages=pages, spend=spend), now)
+    day, month = (Used(requests, pages, spend) for requests in uncounted)
+    return _refuse_budget(profile, counts, day, month, now)
 
 
 def budgets_of(profile: Profile, counts: AccountCounts, now: float, windows: Windows | None = None) -> list[Limit]:
@@ -180,11 +199,11 @@ def _in_flight(profile: Profile, counts: AccountCounts, pages: int) -> Denial:
     return Denial(Reason.TOO_MANY_PAGES_IN_FLIGHT, detail, retry_after=_RETRY_IN_FLIGHT)
 
 
-def _refuse_budget(profile: Profile, counts: AccountCounts, more: Used, now: float) -> Denial | None:
-    costs = {"pages": more.pages, "requests": more.requests, "spend": more.spend}
+def _refuse_budget(profile: Profile, counts: AccountCounts, day: Used, month: Used, now: float) -> Denial | None:
+    """Decides by what a submit adds to the counts of the day and of the month."""
     for limit in budgets_of(profile, counts, now):
-        kind = limit.name.partition("_")[0]
-        cost = costs[kind]
+        kind, _, period = limit.name.split("_")
+        cost: int = getattr(day if period == "day" else month, kind)
         if cost and limit.used + cost > limit.limit:
             return _exhausted(limit, kind, cost)
     return None

@@ -7,19 +7,21 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
 from gateway.aio.in_turn import run_in_later_turn
 from gateway.aio.iteration import Iteration
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.jobs import forget
-from gateway.ledger.reservations import RequestIdTaken
-from gateway.ledger.schema import JobState, jobs
+from gateway.ledger.lost import refund
+from gateway.ledger.reservations import Ask, Claim, RequestIdTaken, accept, admit, cancel, reclaim, reserve
+from gateway.ledger.schema import JobState, Stage, jobs, reservations
 from tests.jobs.conftest import MakeRoom
 from tests.support.backend import Backend, answer
 from tests.support.endings import job_of
-from tests.support.ledgers import rows_of
-from tests.support.room import Container, Room, ended
+from tests.support.ledgers import make_profile, rows_of
+from tests.support.room import OWNER, PAGES, Container, Room, ended
 from tests.support.waiting import eventually
 
 SHAPES = {"default": {"delete": {"method": "POST", "path": "/clear", "body": {"id": "{id}", "of": "{path}"}}}}
@@ -528,6 +530,61 @@ async def test_records_are_removed_when_they_are_old(
     await room.begin_job("young")
     await room.retention.purge()
     assert [row["request_id"] for row in await left()] == ["young"]
+
+
+def without_a_job(connection: Connection, now: float) -> None:
+    """Submits of which no job came, or of which nobody knows one."""
+    for name in ("slot", "refused", "late", "lost", "crashed", "given back"):
+        claim = Claim(name, OWNER, OWNER, "default")
+        admit(connection, claim, make_profile(), now, now + 60)
+        if name != "slot":
+            reserve(connection, claim, make_profile(), Ask(PAGES, 1, ""), now, now + 60)
+        if name in {"lost", "given back"}:
+            accept(connection, claim, None, now + 60)
+        if name in {"slot", "refused"}:
+            cancel(connection, claim, now)
+    reclaim(connection, OWNER, now + 60)
+    cancel(connection, Claim("late", OWNER, OWNER, "default"), now + 60)
+    assert refund(connection, "given back", None, "op", now + 60).pages == PAGES
+
+
+async def test_of_past_days_no_reservation_is_left(
+    make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They went with their jobs alone: without one they stayed for ever, and cost their account nothing."""
+    for module in ("gateway.ledger.expiry", "gateway.jobs.retention"):
+        monkeypatch.setattr(f"{module}.AT_ONCE", 2)
+    room = make_room(records_kept="10d")
+    await over(room, container, "job", "again")
+    await swept(room)
+    room.seconds += 6.0
+    await room.begin_job("again")  # the container gives its id to another job
+    await room.begin_job("running")
+    await room.engine.write(lambda c: without_a_job(c, room.wall()))
+
+    async def stages(days: float) -> dict[str, Stage]:
+        room.seconds += days * 86_400.0
+        await room.retention.purge()
+        found = await room.engine.read(lambda c: rows_of(c, reservations))
+        return {row["id"]: Stage(row["stage"]) for row in found}
+
+    used = await room.used()
+    first = await stages(0.0)
+    assert sorted(Counter(first.values()).items()) == [
+        (Stage.ACCEPTED, 2), (Stage.SETTLED, 2), (Stage.CHARGED, 2), (Stage.REFUNDED, 3)
+    ]  # fmt: skip
+    assert await stages(1.1) == {name: stage for name, stage in first.items() if stage is not Stage.REFUNDED}
+    assert await room.used() == used
+    last = await stages(10.0)
+    assert last == {name: stage for name, stage in first.items() if stage is Stage.ACCEPTED}
+    assert len(await room.engine.read(lambda c: rows_of(c, jobs))) == len(last)
+    container.says.update(again=ended(), running=ended())
+    await room.turn(61.0)
+    for days in (1.0, 11.1):
+        room.seconds += days * 86_400.0
+        await swept(room)
+        left = await stages(0.0)
+    assert (left, await room.engine.read(lambda c: rows_of(c, jobs))) == ({}, [])
 
 
 async def test_deletions_at_many_upstreams_begin_a_few_at_a_time(

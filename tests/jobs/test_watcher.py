@@ -14,12 +14,14 @@ from sqlalchemy import update
 import gateway.jobs.watcher
 from gateway.errors import Refused
 from gateway.jobs.job import interval
+from gateway.ledger import deliveries, schema
 from gateway.ledger.jobs import adopt
-from gateway.ledger.schema import JobState, jobs
+from gateway.ledger.schema import DeliveryState, JobState, jobs
 from gateway.limits.job_cost import Facts, Known
 from gateway.model.reasons import Reason
 from tests.jobs.conftest import MakeRoom
 from tests.support.backend import Backend, answer
+from tests.support.ledgers import rows_of
 from tests.support.room import OWNER, PAGES, RUNS, Container, Room, ended
 from tests.support.waiting import DEADLINE, eventually
 
@@ -403,6 +405,69 @@ async def test_what_runs_for_too_long_is_given_up(make_room: MakeRoom, container
     assert await room.state_of() == JobState.FAILED
     assert await room.used() == (PAGES, 0, 0)
     assert not job.is_running
+
+
+async def test_what_nobody_can_follow_is_given_up_by_its_age(
+    make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its shape went out of the configuration while it ran: it ran for ever, and its webhook waited."""
+    monkeypatch.setattr("gateway.jobs.watcher.AT_ONCE", 2)
+    room = make_room(give_up_after="1h")
+    names = [f"job-{number}" for number in range(5)]
+    for name in names:
+        hook = deliveries.Planned(name, "default", name, OWNER, "https://h.test/", "h.test:443", None)
+        await room.reserved(name, shape="gone")
+        await room.engine.write(lambda c, hook=hook: deliveries.plan(c, hook, room.wall()))  # type: ignore[misc]
+    await room.watcher.beat()
+    await room.watcher.take_over()
+    room.seconds += 3890.0
+    await room.watcher.recall()
+    assert {await room.state_of(name) for name in names} == {JobState.RUNNING}
+    room.seconds += 20.0
+    for _ in range(2):
+        await room.watcher.recall()
+        assert {await room.state_of(name) for name in names} == {JobState.FAILED}
+    assert (await room.used(), room.ended, len(room.told.settled)) == ((5 * PAGES, 0, 0), 5, 5)
+    hooks = await room.engine.read(lambda c: rows_of(c, schema.deliveries))
+    assert {(row["state"], row["status"]) for row in hooks} == {(DeliveryState.DUE, "failed")}
+    room.seconds += 3700.0
+    await room.retention.sweep()
+    assert {await room.state_of(name) for name in names} == {JobState.GONE}
+
+
+async def test_what_nobody_polls_is_given_up_though_nothing_is_watched(make_room: MakeRoom) -> None:
+    room = make_room(give_up_after="1h", watch=False)
+    job, ending = await room.begin_job(), await room.begin_job("ending")
+    await room.turn(1.0)
+    room.faulty.is_away = True
+    room.completion.add_facts(ending, Facts(Known.COMPLETE, 4))
+    await room.turn(3910.0)
+    room.faulty.is_away = False
+    await room.watcher.recall()
+    assert (await room.state_of(), job.is_running) == (JobState.FAILED, False)
+    assert await room.state_of("ending") == JobState.RUNNING  # how it ended is known
+    await room.turn(10.0)
+    assert await room.state_of("ending") == JobState.COMPLETE
+    assert await room.used() == (PAGES + 4, PAGES - 4, 0)
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+async def test_what_ended_while_no_gateway_ran_is_asked_about_before_it_is_given_up(
+    make_room: MakeRoom, container: Container, is_complete: bool
+) -> None:
+    before, after = make_room(me="before"), make_room(me="after")
+    await before.begin_job()
+    if is_complete:
+        container.says["job"] = ended()
+    before.seconds = after.seconds = 3 * 86_400.0
+    await after.watcher.beat()
+    await after.watcher.recall()
+    await after.watcher.take_over()
+    await after.watcher.recall()
+    assert await after.state_of() == JobState.RUNNING
+    await after.turn(60.0)
+    assert await after.state_of() == (JobState.COMPLETE if is_complete else JobState.FAILED)
+    assert await after.used() == ((4, 6, 0) if is_complete else (PAGES, 0, 0))
 
 
 async def test_nobody_is_asked_when_nobody_wants_that(make_room: MakeRoom, container: Container) -> None:

@@ -298,15 +298,16 @@ async def test_forgotten_is_forgotten_once_and_nobodys(book: Book) -> None:
     assert await book.used() == [(4, 6, 0)]
 
 
-async def test_a_job_forgotten_while_it_runs_is_charged_as_reserved_until_its_end_is_known(book: Book) -> None:
+async def test_a_job_forgotten_while_it_runs_stays_charged_as_reserved_unless_it_was_complete(book: Book) -> None:
     """Another replica may have asked about it before, and tell of that behind its deletion."""
     await book.running()
     assert await book.forget()
     assert await book.used() == [(10, 0, 0)]
     await book.do(record_facts, JobRef(*JOB, "r1"), Facts(Known.LOST), FailedCosts.NOTHING, book.now, TTL)
     assert await book.used() == [(10, 0, 0)]  # whoever deletes it brings that about
-    assert (await book.end(failed=True)).settled == Settled("key:ci", -10, 10)
-    assert (await book.end(4)).settled == Settled("key:ci", 4, 0)
+    assert (await book.end(failed=True)).settled is None
+    assert await book.used() == [(10, 0, 0)]
+    assert (await book.end(4)).settled == Settled("key:ci", -6, 6)
     assert await book.used() == [(4, 6, 0)]
     assert (await book.row()).state == JobState.GONE
 
@@ -720,6 +721,9 @@ def live(connection: Connection) -> None:
     assert gone is not None
     expiry.mark_deleted(connection, [gone], 10)
     expiry.purge(connection, 20)
+    expiry.purge_refunded(connection, 20)
+    for stage in (Stage.SETTLED, Stage.CHARGED, Stage.REFUNDED):
+        expiry.purge_ended(connection, stage, 20)
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)

@@ -79,7 +79,7 @@ def has_end(known: Known) -> bool:
 
 def is_free_by(known: Known, rule: FailedCosts) -> bool:
     """What docs/limits.md says: a job that failed or was lost is free, unless its shape has it cost what was read."""
-    if Known.COMPLETE in known or rule is FailedCosts.RESERVED:
+    if known & (Known.COMPLETE | Known.DELETED) or rule is FailedCosts.RESERVED:
         return False
     if Known.FAILED in known:
         return rule is FailedCosts.NOTHING or Known.TAKEN not in known
@@ -358,7 +358,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(claim=running)
     def delete(self, claim: Claim) -> None:
-        """Its owner deletes it: what runs is charged as reserved, until more is known."""
+        """Its owner deletes it: what runs is charged as reserved, unless it turns out to be complete."""
         found = self.found(claim)
         job = found.job if found and found.job else JobRef("container", f"job-{claim.id}", claim.id)
         settled = self.do(lambda c: jobs.delete_for_owner(c, job, self.now)).settled
@@ -367,7 +367,7 @@ class Machine(RuleBasedStateMachine):
             return
         found.is_deleted = True
         if not has_end(found.known):
-            found.known |= Known.GIVEN_UP
+            found.known |= Known.GIVEN_UP | Known.DELETED
         if found.stage not in {Stage.RESERVED, Stage.ACCEPTED}:
             assert settled is None
             return

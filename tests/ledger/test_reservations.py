@@ -1,5 +1,6 @@
 """The life of a reservation, step by step: what is counted, what is given back, what may be done twice."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -11,8 +12,10 @@ from gateway.ledger import reservations as steps
 from gateway.ledger.accounts import read_counts
 from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, Claim, RequestIdTaken, ReservationLost
 from gateway.ledger.schema import reservations
+from gateway.ledger.steps import Reserve, Steps
 from gateway.ledger.usage import UsedOnDay, active_counts, grant, reset, used_since
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.model.identity import Profile
@@ -394,6 +397,41 @@ async def test_an_upload_over_midnight_counts_where_its_pages_are(book: Book) ->
     book.now += 20
     await book.cancel()
     assert await book.counts() == counts(0, requests=0)
+
+
+@pytest.mark.parametrize(
+    ("before", "limits", "fit"),
+    [
+        ("2026-11-29T23:59:50", {"requests_per_day": 2}, 0),
+        ("2026-11-29T23:59:50", {"requests_per_day": 3, "requests_per_month": 4}, 1),
+        ("2026-11-29T23:59:50", {"requests_per_month": 4}, 2),  # it is counted in that month already
+        ("2026-11-30T23:59:50", {"requests_per_month": 2}, 0),
+        ("2026-11-30T23:59:50", {"requests_per_day": 3, "requests_per_month": 3}, 1),
+    ],
+)
+async def test_uploads_over_midnight_pass_no_limit_of_requests(
+    book: Book, ledger: Ledger, before: str, limits: dict[str, int], fit: int
+) -> None:
+    """They moved into the new day unchecked: twice as many could be submitted in it as it allows."""
+    steps_of, profile = Steps(ledger), make_profile(**limits)
+    book.now = at(before)
+    held = [make_claim(f"held-{number}") for number in range(2)]
+    for claim in held:
+        assert (await book.admit(claim, profile)).denial is None
+    book.now += 20
+    for number in range(2):
+        claim = make_claim(f"new-{number}")
+        assert (await book.admit(claim, profile)).denial is None
+        assert (await book.reserve(1, claim, profile)).denial is None
+    asks = [Reserve(claim, profile, Ask(1, 5, ""), book.now, book.now + 60) for claim in held]
+    outcomes = await asyncio.gather(*map(steps_of.reserve, asks))
+    assert [outcome.denial and outcome.denial.reason for outcome in outcomes] == [
+        *[None] * fit, *[Reason.BUDGET_EXHAUSTED] * (2 - fit)
+    ]  # fmt: skip
+    assert (await book.counts()).day.requests == outcomes[-1].after.day.requests == 2 + fit
+    for claim in held:
+        await book.cancel(claim)
+    assert (await book.counts()).day == (await book.counts()).month == Used(2, 2, 10)
 
 
 @pytest.mark.parametrize("seconds", [1, 59, 86_400, -1, -59, -61, -3600, -86_400, 40 * 86_400, -40 * 86_400])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.limits.job_cost import Cost, Facts, FailedCosts, Known, cost_of, stricter
 
-KNOWN = st.builds(Known, st.integers(0, 31))
+KNOWN = st.builds(Known, st.integers(0, 63))
 NOTHING, RESERVED, SAID = Cost.NOTHING, Cost.RESERVED, Cost.SAID
 
 
@@ -25,6 +25,9 @@ NOTHING, RESERVED, SAID = Cost.NOTHING, Cost.RESERVED, Cost.SAID
         (Known.LOST | Known.TAKEN, RESERVED, RESERVED, RESERVED),
         (Known.GIVEN_UP, RESERVED, RESERVED, RESERVED),
         (Known.GIVEN_UP | Known.LOST, RESERVED, RESERVED, RESERVED),
+        (Known.DELETED, RESERVED, RESERVED, RESERVED),
+        (Known.DELETED | Known.GIVEN_UP | Known.FAILED, RESERVED, RESERVED, RESERVED),
+        (Known.DELETED | Known.FAILED | Known.COMPLETE, SAID, SAID, SAID),
     ],
 )
 def test_what_a_job_costs(
