@@ -26,6 +26,7 @@ from gateway.limits.buckets import Rate, take, wait_for
 from gateway.listener.newcomers import Newcomer, who_gives_way
 from gateway.listener.opening import Accepted, GaveWayError, Opening, OpeningParts, SilentError
 from gateway.listener.proxy_protocol import DeclaredClient, ProxyHeaderError
+from gateway.listener.unsent import limit_unsent
 from gateway.model.identity import Peer
 from gateway.model.networks import Networks, client_prefix, parse_address
 
@@ -265,6 +266,7 @@ def bind(address: str, port: int) -> socket.socket:
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listening.setblocking(False)
+        limit_unsent(listening)
         listening.bind((address, port))
         listening.listen(_BACKLOG)
     except OSError:

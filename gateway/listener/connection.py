@@ -41,11 +41,13 @@ from gateway.listener.draining import is_too_long_to_drain
 from gateway.listener.reading_turns import ReadingTurns
 from gateway.listener.request_reader import Request, is_connect
 from gateway.listener.traffic import Traffic
+from gateway.listener.unsent import unlimit_unsent
 from gateway.model.identity import ClientCertificate, Peer
 from gateway.model.networks import client_prefix
 from gateway.model.request import Headers
 
 _HIGH_WATER: Final = 262_144
+_STRANGERS: Final = 32_768  # the same until the client has shown who it is: many strangers may take nothing
 _LINGERING: Final = 2.0  # seconds a client that still sends an unread body may take to read our answer
 
 Serve = Callable[["ClientConnection", Request, StreamReader], Awaitable[None]]
@@ -79,6 +81,7 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_clocks",
         "_drive",
+        "_high_water",
         "_is_due",
         "_is_lost",
         "_is_unread",
@@ -143,6 +146,7 @@ class ClientConnection(asyncio.Protocol):
         self._drive: Drive | None = None
         self._upload: StreamReader | None = None  # the body whose clocks run
         self._on_writable: Callable[[], None] | None = None
+        self._high_water = _STRANGERS
         self._written = 0
         self._is_due = False  # what it waited for has ended
         self._is_lost = False  # as it was told, in a turn
@@ -192,7 +196,7 @@ class ClientConnection(asyncio.Protocol):
             self.transport.set_write_buffer_limits(high=1, low=0)
             await self._writable_again()
         if self.transport is not None:
-            self.transport.set_write_buffer_limits(high=_HIGH_WATER)
+            self.transport.set_write_buffer_limits(high=self._high_water)
 
     def closes_after(self, body: StreamReader, *, keep_alive: bool) -> bool:
         """Whether this connection ends after our own answer that begins now: any unread body ends it."""
@@ -209,6 +213,15 @@ class ClientConnection(asyncio.Protocol):
 
     def _ends_anyway(self, *, keep_alive: bool) -> bool:
         return self._live.is_draining or self.is_retired or not keep_alive
+
+    def note_identity(self) -> None:
+        """The client has shown who it is: from now on more may wait here and in the kernel, in both directions."""
+        if self._high_water == _HIGH_WATER or self.transport is None:
+            return
+        self._high_water = _HIGH_WATER
+        self._reading.read_much()
+        self.transport.set_write_buffer_limits(high=_HIGH_WATER)
+        unlimit_unsent(self.transport.get_extra_info("socket"))
 
     # What the handler uses: the body
 
@@ -345,7 +358,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Called once the handshake is over."""
         self.transport = self._reading.transport = transport
-        transport.set_write_buffer_limits(high=_HIGH_WATER)
+        transport.set_write_buffer_limits(high=self._high_water)
         self._swept_at = self._loop.time()
         self.ends_at = self._swept_at + self._live.state.pace.lifetime
         self._owner.started(self)
@@ -453,11 +466,11 @@ class ClientConnection(asyncio.Protocol):
         while not self.is_last and not self._is_closing:
             request, body = await self._next_request()
             await self._serve(self, request, body)
-            if self.writing_paused:
-                await self._writable_again()
             self._upload = None
             self._is_unread = isinstance(request, Refused) or not body.is_eof()
             del request, body  # an idle connection would keep them, and a head may have 64 KB
+            if self.writing_paused:
+                await self._writable_again()
             self.expect(self._live.state.pace.idle, Idle)
             if self._reading.reader.has_more:  # others have their turn between two requests of one piece
                 await self._reading.wait_for_turn()

@@ -14,7 +14,7 @@ from aiohttp.streams import StreamReader
 
 from gateway.aio.drive import Signal
 from gateway.aio.iteration import Iteration
-from gateway.aio.tls.transport import TlsTransport
+from gateway.aio.tls.transport import FEW, TlsTransport
 from gateway.aio.turn import FEW_BYTES, Turn
 from gateway.http.headers import MAX_HEAD_BYTES
 from gateway.listener.request_reader import RequestReader
@@ -43,6 +43,7 @@ class ReadingTurns:
         "_my_turn",
         "_prefix",
         "is_paused",
+        "most_ahead",
         "reader",
         "transport",
         "turn",
@@ -53,6 +54,7 @@ class ReadingTurns:
         self.reader: Final = RequestReader(loop, self.turn)
         self.transport: TlsTransport | None = None
         self.is_paused = False  # nothing is read from the socket
+        self.most_ahead = FEW  # bytes that may wait while none waits for them
         self._iteration = iteration
         self._prefix = client_prefix
         self._arrival = Signal()
@@ -87,12 +89,12 @@ class ReadingTurns:
         self.turn.rest()
 
     def _wake(self) -> None:
-        """Wakes the coroutine that waits for more; what none waits for is bounded: 64 KB, and one read's bytes."""
+        """Wakes the coroutine that waits for more; what none waits for is bounded, up to one read's bytes."""
         if self._arrival.is_awaited:
             self._arrival.set()
         elif self._more_body.is_awaited:
             self._more_body.set()
-        elif self.reader.waiting > MAX_HEAD_BYTES:
+        elif self.reader.waiting > self.most_ahead:
             self._stop_reading()
 
     def _stop_reading(self) -> None:
@@ -108,8 +110,14 @@ class ReadingTurns:
 
     def listen(self) -> None:
         """Reads on while a request is served, so that a client that leaves is noticed; what comes is bounded."""
-        if self.is_paused and self.reader.waiting <= MAX_HEAD_BYTES:
+        if self.is_paused and self.reader.waiting <= self.most_ahead:
             self._read_on()
+
+    def read_much(self) -> None:
+        """Lets more wait than a stranger may: the client has shown who it is."""
+        self.most_ahead = MAX_HEAD_BYTES
+        if self.transport is not None:
+            self.transport.read_much()
 
     # What is wanted
 

@@ -196,6 +196,7 @@ class Handler:
             exchange.authentication, exchange.key_id = attempt.label, attempt.key_id
             identity = attempt.identity_or_refuse()
             check_access(route, identity, cached.address.ip)
+            client.note_identity()
             return identity
         if headers.has_body:
             check_takes_body(route, exchange.method)

@@ -92,7 +92,13 @@ class Pool:
         return UpstreamConnection(self._open.discard, self._known_heads, self._iteration)
 
     async def _open_plain(self) -> UpstreamConnection:
-        _, connection = await self._loop.create_connection(self._make, self.target.host, self.target.port)
+        connection = self._make()
+        try:
+            await self._loop.create_connection(lambda: connection, self.target.host, self.target.port)
+        except BaseException:
+            if connection.transport is not None:
+                connection.connection_lost(None)  # uvloop tells no end of what was made when it is cancelled
+            raise
         return connection
 
     async def _open_tls(self, context: ssl.SSLContext, peer: Hashable) -> UpstreamConnection:
@@ -103,6 +109,8 @@ class Pool:
             await tls.until_open()
         except BaseException:
             tls.abort()
+            if not tls.is_lost:
+                tls.connection_lost(None)  # likewise; told twice, it is over once
             raise
         return connection
 

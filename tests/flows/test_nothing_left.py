@@ -11,6 +11,7 @@ import pytest
 from tests.support.backend import Backend, closing_after
 from tests.support.forms import BOUNDARY, form
 from tests.support.gateway import AWAY_KEY, KEY, Running, request, submit
+from tests.support.loop import steps
 from tests.support.waiting import eventually
 
 _HOST = b"Host: gateway.test\r\n"
@@ -83,6 +84,20 @@ async def test_of_a_request_that_is_broken_off(gateway: Running, sent: bytes) ->
         client.send(sent)
         await asyncio.sleep(0.05)
         client.abort()
+
+    await act()  # what is made once
+    assert await left(gateway, act) == Counter()
+
+
+async def test_of_a_client_that_leaves_at_once_behind_a_whole_request(gateway: Running) -> None:
+    """The gateway is about to connect to the container, or has connected in this very iteration of the loop."""
+
+    async def act() -> None:
+        for iterations in range(25):
+            client = await gateway.connect()
+            client.send(request("HEAD"))
+            await steps(iterations)
+            client.abort()
 
     await act()  # what is made once
     assert await left(gateway, act) == Counter()

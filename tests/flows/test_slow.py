@@ -1,9 +1,11 @@
 """Slow and silent clients: each is ended by its deadline, and meanwhile others are served."""
 
 import asyncio
+import fcntl
 import socket
 import ssl
 import struct
+import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,7 +14,7 @@ import pytest
 from tests.support.backend import Backend, Connection, silent
 from tests.support.client import Client
 from tests.support.forms import UPLOADS, Upload
-from tests.support.gateway import PLAIN, Running, Start, chunks, request
+from tests.support.gateway import KEY, PLAIN, Running, Start, chunks, request
 from tests.support.waiting import eventually
 
 MB = 1_048_576
@@ -398,3 +400,39 @@ async def test_small_answers_are_not_held_back(gateway: Running) -> None:
         assert connection.transport is not None
         ours = connection.transport.get_extra_info("socket")
         assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_little_waits_for_a_client_until_it_has_shown_who_it_is(gateway: Running) -> None:
+    async with await gateway.connect() as client:
+        limits = []
+        for key in (None, "canary-nobodys", KEY, None):
+            assert (await client.ask(request(key=key))).status == (200 if key == KEY else 401)
+            (connection,) = gateway.gateway.listeners.connections.all()
+            transport = connection.transport
+            assert transport is not None
+            assert transport._raw is not None
+            ours = transport.get_extra_info("socket")
+            limits.append(
+                (
+                    ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT),
+                    transport._raw.get_write_buffer_limits()[1],
+                    len(transport.get_buffer(-1)),
+                    connection._reading.most_ahead,
+                )
+            )
+    assert limits == [(65_536, 32_768, 16_384, 16_384)] * 2 + [(0, 262_144, 262_144, 65_536)] * 2
+
+
+async def test_a_stranger_who_takes_nothing_fills_neither_process_nor_kernel(gateway: Running) -> None:
+    async with await gateway.connect(receive_buffer=4096) as client:
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined] # a stream's
+        client.send(request(key=None) * 20_000)  # answers of 15 MB
+        await eventually(lambda: bool(gateway.gateway.listeners.connections))
+        (connection,) = gateway.gateway.listeners.connections.all()
+        transport = connection.transport
+        assert transport is not None
+        await eventually(lambda: connection.writing_paused and connection._reading.is_paused)
+        (in_kernel,) = struct.unpack("i", fcntl.ioctl(transport.get_extra_info("socket"), termios.TIOCOUTQ, bytes(4)))
+        assert in_kernel < 150_000
+        assert transport.get_write_buffer_size() < 35_000
+        assert connection._reading.reader.waiting < 49_152  # twice what is read at once, and a record that had begun

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import ssl
 import threading
 from pathlib import Path
@@ -6,10 +7,13 @@ from typing import Any, cast
 from unittest.mock import patch
 
 import pytest
+import uvloop
 
 from gateway.aio.drive import Drive
 from gateway.aio.tls.handshake import Handshake
+from gateway.aio.tls.transport import TlsTransport
 from gateway.errors import ClientGone
+from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool
 from gateway.upstream.target import UpstreamTarget
 from tests.support.iteration import iteration_now
@@ -162,3 +166,50 @@ async def test_what_only_the_kernel_knows_of_keeps_a_connection_from_another_req
             pool.give_back(found, 0.0)
     pool.retire()
     server.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_who_leaves_in_the_iteration_that_connects_leaves_nothing_to_a_collection(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop drops a transport whose connecting is cancelled, and does not tell its protocol of the end."""
+    protocol = UpstreamConnection if scheme == "http" else TlsTransport
+    drives: list[Drive] = []
+    errors: list[BaseException | None] = []
+
+    async def leave(pool: Pool) -> None:
+        async def ask() -> None:
+            await pool.connect()
+
+        drives.append(Drive(ask(), errors.append))
+        drives[0].step()
+        await asyncio.sleep(0.05)
+        drives.clear()
+
+    async def leave_twice() -> list[object]:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Answering, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        target = UpstreamTarget(scheme, "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/", 3.0)
+        pool, made = Pool(target, loop, iteration_now()), protocol.connection_made
+
+        def connection_made(self: Any, transport: asyncio.BaseTransport) -> None:
+            made(self, transport)
+            loop.call_soon(drives[0].interrupt, ClientGone("left"))
+
+        monkeypatch.setattr(protocol, "connection_made", connection_made)
+        await leave(pool)  # what is made once
+        gc.collect()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            await leave(pool)
+            gc.collect()
+            return [one for one in gc.garbage if type(one).__module__.startswith(("gateway", "uvloop"))]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            assert len(pool) == 0
+            server.close()
+
+    assert uvloop.run(leave_twice()) == []
+    assert [type(error) for error in errors] == [ClientGone, ClientGone]

@@ -36,6 +36,9 @@ RECORD: Final = 8
 """As many chunks in the clear (turn.py) cost as much as one record: 2 to 9 microseconds, a KeyUpdate that asks 50."""
 
 _SIZE: Final = 262_144
+FEW: Final = 16_384
+"""Bytes that a server reads at once until it is told more: what one read brings may have to wait, in this process."""
+
 _MAX_UNASKED: Final = 1_048_576  # bytes that are not taken while TLS itself still answers
 _MAX_IDLE: Final = 64
 """Records in a row without a byte for the protocol above. Nobody honest sends so many: a flood of KeyUpdates does."""
@@ -107,6 +110,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         "_kernel",
         "_loop",
         "_raw",
+        "_read_to",
         "_rest",
         "_state",
         "_turn",
@@ -133,6 +137,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         """
         self._above = above
         self._buffers = buffers
+        self._read_to = buffers.wire if server is not None else buffers.wire[:FEW]
         self._engine = TlsEngine(context, server)
         self._loop = asyncio.get_running_loop()
         self._raw: asyncio.Transport | None = None
@@ -202,6 +207,11 @@ class TlsTransport(asyncio.BufferedProtocol):
         """Those of the socket."""
         if self._raw is not None:
             self._raw.set_write_buffer_limits(high=high, low=low)
+
+    def read_much(self) -> None:
+        """Reads as much at once as a client does, from now on: the peer may let that wait here."""
+        if self._unwanted is None:
+            self._read_to = self._buffers.wire
 
     def get_write_buffer_size(self) -> int:
         """What the kernel has not taken, in bytes, encrypted."""
@@ -288,7 +298,7 @@ class TlsTransport(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Called by the loop: where it is to read to."""
         del sizehint
-        return self._buffers.wire if self._unwanted is None else self._buffers.wire[:AT_ONCE]
+        return self._read_to
 
     def buffer_updated(self, nbytes: int) -> None:
         """Called by the loop, when it read so much."""
@@ -520,6 +530,7 @@ class TlsTransport(asyncio.BufferedProtocol):
     def _send_end(self) -> None:
         self._state = TlsState.CLOSING
         self._unwanted = Unwanted(self._iteration, self.peer, self._read_or_wait)
+        self._read_to = self._buffers.wire[:AT_ONCE]
         self._rest = b""
         self._engine.end()
         self._flush()

@@ -140,6 +140,7 @@ class Pair:
         else:
             self.peer = client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
             self.tls = TlsTransport(server, self.above, buffers_now(), self.iteration)
+            self.tls.read_much()
 
     def ask(self, chain: Path, key: Path, trusts: Path | None = None) -> None:
         """A server that asks for a certificate, and a client that has this chain; the connection is made."""
@@ -148,6 +149,7 @@ class Pair:
         self.client.load_cert_chain(chain, key)
         self.peer = self.client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
         self.tls = TlsTransport(self.server, self.above, buffers_now(), self.iteration)
+        self.tls.read_much()
         self.tls.connection_made(self.raw)  # type: ignore[arg-type] # a transport by what it has
 
     async def begin(self) -> None:
@@ -866,3 +868,20 @@ async def test_the_ends_of_many_wait_for_an_iteration_that_has_time_for_them(cer
     assert (pair.above.heard, pair.tls.is_closing()) == (["made"], True)
     await steps(3)
     assert pair.above.heard == ["made", "lost"]
+
+
+async def test_a_server_reads_little_at_once_until_it_is_told_more(certificates: Path) -> None:
+    pair = Pair(certificates)
+    stranger = TlsTransport(pair.server, pair.above, buffers_now(), pair.iteration)
+    assert len(stranger.get_buffer(-1)) == 16_384
+    stranger.read_much()
+    assert len(stranger.get_buffer(-1)) == 262_144
+    assert len(Pair(certificates, as_client=True).tls.get_buffer(-1)) == 262_144
+
+
+async def test_what_nobody_wants_is_read_in_pieces_of_their_own_size(certificates: Path) -> None:
+    pair = Pair(certificates)
+    await pair.begin()
+    pair.tls.close()
+    pair.tls.read_much()
+    assert len(pair.tls.get_buffer(-1)) == 65_536
