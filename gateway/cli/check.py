@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from gateway.aio.iteration import Iteration
+from gateway.app.reload import prepare
 from gateway.auth.jwks.fetch import FetchFailed, fetch_keys
 from gateway.auth.jwks.files import is_fetched
 from gateway.cli.check_ledger import Looked, ledger_warnings, look_at_ledger
@@ -70,6 +71,7 @@ def check_settings(path: Path, environ: Mapping[str, str]) -> list[Checked]:
         return [Checked("fault", str(fault)) for fault in error.faults]
     looked = look_at_ledger(settings)
     findings = [*_warnings(settings), *_ledger(settings, looked, environ), *_certificates(settings)]
+    findings += [found for found in _start(path, environ) if found not in findings]
     if not any(finding.is_fault for finding in findings):
         findings.append(Checked("ok", f"{path} is a valid configuration"))
     return findings
@@ -83,6 +85,16 @@ def check_live(path: Path, environ: Mapping[str, str]) -> list[Checked]:
     settings = load(path, environ)
     state = compile_settings(settings)
     return [*findings, *asyncio.run(_upstreams(routed_upstreams(state))), *asyncio.run(_issuers(settings))]
+
+
+def _start(path: Path, environ: Mapping[str, str]) -> Iterator[Checked]:
+    """Builds all that `serve` builds at its start: whatever that reads is read here, too."""
+    try:
+        prepare(path, environ)
+    except ConfigurationError as error:
+        yield from (Checked("fault", str(fault)) for fault in error.faults)
+    except SetupError as error:
+        yield Checked("fault", f"tls: {error}")
 
 
 def _warnings(settings: Settings) -> Iterator[Checked]:

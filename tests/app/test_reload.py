@@ -676,7 +676,7 @@ async def test_a_fifo_in_the_place_of_a_file_is_told_and_holds_nothing_up(
             await eventually(lambda: reloader.results["failure"] > 0, LONG)
         assert (reloader.results["failure"], reloader.was_successful) == (1, False)
         (event,) = events
-        assert re.search("no regular file|neither a URL nor a file", " ".join(event["faults"]))
+        assert re.search("not a regular file|neither a URL nor a file", " ".join(event["faults"]))
         assert str(site.directory / name) in " ".join(event["faults"])
     async with running(reloader):
         await asyncio.wait_for(queue.get(), LONG)

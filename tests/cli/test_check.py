@@ -431,6 +431,28 @@ def test_the_admin_listeners_certificate_is_loaded_too(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("jwks", "authentication.jwt[0].jwks: is not a JWK set"),
+        ("public_key", "authentication.jwt[0].public_key: is not a PEM file of exactly one public key"),
+        ("ca", "webhooks.out.ca: {file} can't be read, or holds no PEM certificate"),
+    ],
+)
+def test_a_file_that_the_gateway_would_not_start_with_is_a_fault(tmp_path: Path, setting: str, told: str) -> None:
+    make_development_certificates(tmp_path, ["gateway.test"])
+    file = tmp_path / "garbage"
+    file.write_text("garbage")
+    issuer = {"issuer": "https://login.example", "audience": "gateway", setting: str(file)}
+    wrong = {"webhooks": {"out": {"ca": str(file)}}} if setting == "ca" else {"authentication": {"jwt": [issuer]}}
+    path = write(tmp_path, document(tmp_path, keys=[KEY], ledger=ledger_in(tmp_path), **wrong))
+    faults = [str(found) for found in check_settings(path, ENVIRON) if found.is_fault]
+    assert faults == [f"fault: {told.format(file=file)}"]
+    with pytest.raises(SetupError) as refused:
+        prepare(path, ENVIRON)
+    assert faults == [f"fault: {refused.value}"]
+
+
 # Names and places that are not what they seem
 
 
