@@ -135,6 +135,14 @@ def test_what_serve_prints_into_a_log_repeats_no_value(tmp_path: Path, certifica
     assert "hunter2" not in line
 
 
+def test_a_spool_that_can_not_be_used_at_start(tmp_path: Path, certificates: Path) -> None:
+    place = tmp_path / "file"
+    place.write_text("")
+    path = configured(tmp_path, certificates, "http://127.0.0.1:1", body={"spool_dir": str(place / "x")})
+    line = the_complaint("serve", "--config", str(path))
+    assert line.startswith(f"gateway: body.spool_dir: {place}/x can't be used: ")
+
+
 @pytest.mark.parametrize("section", ["listen", "admin"])
 def test_a_taken_port_at_start(tmp_path: Path, certificates: Path, section: str) -> None:
     with taken_port() as port:
