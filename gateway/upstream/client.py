@@ -104,7 +104,7 @@ class UpstreamClient:
     def __repr__(self) -> str:
         return f"<UpstreamClient running={len(self._running)}>"
 
-    def run(  # noqa: PLR0913 -- what is asked, of whom, who gets the answer, and by when
+    def run(
         self,
         upstream: UpstreamTarget,
         call: UpstreamCall,
