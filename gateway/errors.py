@@ -42,6 +42,11 @@ class GatewayError(Exception):
 class SetupError(GatewayError):
     """Why the gateway can't start: one line that says what to correct."""
 
+    @property
+    def for_log(self) -> str:
+        """The same without what may be a secret in the wrong place."""
+        return str(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -78,6 +83,11 @@ class ConfigurationError(SetupError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
         super().__init__("\n".join(map(str, self.faults)))
+
+    @property
+    def for_log(self) -> str:
+        """All faults without the values that stand there."""
+        return "\n".join(fault.for_log for fault in self.faults)
 
 
 class FileUnusable(GatewayError):

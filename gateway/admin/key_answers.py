@@ -25,7 +25,9 @@ class Key(Answer):
     """A key of the ledger."""
 
     id: str
-    state: Literal["live", "disabled", "expired", "without a secret", "without a profile", "in the file, too"]
+    state: Literal[
+        "live", "disabled", "expired", "without a secret", "without a profile", "unreadable", "in the file, too"
+    ]
     profile: str
     owner: str
     scopes: list[str]

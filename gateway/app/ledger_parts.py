@@ -32,7 +32,7 @@ from gateway.model.times import Times
 from gateway.observe.account_metrics import AccountMetrics
 from gateway.observe.collectors import KeySetMetrics, Number, Numbers
 from gateway.uploads.pages.counter import PageCounter
-from gateway.uploads.spool import Spool
+from gateway.uploads.spool import Spool, require_usable
 
 _MAX_NAMED: Final = 20
 _PATIENCE: Final = 5  # a wait for the account's own turn, as a multiple of a transaction's: that is no late ledger
@@ -82,8 +82,9 @@ class LedgerParts:
         """Reads the ledger's keys before the first request; starts without them when the ledger is unavailable.
 
         Raises:
-            ConfigurationError: an id is in the configuration and in the ledger.
+            ConfigurationError: an id is in the configuration and in the ledger, or no upload could be spooled.
         """
+        require_usable(self._live.state.settings.body.spool_dir)
         try:
             await self.sync.begin()
         except LedgerUnavailable:

@@ -31,6 +31,7 @@ from gateway.config.state import State, with_names
 from gateway.errors import ConfigurationError, Fault, SetupError, whereabouts
 from gateway.tls.contexts import LoadedPair, fingerprint, load_pair, load_pairs, names_of
 from gateway.tls.file_ends import FileEnd, file_ends
+from gateway.webhooks.outbound.sender import require_ca
 
 INTERVAL: Final = 1.0
 _AGAIN: Final = 10  # looks; what is wrong need not be in a file that is known: a secret that it names may come later
@@ -70,9 +71,11 @@ def prepare(
     found = fingerprint(watched(path, load(path, environ)))
     written = load(path, environ)
     settings, waiting = _beside(in_force, before, written)
+    local_keys = read_local_keys(settings.authentication.jwt)
+    if settings.webhooks.out.ca is not None:
+        require_ca(settings.webhooks.out.ca)
     admin = settings.admin.tls
     admin_pairs = [] if admin is None else [load_pair(admin, settings.tls.profile)]
-    local_keys = read_local_keys(settings.authentication.jwt)
     pairs = load_pairs(settings)
     state = with_names(compile_settings(settings), names_of(pairs))
     if state.origins.fault is not None:

@@ -59,13 +59,13 @@ class Keyring:
 
 
 def profile_for(record: KeyRecord, profiles: Mapping[str, Profile]) -> Profile | None:
-    """A key's limits; None when its profile no longer exists."""
-    profile = profiles.get(record.profile)
+    """A key's limits; None when its profile no longer exists, or the key can't be read."""
+    profile = None if record.unreadable else profiles.get(record.profile)
     return replace(profile, **record.limits) if profile is not None and record.limits else profile
 
 
 def keys_of(record: KeyRecord, profiles: Mapping[str, Profile]) -> list[ApiKey]:
-    """The live keys of a record: none when it is disabled, or its profile no longer exists."""
+    """The live keys of a record: none when it is disabled or unreadable, or its profile no longer exists."""
     profile = profile_for(record, profiles)
     if profile is None or record.disabled_at is not None:
         return []
@@ -93,6 +93,8 @@ def _identity(record: KeyRecord, generation: Generation, profile: Profile) -> Id
 def _why_closed(record: KeyRecord, generation: Generation) -> str:
     if generation.revoked_at is not None:
         return "This secret was revoked."
+    if record.unreadable:
+        return "This key can't be read by this release of the gateway."
     return "This key is disabled." if record.disabled_at is not None else "This key's profile is not there any more."
 
 

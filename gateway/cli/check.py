@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from gateway.aio.iteration import Iteration
+from gateway.app.reload import prepare
 from gateway.auth.jwks.fetch import FetchFailed, fetch_keys
 from gateway.auth.jwks.files import is_fetched
-from gateway.cli.check_ledger import Looked, ledger_warnings, look_at_ledger
+from gateway.cli.check_ledger import Looked, ledger_warnings, look_at_ledger, why_not_made
 from gateway.config.compile import compile_settings
 from gateway.config.load import load
 from gateway.config.route_consistency import unread
@@ -34,6 +35,7 @@ from gateway.policy.routes import may_begin
 from gateway.tls.client_ca import load_client_ca
 from gateway.tls.contexts import LoadedPair, load_pair, load_pairs, names_in, names_of
 from gateway.tls.file_ends import FileEnd, file_ends, is_ca
+from gateway.uploads.spool import require_usable
 from gateway.upstream.health import probe
 from gateway.upstream.target import UpstreamTarget
 
@@ -70,6 +72,8 @@ def check_settings(path: Path, environ: Mapping[str, str]) -> list[Checked]:
         return [Checked("fault", str(fault)) for fault in error.faults]
     looked = look_at_ledger(settings)
     findings = [*_warnings(settings), *_ledger(settings, looked, environ), *_certificates(settings)]
+    findings += _spool(settings.body.spool_dir)
+    findings += [found for found in _start(path, environ) if found not in findings]
     if not any(finding.is_fault for finding in findings):
         findings.append(Checked("ok", f"{path} is a valid configuration"))
     return findings
@@ -85,11 +89,35 @@ def check_live(path: Path, environ: Mapping[str, str]) -> list[Checked]:
     return [*findings, *asyncio.run(_upstreams(routed_upstreams(state))), *asyncio.run(_issuers(settings))]
 
 
+def _start(path: Path, environ: Mapping[str, str]) -> Iterator[Checked]:
+    """Builds all that `serve` builds at its start: whatever that reads is read here, too."""
+    try:
+        prepare(path, environ)
+    except ConfigurationError as error:
+        yield from (Checked("fault", str(fault)) for fault in error.faults)
+    except SetupError as error:
+        yield Checked("fault", f"tls: {error}")
+
+
+def _spool(directory: Path | None) -> Iterator[Checked]:
+    """Whether uploads can be kept; a directory that is missing is not made here."""
+    try:
+        if directory is None or directory.exists():
+            require_usable(directory)
+        elif why := why_not_made(directory.absolute()):
+            yield Checked("fault", f"body.spool_dir: {directory} {why}")
+    except ConfigurationError as error:
+        yield from (Checked("fault", str(fault)) for fault in error.faults)
+    except OSError as error:
+        yield Checked("fault", f"body.spool_dir: {directory} can't be looked at: {error.strerror}")
+
+
 def _warnings(settings: Settings) -> Iterator[Checked]:
     for warnings in (
         _network_warnings,
         _upstream_warnings,
         _certificate_warnings,
+        _spool_warnings,
         _key_warnings,
         _route_warnings,
         _webhook_warnings,
@@ -136,6 +164,14 @@ def _certificate_warnings(settings: Settings) -> Iterator[str]:
         yield "tls.client_ca: is not used, since tls.client_certificates is none"
     if settings.authentication.certificates.identity is not None:
         yield "authentication.certificates.identity: is not used, since tls.client_certificates is none"
+
+
+def _spool_warnings(settings: Settings) -> Iterator[str]:
+    limits = {f"profiles.{name}.body_limit": profile.body_limit for name, profile in settings.profiles.items()}
+    limits |= {f"keys[{i}].limits.body_limit": key.limits.body_limit or 0 for i, key in enumerate(settings.keys)}
+    largest = max(limits, key=limits.__getitem__)
+    if settings.body.spool_limit < limits[largest]:
+        yield f"body.spool_limit: is less than {largest}, so a PDF or TIFF as large as that may be refused"
 
 
 def _key_warnings(settings: Settings) -> Iterator[str]:

@@ -74,15 +74,23 @@ def _without_reading(path: Path) -> Looked | None:
     """The result as far as the directory shows it; None when the file must be read."""
     name = str(path)
     if not path.exists():
-        there = next(parent for parent in path.parents if parent.exists())
-        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        why = why_not_made(path)
+        if not why:
             return Looked(name, well="is not there yet: the gateway makes it when it starts")
-        return Looked(name, fault=f"can't be made: {there} is not a directory that this user may write to")
+        return Looked(name, fault=why)
     if not path.is_file():
         return Looked(name, fault="is not a file")
     if os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK):
         return None
     return Looked(name, fault="can't be written by this user, or its directory can't")
+
+
+def why_not_made(path: Path) -> str:
+    """Why what is not there could not be made; empty: it could, with the directories that it needs."""
+    there = next(parent for parent in path.parents if parent.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return ""
+    return f"can't be made: {there} is not a directory that this user may write to"
 
 
 def _read_file(path: Path, seconds: float) -> Looked:

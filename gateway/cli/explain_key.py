@@ -85,6 +85,9 @@ def _missing(state: State, key_id: str, config: str | None) -> Judged:
     record = state.ring.records.get(key_id)
     if record is None:
         return Judged(None, f"Key {key_id} is disabled.", "Take `disabled` from the key in the configuration.")
+    if record.unreadable:
+        text = f"The {' and '.join(record.unreadable)} of key {key_id} can't be read by this release of the gateway."
+        return Judged(None, text, "Run the release that wrote them.")
     if record.profile not in state.profiles:
         text = f"The profile of key {key_id}, {record.profile}, is not in the configuration."
         return Judged(None, text, called(f"gateway keys change {key_id} --profile NAME", config))

@@ -130,9 +130,16 @@ def say_configuration() -> None:
         say(f"The configuration is {taken}.")
 
 
-def or_fail(act: Callable[[], T]) -> T:
-    """Runs `act`; on SetupError prints the message and exits 1."""
+def or_fail(act: Callable[[], T], *, is_logged: bool = False) -> T:
+    """Runs `act`; on SetupError prints the message and exits 1.
+
+    `is_logged`: what it prints goes to a service's log unless standard error is a terminal, so values are left out.
+    """
     try:
         return act()
     except SetupError as error:
-        fail(str(error))
+        fail(error.for_log if is_logged and not _is_read_at_once() else str(error))
+
+
+def _is_read_at_once() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()

@@ -25,4 +25,4 @@ def serve(config: Path) -> None:
     from gateway.app.serve import serve as run  # noqa: PLC0415 -- likewise
 
     gc.freeze()
-    or_fail(lambda: run(config, os.environ, loop_factory=uvloop.new_event_loop))
+    or_fail(lambda: run(config, os.environ, loop_factory=uvloop.new_event_loop), is_logged=True)

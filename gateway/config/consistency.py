@@ -28,8 +28,9 @@ def inconsistencies(document: Document) -> Iterator[Fault]:
     """Finds all of them."""
     yield from _listeners(document)
     yield from _client_certificates(document)
-    yield from _repeated(document, "keys", "id")
-    yield from _repeated(document, "routes", "name")
+    yield from _repeated("keys", document.get("keys"), "id")
+    yield from _repeated("routes", document.get("routes"), "name")
+    yield from _repeated("authentication.jwt", _section(document, "authentication").get("jwt"), "issuer")
     yield from _profiles_named(document)
     yield from _routes_named(document)
     yield from _pages(document)
@@ -71,12 +72,13 @@ def _client_certificates(document: Document) -> Iterator[Fault]:
             seen.add(name.lower())
 
 
-def _repeated(document: Document, section: str, name: str) -> Iterator[Fault]:
+def _repeated(path: str, entries: Any, name: str) -> Iterator[Fault]:
+    """Of two entries with one name the first would be lost: what they are compiled into has names as keys."""
     seen: set[str] = set()
-    for i, entry in enumerate(_mappings(document.get(section))):
+    for i, entry in enumerate(_mappings(entries)):
         value = entry.get(name)
         if isinstance(value, str) and value in seen:
-            yield Fault(f"{section}[{i}].{name}", f"{value} is there already")
+            yield Fault(f"{path}[{i}].{name}", f"{value} is there already")
         seen.add(str(value))
 
 

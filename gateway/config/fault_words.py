@@ -49,7 +49,12 @@ def _secretive(value: Any, name: str = "") -> Iterator[str]:
 
 
 def _is_name(text: str, *, is_variable: bool) -> bool:
-    return _VARIABLE.match(text) is not None or ("/" in text and not is_variable)
+    return is_variable_name(text) or ("/" in text and not is_variable)
+
+
+def is_variable_name(text: str) -> bool:
+    """Whether it may be repeated as a variable's name; one in small letters may be the password itself."""
+    return _VARIABLE.match(text) is not None
 
 
 def hint(path: str, value: Any) -> str:

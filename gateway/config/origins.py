@@ -1,7 +1,7 @@
 """What every setting is and where that comes from: a variable, a line of the file, or the default. Pure.
 
 Values are those that were written, units and all. Where a secret could be, only the reference to it is told; of a URL
-neither its password nor, for a webhook, its path.
+neither its password nor any value of its query nor, for a webhook, its path.
 """
 
 from collections.abc import Iterator, Mapping
@@ -117,5 +117,11 @@ def _url(path: str, url: str) -> str:
     login = f"{user}:{_MASK}@" if "@" in parts.netloc else ""
     if path.startswith("webhooks."):
         return f"{parts.scheme}://{login}{host}/{_MASK}" if parts.path.strip("/") or parts.query else url
-    query = f"?{_MASK}" if "password" in parts.query.lower() else f"?{parts.query}" if parts.query else ""
+    query = f"?{'&'.join(map(_without_value, parts.query.split('&')))}" if parts.query else ""
     return f"{parts.scheme}://{login}{host}{parts.path}{query}"
+
+
+def _without_value(parameter: str) -> str:
+    """A parameter by its name alone: an API key of an identity provider has any name."""
+    name, is_named, _ = parameter.partition("=")
+    return f"{name}={_MASK}" if is_named else _MASK

@@ -30,6 +30,7 @@ from gateway.upstream.job_api import Finding, Said
 _FORGOTTEN: Final = 2
 MAX_SMALL: Final = 1024
 _MAX_WORDS: Final = 100
+_CUT: Final = "cut"
 _PLAIN_WORD: Final = re.compile(r"[\w .:-]{1,64}", re.ASCII)
 log = structlog.get_logger()
 
@@ -135,6 +136,10 @@ class Completion:
                 self._unfinished.clear()
                 self._shapes = shapes
             self._unfinished.add((id(job.shape), content))
+
+    def note_cut(self, job: Job) -> None:
+        """Called when a long answer to our own request did not come to its end in time."""
+        self._count_unreadable(job, _CUT)
 
     def _count_unreadable(self, job: Job, why: str) -> None:
         self.unreadable[why] += 1

@@ -29,7 +29,7 @@ import structlog
 from sqlalchemy import Row
 
 from gateway.config.state import State
-from gateway.errors import LedgerUnavailable, Refused, UpstreamFailed
+from gateway.errors import LedgerUnavailable, Refused, UpstreamFailed, UpstreamTimeout
 from gateway.jobs.completion import Completion
 from gateway.jobs.job import Job, after_unread, interval
 from gateway.jobs.reading import is_answer
@@ -49,8 +49,10 @@ from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.response_head import ResponseHead
 
 _BEING_ASKED: Final = -1
-_WITHIN: Final = 30.0  # seconds
-BEFORE_DELETE: Final = 5.0  # seconds for a slot, and for the answer; a client waits before its job is deleted
+_WITHIN: Final = 30.0  # seconds without a byte of an answer
+_LONGEST: Final = 600.0  # seconds for an answer that goes on coming: it may be a result of 200 MB
+_LONGEST_BEFORE_DELETE: Final = 60.0
+BEFORE_DELETE: Final = 5.0  # seconds for a slot, and without a byte; a client waits before its job is deleted
 _RETRY_AFTER: Final = 5
 KEPT: Final = 1.0  # seconds
 _GIVEN_UP_LATER: Final = 300.0  # seconds: who follows a job gives it up by then
@@ -182,7 +184,8 @@ class Watcher:
 
         self.asked += 1
         call, within = UpstreamCall("GET", job.target), min(upstream.read_timeout, BEFORE_DELETE)
-        self._upstream_client.run(upstream, call, self._completion.watch(job), within, done)
+        watch = self._completion.watch(job)
+        self._upstream_client.run(upstream, call, watch, within, done, longest=_LONGEST_BEFORE_DELETE)
         return True
 
     def let_go(self, job: Job) -> None:
@@ -357,12 +360,15 @@ class Watcher:
                 if watch.is_unfinished and watch.gives_nothing and watch.content is not None:
                     answer = StatusAnswer(outcome, watch.content, is_final=False, gives_nothing=True)
                     job.keep(RunningAnswer(answer, upstream, None, self._clock()))
+            elif isinstance(outcome, UpstreamTimeout) and watch.reader is not None and watch.content is None:
+                self._completion.note_cut(job)  # to fetch the same megabytes at once again would end likewise
             self._give_up_old(job)
             self._schedule_next(job)
             self._go_on(job)
             self._set_timer()
 
-        self._upstream_client.run(upstream, call, watch, min(upstream.read_timeout, _WITHIN), done)
+        within = min(upstream.read_timeout, _WITHIN)
+        self._upstream_client.run(upstream, call, watch, within, done, longest=_LONGEST)
         return True
 
     def _keep_for_waiters(self, job: Job, head: ResponseHead, watch: StatusWatch) -> None:

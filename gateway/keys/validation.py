@@ -88,6 +88,9 @@ def changed_values(record: KeyRecord, wanted: Mapping[str, Any], settings: Setti
         "limits": lambda value: _merged(record.limits, value),
         "expires_at": lambda value: _end(value, now),
     }
+    if "limits" in wanted and "limits" in record.unreadable:
+        told = f"the limits of {record.id} can't be read by this release: change them with the one that wrote them"
+        raise KeyProblem(told)
     values = {name: checks[name](value) for name, value in wanted.items()}
     if "limits" in values or "profile" in values:
         _check_pages(values.get("limits", record.limits), values.get("profile", record.profile), settings)

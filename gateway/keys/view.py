@@ -46,6 +46,8 @@ def limits_as_written(limits: Mapping[str, Any], money: Callable[[int], Any]) ->
 def _state(record: KeyRecord, settings: Settings, now: float) -> str:
     if record.id in {key.id for key in settings.keys}:
         return "in the file, too"
+    if record.unreadable:
+        return "unreadable"
     if record.profile not in settings.profiles:
         return "without a profile"
     if record.disabled_at is not None:

@@ -5,21 +5,23 @@ that asks for the changes after the last one it saw misses none.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Row, bindparam, insert, or_, select, update
 
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.schema import counters, keys, secrets
 from gateway.ledger.statement import Statement
+from gateway.model.identity import is_override
 from gateway.model.keys import Generation, KeyRecord
 
 _COUNTER: Final = Statement(select(counters.c.value).where(counters.c.name == bindparam("named")))
 _FIRST: Final = 1
+_Value = TypeVar("_Value")
 
 
 class KeyProblem(Exception):
@@ -255,19 +257,46 @@ def _records(connection: Connection, condition: Any) -> list[KeyRecord]:
 
 
 def _record(row: Row[Any], generations: Iterable[Generation]) -> KeyRecord:
+    unreadable: list[str] = []
     return KeyRecord(
         id=row.id,
         profile=row.profile,
         owner=row.owner,
         created_at=row.created_at,
         revision=row.revision,
-        scopes=tuple(json.loads(row.scopes)),
-        networks=tuple(ip_network(text) for text in json.loads(row.networks)),
-        limits=json.loads(row.limits),
+        scopes=_read(row, "scopes", _scopes, unreadable, ()),
+        networks=_read(row, "networks", _networks, unreadable, ()),
+        limits=_read(row, "limits", _limits, unreadable, {}),
         expires_at=row.expires_at,
         disabled_at=row.disabled_at,
         generations=tuple(generations),
+        unreadable=tuple(unreadable),
     )
+
+
+def _read(row: Row[Any], name: str, read: Callable[[Any], _Value], unreadable: list[str], empty: _Value) -> _Value:
+    """A column of JSON; a newer release may have written what this one does not know, and that stops no other key."""
+    try:
+        return read(json.loads(getattr(row, name)))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        unreadable.append(name)
+        return empty
+
+
+def _scopes(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(scope, str) for scope in value):
+        raise ValueError("no list of scopes")
+    return tuple(value)
+
+
+def _networks(value: Any) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(text) for text in _scopes(value))
+
+
+def _limits(value: Any) -> Mapping[str, Any]:
+    if not all(is_override(name, limit) for name, limit in value.items()):
+        raise ValueError("another release's limits")
+    return dict(value)
 
 
 def _generation(row: Row[Any]) -> Generation:

@@ -35,6 +35,7 @@ _BEAT: Final = 5
 _USES: Final = 10
 COUNTS_EVERY: Final = 10
 _MAX_ACCOUNTS: Final = 1000
+_MAX_NAMED: Final = 20
 _NOTHING: Final = -1
 _RECLAIM_SECONDS: Final = 2.0
 """Key changes have a turn at the ledger of their own, beside all accounts."""
@@ -150,12 +151,14 @@ class LedgerSync:
     async def _apply_key_changes(self) -> None:
         found = await self._ledger.read(lambda c: _changes(c, self._number, self._revision), in_turn_of=OwnTurn.KEYS)
         gone = self._gone(found) if found.is_all else []
-        self._known |= {record.id: record for record in found.records}
-        self._number, self._revision = found.number, found.revision
         if found.blocked is not None:
             self._listeners.blocked(found.blocked)
         if found.records or gone:
             self._listeners.changed([*found.records, *gone])
+        # Only now: what a listener could not take comes again, or a revocation would be lost for good.
+        self._known = ({} if found.is_all else self._known) | {record.id: record for record in found.records}
+        self._number, self._revision = found.number, found.revision
+        _tell_unreadable(found.records)
 
     async def note_uses(self) -> None:
         """Writes when secrets were last used.
@@ -176,7 +179,7 @@ class LedgerSync:
     def _gone(self, found: "_Changes") -> list[KeyRecord]:
         """Keys that a replacement of the old ledger lacks, as disabled records: they stop working now."""
         gone = self._known.keys() - {record.id for record in found.records}
-        lost = [replace(self._known.pop(key_id), disabled_at=int(self._wall()), generations=()) for key_id in gone]
+        lost = [replace(self._known[key_id], disabled_at=int(self._wall()), generations=()) for key_id in gone]
         if lost:
             log.warning("another ledger is where the old one was; keys it does not have are shut out", keys=len(lost))
         return lost
@@ -212,6 +215,12 @@ def _changes(connection: Connection, number: int | None, revision: int) -> _Chan
     # Read after the revision: on PostgreSQL each statement has its own snapshot, and what is newer is read again.
     blocked = blocked_accounts(connection) if is_all or latest != revision else None
     return _Changes(found, latest, records, blocked, is_all)
+
+
+def _tell_unreadable(records: list[KeyRecord]) -> None:
+    found = [record.id for record in records if record.unreadable]
+    if found:
+        log.error("keys of the ledger can't be read and are shut out", keys=found[:_MAX_NAMED], count=len(found))
 
 
 def _beat(connection: Connection) -> None:

@@ -1,7 +1,8 @@
 """The caller: a peer, its certificate, its address, its identity and its limits."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Final
 
 from gateway.model.networks import Networks
 
@@ -74,6 +75,21 @@ class Profile:
     needs_page_range: bool = False
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     routes: frozenset[str] = frozenset()
+
+
+_LIMITS: Final = {
+    limit.name: limit.default for limit in fields(Profile) if limit.name not in {"name", "networks", "routes"}
+}
+
+
+def is_override(name: str, value: Any) -> bool:
+    """Whether this is a limit of a profile and a value that it can have; other releases may know others."""
+    if name not in _LIMITS:
+        return False
+    default = _LIMITS[name]
+    if value is None:
+        return default is None
+    return isinstance(value, int | float) and isinstance(value, bool) == isinstance(default, bool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,10 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """A key of the ledger. `limits` are its overrides of its profile, by the names of Profile's fields."""
+    """A key of the ledger. `limits` are its overrides of its profile, by the names of Profile's fields.
+
+    `unreadable` names what this release can't read of it and has left empty: such a key opens nothing.
+    """
 
     id: str
     profile: str
@@ -37,6 +40,7 @@ class KeyRecord:
     expires_at: int | None = None
     disabled_at: int | None = None
     generations: tuple[Generation, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 _NAMESPACE: Final = "key:"

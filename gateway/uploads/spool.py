@@ -11,6 +11,7 @@ is shown a file before it is cut to its upload's size.
 """
 
 import asyncio
+import errno
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from gateway.errors import ConfigurationError, Fault
 from gateway.uploads.spool_file import SpoolFile, no_room
 
 MUCH_GATHERED: Final = 33_554_432
@@ -26,6 +28,7 @@ _SHARE: Final = 0.9  # so that somebody else's document always finds room
 _DEADLINE: Final = 30.0  # seconds
 _MAX_KEPT: Final = 4
 KEPT_FOR: Final = 2.0  # seconds
+_PASSES: Final = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
 
 
 class Spool:
@@ -204,6 +207,20 @@ class Kept(NamedTuple):
     fd: int
     size: int
     timer: asyncio.TimerHandle
+
+
+def require_usable(directory: Path | None) -> None:
+    """Makes one file, as an upload will; a disk that is full may have room again by then.
+
+    Raises:
+        ConfigurationError: no upload could be kept there.
+    """
+    try:
+        os.close(_nameless_file(directory))
+    except OSError as error:
+        if error.errno not in _PASSES:
+            fault = f"{directory or 'the temporary directory'} can't be used: {error.strerror}"
+            raise ConfigurationError([Fault("body.spool_dir", fault)]) from None
 
 
 def _nameless_file(directory: Path | None) -> int:

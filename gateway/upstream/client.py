@@ -12,6 +12,7 @@ from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 
 _GET: Final = "GET"
+LEAST_RATE: Final = 65_536  # bytes a second of a long answer
 
 
 class UpstreamCall(NamedTuple):
@@ -42,6 +43,55 @@ class ResponseSink(Protocol):
 Done = Callable[[ResponseHead | UpstreamFailed], None]
 
 
+class _InTime:
+    """Hands an answer on to its sink, and ends its request when it is late.
+
+    It is late after `within` seconds in all, or with `longest`: after `within` seconds without a byte, after more of
+    them than bytes came at the least rate, and after `longest` in any case.
+    """
+
+    def __init__(self, sink: ResponseSink, within: float, longest: float | None) -> None:
+        self._sink = sink
+        self._within = within
+        self._longest = longest
+        self._loop = asyncio.get_running_loop()
+        self._began = self._heard = self._loop.time()
+        self._taken = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, head: ResponseHead) -> None:
+        self._heard = self._loop.time()
+        self._sink.begin(head)
+
+    def take(self, data: bytes) -> None:
+        self._heard = self._loop.time()
+        self._taken += len(data)
+        self._sink.take(data)
+
+    async def end(self) -> None:
+        await self._sink.end()
+
+    def watch(self, late: Callable[[], None]) -> None:
+        """Calls `late` once it is, at the latest; each byte that comes costs no timer."""
+        ends = self._ends
+        if self._loop.time() < ends:
+            self._timer = self._loop.call_at(ends, self.watch, late)
+        else:
+            late()
+
+    def stop(self) -> None:
+        """Calls nobody any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @property
+    def _ends(self) -> float:
+        if self._longest is None:
+            return self._began + self._within
+        whole = min(self._within + self._taken / LEAST_RATE, self._longest)
+        return min(self._heard + self._within, self._began + whole)
+
+
 class UpstreamClient:
     """Runs requests to upstreams. `clock` is the loop's, in seconds; `new_id` makes the request ids."""
 
@@ -55,19 +105,28 @@ class UpstreamClient:
         return f"<UpstreamClient running={len(self._running)}>"
 
     def run(
-        self, upstream: UpstreamTarget, call: UpstreamCall, sink: ResponseSink, within: float, done: Done
+        self,
+        upstream: UpstreamTarget,
+        call: UpstreamCall,
+        sink: ResponseSink,
+        within: float,
+        done: Done,
+        *,
+        longest: float | None = None,
     ) -> None:
         """Sends the request; calls `done` with the answer's head after the whole body, or with the failure.
 
-        An answer that is not complete within `within` seconds is a failure.
+        An answer that is not complete within `within` seconds is a failure. With `longest`, one that goes on coming
+        has more: a second for each LEAST_RATE bytes, and `longest` in all; silence for `within` is a failure.
         """
         found: list[ResponseHead] = []
+        in_time = _InTime(sink, within, longest)
 
         async def ask() -> None:
-            found.append(await self._ask(self._upstreams.pool_of(upstream), call, sink))
+            found.append(await self._ask(self._upstreams.pool_of(upstream), call, in_time))
 
         def ended(error: BaseException | None) -> None:
-            late.cancel()
+            in_time.stop()
             self._running.discard(drive)
             if error is None:
                 done(found[0])
@@ -78,8 +137,7 @@ class UpstreamClient:
                 raise error
 
         drive = Drive(ask(), ended)
-        loop = asyncio.get_running_loop()
-        late = loop.call_later(within, drive.interrupt, UpstreamTimeout("The upstream did not answer in time."))
+        in_time.watch(lambda: drive.interrupt(UpstreamTimeout("The upstream did not answer in time.")))
         self._running.add(drive)
         drive.step()
 

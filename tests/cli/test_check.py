@@ -26,6 +26,7 @@ SECRET = "a-secret-of-enough-bytes-to-be-good"
 ENVIRON = {"K": SECRET, "SHORT": "x" * 23, "LONG": "x" * 32, "OTHER": "y" * 32}
 KEY = {"id": "a", "secret": {"env": "K"}}
 SHARED = "is that of webhooks.in[0], too, so a message to one can be sent to the other again"
+TOO_LARGE = "so a PDF or TIFF as large as that may be refused"
 SERVER = "certificate for gateway.test ends 2037-01-02"
 
 JWKS = jwks_of(jwk_of(p256_key(), kid="one"), jwk_of(p256_key(1), kid="two"))
@@ -100,6 +101,11 @@ NO_KEY = (
         ({"upstream": {"idle_timeout": "5s"}},
          ["upstream.idle_timeout: uvicorn closes idle connections after 5s; stay below, or requests get lost"]),
         ({"upstream": {"idle_timeout": "4999ms"}}, []),
+        ({"body": {"spool_limit": "199MB"}},
+         [f"body.spool_limit: is less than profiles.default.body_limit, {TOO_LARGE}"]),
+        ({"body": {"spool_limit": "200MB"}}, []),
+        ({"keys": [{**KEY, "limits": {"body_limit": "3GB"}}]},
+         [f"body.spool_limit: is less than keys[0].limits.body_limit, {TOO_LARGE}"]),
         ({"keys": []}, [NO_KEY]),
         ({"authentication": {"api_keys": {"enabled": False}}},
          ["authentication.api_keys.enabled: is off, so no key of keys can be used"]),
@@ -429,6 +435,49 @@ def test_the_admin_listeners_certificate_is_loaded_too(tmp_path: Path) -> None:
     assert [str(finding) for finding in check_settings(path, ENVIRON)][1:] == [
         f"fault: tls: {tmp_path}/junk.pem holds no PEM certificate"
     ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("jwks", "authentication.jwt[0].jwks: is not a JWK set"),
+        ("public_key", "authentication.jwt[0].public_key: is not a PEM file of exactly one public key"),
+        ("ca", "webhooks.out.ca: {file} can't be read, or holds no PEM certificate"),
+    ],
+)
+def test_a_file_that_the_gateway_would_not_start_with_is_a_fault(tmp_path: Path, setting: str, told: str) -> None:
+    make_development_certificates(tmp_path, ["gateway.test"])
+    file = tmp_path / "garbage"
+    file.write_text("garbage")
+    issuer = {"issuer": "https://login.example", "audience": "gateway", setting: str(file)}
+    wrong = {"webhooks": {"out": {"ca": str(file)}}} if setting == "ca" else {"authentication": {"jwt": [issuer]}}
+    path = write(tmp_path, document(tmp_path, keys=[KEY], ledger=ledger_in(tmp_path), **wrong))
+    faults = [str(found) for found in check_settings(path, ENVIRON) if found.is_fault]
+    assert faults == [f"fault: {told.format(file=file)}"]
+    with pytest.raises(SetupError) as refused:
+        prepare(path, ENVIRON)
+    assert faults == [f"fault: {refused.value}"]
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("file", "{d}/file can't be used: "),
+        ("file/x", "{d}/file/x can't be made: {d}/file is not a directory that this user may write to"),
+        ("there", ""),
+        ("missing/x", ""),
+    ],
+)
+def test_a_spool_that_can_not_be_used_is_a_fault(tmp_path: Path, place: str, told: str) -> None:
+    make_development_certificates(tmp_path, ["gateway.test"])
+    (tmp_path / "file").write_text("")
+    (tmp_path / "there").mkdir()
+    body = {"spool_dir": str(tmp_path / place)}
+    path = write(tmp_path, document(tmp_path, keys=[KEY], ledger=ledger_in(tmp_path), body=body))
+    faults = [str(found) for found in check_settings(path, ENVIRON) if found.is_fault]
+    assert len(faults) == bool(told)
+    assert "".join(faults).startswith(told and f"fault: body.spool_dir: {told.format(d=tmp_path)}")
+    assert not (tmp_path / "missing").exists()
 
 
 # Names and places that are not what they seem

@@ -65,8 +65,10 @@ def test_what_is_wrong_is_told(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "told"),
     [
-        ("ledger.url", "postgresql://u:canary@h/d?sslmode=require", "postgresql://u:***@h/d?sslmode=require"),
-        ("ledger.url", "postgresql://h/d?user=u&password=canary", "postgresql://h/d?***"),
+        ("ledger.url", "postgresql://u:canary@h/d?sslmode=require", "postgresql://u:***@h/d?sslmode=***"),
+        ("ledger.url", "postgresql://h/d?user=u&password=canary", "postgresql://h/d?user=***&password=***"),
+        ("authentication.jwt[0].jwks", "https://h/keys?api_key=canary&canary", "https://h/keys?api_key=***&***"),
+        ("authentication.jwt[0].jwks", "https://h/keys", "https://h/keys"),
         ("ledger.url", "postgresql://[canary", "***"),
         ("webhooks.out.default_url", "https://h:1/canary?x=canary", "https://h:1/***"),
         ("webhooks.out.default_url", "https://h:1", "https://h:1"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import click
@@ -11,8 +12,9 @@ from click.testing import CliRunner, Result
 import gateway.cli
 from gateway.cli import run_status
 from gateway.cli.main import cli
-from gateway.cli.output import answer, is_terminal
+from gateway.cli.output import answer, is_terminal, or_fail
 from gateway.cli.running_gateway import Samples
+from gateway.errors import ConfigurationError, Fault
 from tests.support.commands import CALLS, HOOK, KEY, LOST, call_of, leaves, takes, write_filled
 
 pytestmark = pytest.mark.usefixtures("restored_log")
@@ -110,6 +112,20 @@ def test_a_refund_is_told(directory: Path) -> None:
 def test_a_closed_standard_output_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", None)
     assert not is_terminal()
+
+
+@pytest.mark.parametrize(("is_terminal", "told"), [(True, "3333"), (False, "")])
+def test_a_fault_for_the_log_has_no_value_but_on_a_terminal(
+    is_terminal: bool, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> None:
+        raise ConfigurationError([Fault("a.b", "is wrong", "line 3", "3333")])
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    with pytest.raises(SystemExit):
+        or_fail(fails, is_logged=True)
+    place = f"line 3: {told}" if told else "line 3"
+    assert capsys.readouterr().err == f"gateway: a.b: is wrong ({place})\n"
 
 
 def test_nothing_else_writes_to_standard_output() -> None:

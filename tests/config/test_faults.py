@@ -8,7 +8,7 @@ from gateway.config.faults import parts_of
 from gateway.config.load import load
 from gateway.config.yaml_places import line_near, shown, value_at
 from gateway.errors import ConfigurationError
-from tests.support.pure import document
+from tests.support.pure import document, write
 
 PLAIN = """\
 listen:
@@ -198,14 +198,19 @@ def test_a_path_leads_to_its_value_and_its_line() -> None:
          "network.allow: must be a list: write [...]"),
         ("listen:\n  address: 127.0.0.1\n  port: 23100", "listen: canary:80", "{address: canary, port: 80}",
          "listen: must be a section: write its settings"),
-        ("{env: CI_KEY}", "{env: canary-secret}", "the variable canary-secret is empty",
-         "keys[0].secret: the variable *** is empty or not there"),
-        ("{env: CI_KEY}", "{env: canary/secret}", "the variable canary/secret is empty",
-         "keys[0].secret: the variable *** is empty or not there"),
+        ("{env: CI_KEY}", "{env: canary-secret}", "not a name in capitals, and not repeated",
+         "keys[0].secret: the variable is empty or not there"),
+        ("{env: CI_KEY}", "{env: canary_in_small_letters}", "not a name in capitals, and not repeated",
+         "keys[0].secret: the variable is empty or not there"),
+        ("{env: CI_KEY}", "{env: canary/secret}", "not a name in capitals, and not repeated",
+         "keys[0].secret: the variable is empty or not there"),
         ("{env: CI_KEY}", "{env: NOT_SET}", "the variable NOT_SET is empty",
          "keys[0].secret: the variable NOT_SET is empty or not there"),
-        ("{env: CI_KEY}", "{file: /not/there}", "/not/there", "keys[0].secret: /not/there"),
-        ("{env: CI_KEY}", "{file: canary-secret}", "canary-secret", "keys[0].secret: ***"),
+        ("{env: CI_KEY}", "{file: /not/there}", "/not/there", "keys[0].secret: the file /not/there"),
+        ("{env: CI_KEY}", "{file: canary-secret}", "not a whole path, and not repeated",
+         "keys[0].secret: the file can't be read"),
+        ("{env: CI_KEY}", "{file: canary+/secret}", "not a whole path, and not repeated",
+         "keys[0].secret: the file can't be read"),
     ],
 )  # fmt: skip
 def test_no_mend_repeats_in_the_log_what_may_be_a_secret(
@@ -222,3 +227,25 @@ def test_no_mend_repeats_in_the_log_what_may_be_a_secret(
     (fault,) = (fault for fault in error.value.faults if fault.for_log.startswith(logged))
     assert "canary" not in fault.for_log
     assert "8237001" not in fault.for_log
+
+
+@pytest.mark.parametrize(
+    ("form", "misplaced"),
+    [
+        ("env", "correct-horse-battery-staple-1234"),
+        ("env", "correcthorsebatterystaple"),
+        ("env", "Correct_Horse_1"),
+        ("env", "postgresql://u:correct-horse@h/db"),
+        ("file", "correct-horse-battery-staple-1234"),
+        ("file", "aGVsbG8/d29ybGQ="),
+    ],
+)
+@pytest.mark.parametrize("setting", ["keys", "ledger"])
+def test_a_misplaced_secret_is_told_nowhere(form: str, misplaced: str, setting: str, tmp_path: Path) -> None:
+    """`gateway serve` printed it into the log of the service."""
+    reference = {form: misplaced}
+    wrong = {"keys": [{"id": "ci", "secret": reference}]} if setting == "keys" else {"ledger": {"url": reference}}
+    with pytest.raises(ConfigurationError) as error:
+        load(write(tmp_path, document(tmp_path, **wrong)), {})
+    assert misplaced not in str(error.value)
+    assert misplaced not in error.value.for_log

@@ -207,6 +207,11 @@ def test_tells_all_faults_at_once(tmp_path: Path) -> None:
         ({"routes": [{"name": "a", "path": "/a", "methods": ["GET"]}, {"name": "a", "path": "/b",
          "methods": ["GET"]}]},
          "routes[1].name: a is there already"),
+        ({"authentication": {"jwt": [
+            {"issuer": "https://a", "audience": "g", "discovery": True},
+            {"issuer": "https://b", "audience": "g", "discovery": True},
+            {"issuer": "https://a", "audience": "h", "discovery": True}]}},
+         "authentication.jwt[2].issuer: https://a is there already"),
         ({"routes": 1},
          'routes: must be a list: write [...], or each entry in a line that begins with "- "'),
         ({"keys": [{"id": "a", "secret": {"env": "K"}, "profile": "big"}]},

@@ -217,9 +217,9 @@ NO_DIGEST = "sha256 takes the 64 hexadecimal digits of the secret's SHA-256"
         ({"sha256": "a" * 66}, NO_DIGEST),
         ({"env": "NOT_THERE"}, "the variable NOT_THERE is empty or not there"),
         ({"env": "EMPTY"}, "the variable EMPTY is empty or not there"),
-        ({"file": "/nowhere/secret"}, "/nowhere/secret can't be read: No such file or directory"),
-        ({"file": "/"}, "/ can't be read: Is a directory"),
-        ({"file": "/dev/null"}, "/dev/null is not a regular file"),
+        ({"file": "/nowhere/secret"}, "the file /nowhere/secret can't be read: No such file or directory"),
+        ({"file": "/"}, "the file / can't be read: Is a directory"),
+        ({"file": "/dev/null"}, "the file /dev/null is not a regular file"),
     ],
 )
 def test_refuses_what_is_no_reference_to_a_secret(tmp_path: Path, reference: object, message: str) -> None:

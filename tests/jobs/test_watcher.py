@@ -20,7 +20,7 @@ from gateway.ledger.schema import DeliveryState, JobState, jobs
 from gateway.limits.job_cost import Facts, Known
 from gateway.model.reasons import Reason
 from tests.jobs.conftest import MakeRoom
-from tests.support.backend import Backend, answer
+from tests.support.backend import Backend, Connection, answer, silent
 from tests.support.ledgers import rows_of
 from tests.support.room import OWNER, PAGES, RUNS, Container, Room, ended
 from tests.support.waiting import DEADLINE, eventually
@@ -344,6 +344,53 @@ async def test_what_could_not_be_read_for_a_while_is_settled_when_it_can_be(room
     await room.turn(4.0)
     assert (job.is_running, job.unread) == (False, 0)
     assert await room.used() == (4, 6, 0)
+
+
+async def test_an_answer_that_is_cut_is_asked_for_ever_more_seldom(room: Room, container: Container) -> None:
+    """The same 200 MB were fetched anew each second at first."""
+    job = await room.begin_job()
+    await room.turn(1.0)
+    room.state = _with_read_timeout(room.state, 0.05)
+    container.raw["job"] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n{"
+    container.raw["job"] += b" " * 1000
+    await room.turn(1.0)
+    assert (job.unread, room.completion.unreadable["cut"]) == (1, 1)
+    assert room.watcher.next_due - room.seconds == pytest.approx(2.0, rel=0.01)
+    room.state = _with_read_timeout(room.state, DEADLINE)
+    del container.raw["job"]
+    container.says["job"] = ended()
+    await room.turn(2.0)
+    assert not job.is_running
+    assert await room.used() == (4, 6, 0)
+
+
+@pytest.mark.parametrize("is_before_a_deletion", [False, True])
+async def test_a_long_answer_that_goes_on_coming_is_taken_to_its_end(
+    room: Room, backend: Backend, monkeypatch: pytest.MonkeyPatch, is_before_a_deletion: bool
+) -> None:
+    monkeypatch.setattr(gateway.jobs.watcher, "BEFORE_DELETE", 0.3)
+    monkeypatch.setattr(gateway.jobs.watcher, "_WITHIN", 0.3)
+    job = await room.begin_job()
+    whole = ended(output="x" * 800_000)
+
+    async def slow(connection: Connection) -> None:
+        await connection.request()
+        connection.send(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(whole)
+        )
+        for start in range(0, len(whole), 100_000):
+            connection.send(whole[start : start + 100_000])
+            await asyncio.sleep(0.1)
+        await silent(connection)
+
+    backend.script = slow
+    if is_before_a_deletion:
+        await room.watcher.ask_once(job)
+    else:
+        room.seconds += 1.0
+        room.watcher.ask_due()
+    await eventually(lambda: Known.COMPLETE in job.known)
+    await room.quiet()
 
 
 async def test_an_upstream_that_is_silent_holds_a_question_up_so_long_at_most(

@@ -105,3 +105,10 @@ def test_a_key_whose_profile_is_gone_can_be_changed(settings: Settings) -> None:
     gone = record(profile="gone")
     assert changed_values(gone, {"limits": {"pages_per_day": 1}}, settings, NOW) == {"limits": {"pages_per_day": 1}}
     assert changed_values(gone, {"profile": "small"}, settings, NOW) == {"profile": "small"}
+
+
+def test_limits_that_can_not_be_read_are_not_lost_by_a_change(settings: Settings) -> None:
+    found = record(unreadable=("limits",))
+    with pytest.raises(KeyProblem, match="the limits of a can't be read by this release"):
+        changed_values(found, {"limits": {"pages_per_day": 1}}, settings, NOW)
+    assert changed_values(found, {"profile": "small"}, settings, NOW) == {"profile": "small"}

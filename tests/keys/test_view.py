@@ -41,6 +41,7 @@ def record(key_id: str = "a", *generations: Generation, **values: Any) -> KeyRec
         (record(expires_at=int(NOW)), "expired"),
         (record(expires_at=BEFORE, disabled_at=BEFORE), "disabled"),
         (record(profile="gone", disabled_at=BEFORE), "without a profile"),
+        (record(profile="gone", unreadable=("limits",)), "unreadable"),
         (record("ci", profile="gone"), "in the file, too"),
         (record("a", Generation(1, b"", CREATED, revoked_at=BEFORE)), "without a secret"),
         (record("a", Generation(1, b"", CREATED, not_after=BEFORE)), "without a secret"),
@@ -79,7 +80,9 @@ def test_commands_and_admin_api_tell_the_same_but_for_money(settings: Settings) 
     assert answered.pop("limits") == {**expected, "spend_per_month": 1.25}
     assert shown == {**answered, "source": "ledger", "last_used_at": moment(BEFORE)}
     assert "canary" not in str(shown)
-    assert set(answered) == {field.name for field in fields(KeyRecord)} - {"revision", "limits"} | {"state"}
+    assert set(answered) == {field.name for field in fields(KeyRecord)} - {"revision", "limits", "unreadable"} | {
+        "state"
+    }
 
 
 def test_keys_of_file_and_ledger_are_shown_in_one_form(settings: Settings) -> None:

@@ -8,7 +8,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, update
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import audit
@@ -28,6 +28,7 @@ from gateway.ledger.keys import (
     revoke,
     rotate,
 )
+from gateway.ledger.schema import keys
 from gateway.ledger.statement import raw_of
 from gateway.model.keys import KeyRecord
 from tests.support.ledgers import NOON, open_engine
@@ -294,3 +295,31 @@ async def test_a_change_and_its_record_are_there_together_or_not_at_all(engine: 
     assert [found.entry.detail for found in latest] == [{"n": 2}, {"n": 1}]
     (only,) = await engine.read(lambda c: audit.recorded(c, of="k1"))
     assert (only.entry.actor, only.entry.at, only.entry.action) == ("alice", NOW + 1, "key.create")
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("limits", '{"limit_of_the_next_release": 1}'),
+        ("limits", '{"pages_per_day": "5"}'),
+        ("limits", '{"requests_per_minute": null}'),
+        ("limits", '{"needs_page_range": 1}'),
+        ("limits", '{"name": "x"}'),
+        ("limits", "[1]"),
+        ("limits", "{"),
+        ("networks", '["nowhere"]'),
+        ("networks", "{}"),
+        ("scopes", "[[]]"),
+        ("scopes", "null"),
+    ],
+)
+async def test_what_can_not_be_read_of_a_key_is_named_and_leaves_the_others(
+    engine: Engine, column: str, text: str
+) -> None:
+    for name in ("a", "b"):
+        await engine.write(lambda c, name=name: create(c, new(name), digest(name), NOON))  # type: ignore[misc]
+    await engine.write(lambda c: c.execute(update(keys).where(keys.c.id == "a").values({column: text})))
+    broken, sound = await engine.read(all_keys)
+    assert (broken.id, broken.unreadable, bool(getattr(broken, column))) == ("a", (column,), False)
+    assert (sound.id, sound.unreadable) == ("b", ())
+    assert [found.number for found in broken.generations] == [1]

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.auth.keyring import Keyring
 from gateway.errors import LedgerUnavailable, OwnerWaited
 from gateway.ledger.callers import block
 from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
-from gateway.ledger.keys import NewKeyRow, create, one_key, revision_of, revoke
+from gateway.ledger.keys import NewKeyRow, change_key, create, one_key, revision_of, revoke
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, admit, overdue, reclaim, reserve
 from gateway.ledger.sync import LedgerSync, SyncListeners
@@ -118,6 +119,54 @@ async def test_each_change_is_told_once(kept: Kept) -> None:
         await kept.sync.apply_key_changes()
         await kept.sync.apply_key_changes()
     assert kept.changes == [["a"], ["b", "c"]]
+
+
+async def test_a_key_that_cannot_be_read_holds_up_no_other(kept: Kept) -> None:
+    """A newer release beside this one wrote a limit it does not know: a key revoked in the same turn stayed live."""
+    for name in ("victim", "newer", "other"):
+        await kept.make(name)
+    await kept.sync.apply_key_changes()
+    await kept.engine.write(lambda c: change_key(c, "newer", limits={"limit_of_the_next_release": 1}))
+    await kept.engine.write(lambda c: revoke(c, "victim", None, NOON, force=True))
+    with capture_logs() as events:
+        for _ in range(2):
+            await kept.sync.follow_keys()
+    assert kept.open_keys == {"other"}
+    (closed,) = [found for found in kept.ring.closed.values() if found.key_id == "newer"]
+    assert closed.why == "This key can't be read by this release of the gateway."
+    told = {"event": "keys of the ledger can't be read and are shut out", "keys": ["newer"], "count": 1}
+    assert events == [{**told, "log_level": "error"}]
+    await kept.engine.write(lambda c: change_key(c, "newer", limits={"pages_per_day": 1}))
+    await kept.sync.follow_keys()
+    assert kept.open_keys == {"newer", "other"}
+
+
+async def test_what_a_listener_could_not_take_comes_again(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The revision was noted before: after one exception a revoked key stayed live until a restart."""
+    await kept.make("a")
+    await kept.sync.follow_keys()
+    await kept.engine.write(lambda c: revoke(c, "a", None, NOON, force=True))
+    ring = kept.ring
+    monkeypatch.setattr(kept, "ring", None)
+    with pytest.raises(AttributeError):
+        await kept.sync.follow_keys()
+    monkeypatch.setattr(kept, "ring", ring)
+    await kept.sync.follow_keys()
+    assert kept.open_keys == set()
+
+
+async def test_keys_that_a_ledger_lacks_are_shut_out_after_a_fault_too(
+    files: tuple[Path, Kept], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, kept = files
+    await other_ledger(file, "b")
+    ring = kept.ring
+    monkeypatch.setattr(kept, "ring", None)
+    with pytest.raises(AttributeError):
+        await kept.sync.apply_key_changes()
+    monkeypatch.setattr(kept, "ring", ring)
+    await kept.sync.apply_key_changes()
+    assert kept.open_keys == {"b"}
 
 
 async def test_a_block_that_comes_between_two_statements_is_heard(

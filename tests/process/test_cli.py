@@ -127,6 +127,22 @@ def test_wrong_usage_is_two(wrong: list[str]) -> None:
     assert output.startswith("Usage: ")
 
 
+def test_what_serve_prints_into_a_log_repeats_no_value(tmp_path: Path, certificates: Path) -> None:
+    """A password in the wrong place stood in the journal from then on."""
+    path = configured(tmp_path, certificates, "http://127.0.0.1:1", log={"level": "hunter2-hunter2"})
+    line = the_complaint("serve", "--config", str(path))
+    assert line.startswith("gateway: log.level: must be ")
+    assert "hunter2" not in line
+
+
+def test_a_spool_that_can_not_be_used_at_start(tmp_path: Path, certificates: Path) -> None:
+    place = tmp_path / "file"
+    place.write_text("")
+    path = configured(tmp_path, certificates, "http://127.0.0.1:1", body={"spool_dir": str(place / "x")})
+    line = the_complaint("serve", "--config", str(path))
+    assert line.startswith(f"gateway: body.spool_dir: {place}/x can't be used: ")
+
+
 @pytest.mark.parametrize("section", ["listen", "admin"])
 def test_a_taken_port_at_start(tmp_path: Path, certificates: Path, section: str) -> None:
     with taken_port() as port:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from gateway.aio.drive import Drive
-from gateway.errors import Refused
+from gateway.errors import ConfigurationError, Refused
 from gateway.model.reasons import Reason
-from gateway.uploads.spool import Spool
+from gateway.uploads.spool import Spool, require_usable
 from gateway.uploads.spool_file import SpoolFileClosedError
 
 MEGABYTE = 1_048_576
@@ -672,3 +672,22 @@ async def test_among_many_less_waits_in_memory(tmp_path: Path, monkeypatch: pyte
     await file.finish()
     file.close()
     spool.close()
+
+
+def test_a_place_where_no_upload_could_be_kept_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was found by the first PDF, and each was answered 503 from then on."""
+    (tmp_path / "file").write_text("")
+    for place in ("file", "file/x"):
+        with pytest.raises(ConfigurationError, match=rf"^body\.spool_dir: {tmp_path}/{place} can't be used: "):
+            require_usable(tmp_path / place)
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    require_usable(tmp_path / "made")
+    require_usable(None)
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    assert list((tmp_path / "made").iterdir()) == []
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gateway.uploads.spool._nameless_file", full)
+    require_usable(tmp_path / "made")

@@ -12,7 +12,7 @@ from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.pool import Upstreams
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
-from tests.support.backend import Backend, Connection, answer, answering, chunked, closing_after, silent
+from tests.support.backend import Backend, Connection, Script, answer, answering, chunked, closing_after, silent
 from tests.support.iteration import iteration_now
 from tests.support.waiting import Facts
 
@@ -23,13 +23,13 @@ OK = answer(b'{"status": "processing"}', b"Content-Type: application/json")
 class Asked:
     """One errand: what was taken of the answer, and what `done` was told."""
 
-    def __init__(self, office: "Office", call: UpstreamCall, within: float) -> None:
+    def __init__(self, office: "Office", call: UpstreamCall, within: float, longest: float | None) -> None:
         self.body = b""
         self.head: ResponseHead | None = None
         self.has_ended = False
         self.told: list[ResponseHead | UpstreamFailed] = []
         self._office = office
-        office.upstream_client.run(office.target, call, self, within, self._done)
+        office.upstream_client.run(office.target, call, self, within, self._done, longest=longest)
 
     def begin(self, head: ResponseHead) -> None:
         assert self.head is None
@@ -76,8 +76,8 @@ class Office:
         self.upstream_client = UpstreamClient(self.upstreams, lambda: self.now, lambda: "f" * 32)
         self.target = UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 5.0, 5.0, 3.0, "/health", 3.0)
 
-    def run(self, call: UpstreamCall = GET, within: float = 10.0) -> Asked:
-        return Asked(self, call, within)
+    def run(self, call: UpstreamCall = GET, within: float = 10.0, longest: float | None = None) -> Asked:
+        return Asked(self, call, within, longest)
 
 
 @pytest.fixture
@@ -244,6 +244,47 @@ async def test_bytes_without_end_are_not_waited_for(office: Office, backend: Bac
 
     backend.script = endless
     assert isinstance(await office.run(within=0.2).failed(), UpstreamTimeout)
+    await backend.all_closed()
+
+
+def dripping(pieces: int, size: int, pause: float) -> Script:
+    """An answer of so many pieces, with a pause after each."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (pieces * size))
+        for _ in range(pieces):
+            if connection.ended:
+                return
+            connection.send(b"x" * size)
+            await asyncio.sleep(pause)
+        await silent(connection)
+
+    return script
+
+
+async def test_a_long_answer_has_the_time_that_it_needs_while_it_comes(office: Office, backend: Backend) -> None:
+    """A result of 200 MB over a slow network was cut after 30 s, however much had come, and fetched anew."""
+    backend.script = dripping(10, 100_000, 0.05)
+    asked = office.run(within=0.2, longest=30.0)
+    await asked.answered()
+    assert len(asked.body) == 1_000_000
+    assert isinstance(await office.run(within=0.2).failed(), UpstreamTimeout)
+
+
+@pytest.mark.parametrize(
+    ("script", "longest"),
+    [(dripping(100, 1, 0.05), 30.0), (dripping(100, 100_000, 0.05), 0.5), (dripping(2, 100_000, 5.0), 30.0)],
+    ids=["slower than the least rate", "longer than it may", "silent in between"],
+)
+async def test_what_comes_too_slowly_is_not_waited_for(
+    office: Office, backend: Backend, script: Script, longest: float
+) -> None:
+    backend.script = script
+    asked = office.run(within=0.2, longest=longest)
+    async with asyncio.timeout(3.0):
+        assert isinstance(await asked.failed(), UpstreamTimeout)
+    assert asked.body
     await backend.all_closed()
 
 

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from gateway.aio.named_files import read_named, require_named
+from gateway.config.fault_words import is_variable_name
 from gateway.config.networks import read_network
 from gateway.errors import FileUnusable
 from gateway.policy.routes import compile_pattern
@@ -214,11 +215,20 @@ def _look_up(form: str, reference: str, info: ValidationInfo) -> bytes:
 
 
 def _found(form: str, reference: str, environ: Mapping[str, str]) -> bytes:
-    found = environ.get(reference, "").encode("utf-8", "surrogateescape") if form == "env" else _read(Path(reference))
+    found = environ.get(reference, "").encode("utf-8", "surrogateescape") if form == "env" else _read(reference)
     secret = found.rstrip(b"\r\n")
     if not secret:
-        raise ValueError(f"{'the variable' if form == 'env' else 'the file'} {reference} is empty or not there")
+        raise ValueError(_about(form, reference, "is empty or not there"))
     return secret
+
+
+def _about(form: str, reference: str, what: str) -> str:
+    """What is wrong with what a reference names; not its name, where that may be the secret itself."""
+    name = "the variable" if form == "env" else "the file"
+    if is_variable_name(reference) if form == "env" else reference.startswith(("/", "./", "../")):
+        return f"{name} {reference} {what}"
+    plain = "a name in capitals" if form == "env" else "a whole path"
+    return f"{name} {what}; its name is not {plain}, and not repeated: it may be the secret itself"
 
 
 def _hex_digest(text: str) -> bytes:
@@ -231,11 +241,11 @@ def _hex_digest(text: str) -> bytes:
     return digest
 
 
-def _read(path: Path) -> bytes:
+def _read(reference: str) -> bytes:
     try:
-        return read_named(path, _MAX_SECRET)
+        return read_named(Path(reference), _MAX_SECRET)
     except FileUnusable as error:
-        raise ValueError(f"{path} {error}") from None
+        raise ValueError(_about("file", reference, str(error))) from None
 
 
 def _carried(secret: bytes) -> bool:

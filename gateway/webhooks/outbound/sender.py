@@ -23,7 +23,7 @@ from gateway.aio.bounded_connector import BoundedConnector, bounded_context, mak
 from gateway.aio.iteration import Iteration
 from gateway.aio.named_files import require_named
 from gateway.aio.tls.step_threads import StepThreads
-from gateway.errors import FileUnusable, SetupError
+from gateway.errors import ConfigurationError, Fault, FileUnusable
 from gateway.webhooks.egress.destination import Address, Destination
 from gateway.webhooks.outbound.outcome import DeliveryAttempt, Result, Trouble, judge
 
@@ -75,18 +75,32 @@ def make_context(ca: Path | None) -> ssl.SSLContext:
     """Builds the SSL context for receivers' certificates: the system's CAs and those of a file. Reads files.
 
     Raises:
-        SetupError: the file can't be read, or holds no certificate.
+        ConfigurationError: the file can't be read, or holds no certificate.
     """
     context = bounded_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     if ca is not None:
-        try:
-            require_named(ca)
-            context.load_verify_locations(ca)
-        except (FileUnusable, OSError, ssl.SSLError):  # SSLError is an OSError, whose text is of no use
-            raise SetupError(f"webhooks.out.ca: {ca} can't be read, or holds no PEM certificate") from None
+        _trust(context, ca)
     return context
+
+
+def require_ca(ca: Path) -> None:
+    """Reads such a file as `make_context` does, without the system's CAs.
+
+    Raises:
+        ConfigurationError: the file can't be read, or holds no certificate.
+    """
+    _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ca)
+
+
+def _trust(context: ssl.SSLContext, ca: Path) -> None:
+    try:
+        require_named(ca)
+        context.load_verify_locations(ca)
+    except (FileUnusable, OSError, ssl.SSLError):  # SSLError is an OSError, whose text is of no use
+        fault = Fault("webhooks.out.ca", f"{ca} can't be read, or holds no PEM certificate")
+        raise ConfigurationError([fault]) from None
 
 
 async def send(
