@@ -7,6 +7,7 @@ from gateway.upstream.target import UpstreamTarget
 
 MAX_CONTENT: Final = 512  # bytes: an answer that says that a job runs is short
 MAX_HEADERS: Final = 4096  # bytes
+_MAX_VARY: Final = 1024  # bytes: each name between commas costs time, for each poll that might share the answer
 Lines = list[tuple[bytes, bytes]]
 
 
@@ -62,10 +63,10 @@ def is_for_all_with(headers: Lines, head: ResponseHead) -> bool:
     """Whether a client with these headers would get the same answer as our own question, which had none of them.
 
     Not if the answer's Vary names one of them, nor with an Origin: a browser gives its page only an answer that
-    allows that origin (CORS), and what has none to allow need not say so in Vary.
+    allows that origin (CORS), and what has none to allow need not say so in Vary. A long Vary counts as `*`.
     """
-    varies = {b"origin"}
-    for name, value in head.headers:
-        if name == b"vary":
-            varies.update(part.strip().lower() for part in value.split(b","))
+    vary = b",".join(value for name, value in head.headers if name == b"vary")
+    if len(vary) > _MAX_VARY:
+        return False
+    varies = {b"origin", *(part.strip().lower() for part in vary.split(b","))}
     return b"*" not in varies and not any(name.lower() in varies for name, _ in headers)

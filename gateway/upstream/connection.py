@@ -26,6 +26,7 @@ from typing import Final, Protocol
 
 from gateway.aio.drive import Signal
 from gateway.aio.iteration import Iteration
+from gateway.aio.reset import reset_at_end
 from gateway.aio.tls.transport import TlsTransport
 from gateway.aio.turn import SLICE, Turn
 from gateway.aio.unread import read_unread
@@ -456,6 +457,8 @@ class UpstreamConnection(asyncio.Protocol):
         states = self._states
         states.mark_end_read()
         if self._reader.has_surplus or not states.is_reusable:
+            if states.is_over_for_both and self.transport is not None:
+                reset_at_end(self.transport)
             states.close()
             self._cut()
         self.finished.set()

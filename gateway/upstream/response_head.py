@@ -19,6 +19,7 @@ from gateway.upstream.location import PLACES
 
 MAX_HEAD_BYTES: Final = 65536
 _MAX_HEADERS: Final = 200
+_MAX_CONNECTION: Final = 1024  # bytes: each name between commas costs time
 _CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}\Z")
 _PHRASE: Final = re.compile(rb"[\x20-\x7e]{0,200}\Z")
 _FIRST_FINAL: Final = 200
@@ -65,6 +66,8 @@ def read_answer_head(
     if is_last:
         length, chunked = 0, False
     connection = [value.lower() for name, value in headers if name == b"connection"]
+    if sum(map(len, connection)) > _MAX_CONNECTION:
+        raise UpstreamBrokeOff("The upstream's answer has too long a Connection header.", arrived=True)
     keeps = http_1_1 and not any(b"close" in value for value in connection)
     return ResponseHead(
         status=status,

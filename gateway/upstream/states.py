@@ -45,13 +45,14 @@ class StateError(Exception):
 class States:
     """The states of both sides of one connection."""
 
-    __slots__ = ("_keeps", "_left", "ours", "theirs")
+    __slots__ = ("_has_body", "_keeps", "_left", "ours", "theirs")
 
     def __init__(self) -> None:
         self.ours = Ours.IDLE
         self.theirs = Theirs.IDLE
         self._keeps = True
         self._left: int | None = 0
+        self._has_body = False
 
     def __repr__(self) -> str:
         return f"<States ours={self.ours.name} theirs={self.theirs.name}{'' if self._keeps else ' close'}>"
@@ -70,6 +71,7 @@ class States:
         if self.ours is not Ours.SENDING_HEAD:
             raise StateError(f"a head out of turn: {self!r}")
         self._left = body_length
+        self._has_body = body_length != 0
         self.ours = Ours.DONE if body_length == 0 else Ours.SENDING_BODY
 
     def mark_body_sent(self, size: int) -> None:
@@ -125,6 +127,11 @@ class States:
         return self.theirs is Theirs.DONE
 
     # Both
+
+    @property
+    def is_over_for_both(self) -> bool:
+        """Whether the upstream surely read all that was sent: a head without a body, whose answer is complete."""
+        return self.ours is Ours.DONE and self.theirs is Theirs.DONE and not self._has_body
 
     def close(self) -> None:
         """Stops both sides: nothing more is sent or counted. A complete answer stays complete."""

@@ -144,17 +144,16 @@ def test_every_file_that_a_configuration_names_is_watched(tmp_path: Path, made: 
     out = {name: {"file": files[place]} for name, place in (("secret", "out"), ("previous_secret", "old"))}
     own = {"owner": "key:acme", "secret": {"file": files["own"]}}
     taken = {"name": "a", "secret": {"file": files["in"]}, "forward_to": "http://127.0.0.1/a"}
-    issuer = {"issuer": "https://idp.test", "audience": "gateway"}
+    keys: list[dict[str, Any]] = [
+        {"jwks": files["jwks.json"]}, {"jwks": "https://idp.test/keys"}, {"discovery": True},
+        {"public_key": files["pem"]}, {"algorithms": ["HS256"], "secret": {"file": files["shared"]}},
+    ]  # fmt: skip
     settings = make_settings(
         tmp_path,
         tls={**pair_of(made), "client_ca": str(made / "one" / "ca.pem")},
         authentication={
             "jwt": [
-                {**issuer, "jwks": files["jwks.json"]},
-                {**issuer, "jwks": "https://idp.test/keys"},
-                {**issuer, "discovery": True},
-                {**issuer, "public_key": files["pem"]},
-                {**issuer, "algorithms": ["HS256"], "secret": {"file": files["shared"]}},
+                {"issuer": f"https://idp{number}.test", "audience": "gateway", **of} for number, of in enumerate(keys)
             ]
         },
         admin={"token": {"file": files["token"]}},

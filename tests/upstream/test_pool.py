@@ -2,6 +2,7 @@ import asyncio
 import gc
 import ssl
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
@@ -213,3 +214,55 @@ def test_who_leaves_in_the_iteration_that_connects_leaves_nothing_to_a_collectio
 
     assert uvloop.run(leave_twice()) == []
     assert [type(error) for error in errors] == [ClientGone, ClientGone]
+
+
+def waiting_ports(port: int) -> int:
+    """How many ports the kernel keeps for connections to this one that are over (TIME_WAIT)."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[2].endswith(f":{port:04X}") and row[3] == "06" for row in rows)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    ("method", "answer", "body", "kept"),
+    [
+        (b"HEAD", b"200 OK\r\nContent-Length: 9", b"", 0),
+        (b"GET", b"204 No Content", b"", 0),
+        (b"GET", b"304 Not Modified", b"", 0),
+        (b"GET", b"200 OK\r\nConnection: close\r\nContent-Length: 0", b"", 0),
+        (b"POST", b"204 No Content", b"sent", 1),  # it may not have read the body yet
+    ],
+)
+def test_what_is_over_for_both_keeps_no_port(
+    loop: Callable[[], asyncio.AbstractEventLoop], method: bytes, answer: bytes, body: bytes, kept: int
+) -> None:
+    class Upstream(Answering):
+        def data_received(self, _: bytes) -> None:
+            self._transport.write(b"HTTP/1.1 " + answer + b"\r\n\r\n")
+
+    async def exchange() -> int:
+        ended = asyncio.Event()
+        server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        pool = pool_of(port)
+        connection = await pool.connect()
+        head = method + b" / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body)
+        connection.ask(head, len(body), bodiless=method == b"HEAD")
+        connection.send(body)
+        connection.send_end()
+
+        async def answered() -> None:
+            await connection.finished
+
+        Drive(answered(), lambda _: ended.set()).step()
+        async with asyncio.timeout(10):
+            await ended.wait()
+            pool.give_back(connection, 0.0)
+            while len(pool):  # noqa: ASYNC110 -- the loop closes it a few iterations later
+                await asyncio.sleep(0)
+        await asyncio.sleep(0.05)  # the other side closes, too
+        server.close()
+        return waiting_ports(port)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(exchange()) == kept

@@ -72,6 +72,15 @@ def test_takes_any_final_status(status: int) -> None:
     assert read(LENGTH, status=status).status == status
 
 
+def test_bounds_what_names_headers_of_this_hop() -> None:
+    """Each name between commas costs time: 64 KB of commas cost 5 ms for each answer."""
+    whole = (b"connection", b"," * 1024)
+    assert read(LENGTH, whole).length == 5
+    with pytest.raises(UpstreamBrokeOff, match="too long a Connection header") as caught:
+        read(LENGTH, whole, (b"connection", b"x"))
+    assert caught.value.arrived
+
+
 def test_bounds_the_number_of_headers() -> None:
     assert len(read(*[(b"x", b"y")] * 200).headers) == 200
     with pytest.raises(UpstreamBrokeOff, match="no usable head"):
