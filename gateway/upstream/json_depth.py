@@ -72,14 +72,14 @@ class JsonDepth:
 
     def _pass(self, piece: bytes) -> int:
         """Passes a piece, or its part up to the bracket that reaches the top; returns how many bytes it passed."""
-        passed = _passed(piece, self._in_string, self.depth)
+        passed = passed_over(piece, self._in_string, self.depth)
         if self.depth + passed.lowest > 0:
             self._follow(passed)
             return len(piece)
         start = 0
         while len(piece) > 1:
             half, rest = piece[: len(piece) // 2], piece[len(piece) // 2 :]
-            passed = _passed(half, self._in_string, self.depth)
+            passed = passed_over(half, self._in_string, self.depth)
             if self.depth + passed.lowest > 0:
                 self._follow(passed)
                 start += len(half)
@@ -100,7 +100,7 @@ def _painted(piece: bytes) -> bytes:
     return piece.replace(rb"\\", b"--").replace(rb"\"", b"--")
 
 
-def _passed(piece: bytes, in_string: bool, depth: int) -> _Skipped:
+def passed_over(piece: bytes, in_string: bool, depth: int) -> _Skipped:
     """Passes a piece that begins at a given depth, within a string or not."""
     marks = piece.translate(_BRACKETS, _OTHERS).replace(b'""', b"")
     parts = marks.split(b'"')

@@ -272,8 +272,8 @@ def test_a_container_costs_what_it_is_long(size: int, inner: bytes) -> None:
         passed += len(piece)
         return pass_piece(piece, in_string, depth)
 
-    pass_piece = json_depth._passed
-    with patch("gateway.upstream.json_depth._passed", counted):
+    pass_piece = json_depth.passed_over
+    with patch("gateway.upstream.json_depth.passed_over", counted):
         scanner = read(*(data[start : start + 262_144] for start in range(0, len(data), 262_144)), b"}")
     assert scanner.is_whole
     assert passed <= 3 * len(data) + 120 * 256
