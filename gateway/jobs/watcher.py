@@ -47,7 +47,7 @@ from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.response_head import ResponseHead
 
 _BEING_ASKED: Final = -1
-_WITHIN: Final = 30.0  # seconds without a byte of an answer
+WITHIN: Final = 30.0  # seconds without a byte of an answer
 _LONGEST: Final = 600.0  # seconds for an answer that goes on coming: it may be a result of 200 MB
 _LONGEST_BEFORE_DELETE: Final = 60.0
 BEFORE_DELETE: Final = 5.0  # seconds for a slot, and without a byte; a client waits before its job is deleted
@@ -347,7 +347,7 @@ class Watcher:
             self._go_on(job)
             self._set_timer()
 
-        within = min(upstream.read_timeout, _WITHIN)
+        within = min(upstream.read_timeout, WITHIN)
         self._upstream_client.run(upstream, call, watch, within, done, longest=_LONGEST)
         return True
 

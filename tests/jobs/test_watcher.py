@@ -359,7 +359,7 @@ async def test_a_long_answer_that_goes_on_coming_is_taken_to_its_end(
     room: Room, backend: Backend, monkeypatch: pytest.MonkeyPatch, is_before_a_deletion: bool
 ) -> None:
     monkeypatch.setattr(gateway.jobs.watcher, "BEFORE_DELETE", 0.3)
-    monkeypatch.setattr(gateway.jobs.watcher, "_WITHIN", 0.3)
+    monkeypatch.setattr(gateway.jobs.watcher, "WITHIN", 0.3)
     job = await room.begin_job()
     whole = ended(output="x" * 800_000)
 
