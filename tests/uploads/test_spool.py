@@ -686,8 +686,8 @@ def test_a_place_where_no_upload_could_be_kept_is_told(tmp_path: Path, monkeypat
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
     assert list((tmp_path / "made").iterdir()) == []
 
-    def full(*_: object, **__: object) -> int:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("gateway.uploads.spool._nameless_file", full)
+    monkeypatch.setattr(Path, "mkdir", full)
     require_usable(tmp_path / "made")
