@@ -70,7 +70,7 @@ test: lint $(FORMS)  ## lint, then the suite, its flows on uvloop; with CI set, 
 
 pure: $(VENV)/.dev $(VENV)/.project  ## the tests of the pure rooms, which have to see every branch of them
 	@echo "== pytest of the pure rooms, with branch coverage: less than 100 % fails"
-	@$(BIN)/python -m pytest -n auto $(PURE:%=tests/%) tests/test_units.py $(PURE:%=--cov=gateway.%) \
+	@$(BIN)/python -m pytest -n auto $(PURE:%=tests/%) tests/test_units.py tests/test_errors.py $(PURE:%=--cov=gateway.%) \
 	  --cov=gateway.units --cov=gateway.errors --cov-report=term --cov-fail-under=100
 
 coverage: lint $(FORMS)  ## all of the suite, with coverage: flows on both loops, more examples of each property

@@ -19,6 +19,7 @@ from gateway.config.settings import Settings
 
 Own = dict[str, float]  # the gateway's figure by the metric's key
 SHARE: Final = 0.6  # of a core; what is beyond that is for bursts
+STRANGER_KB = 200  # at most, of a connection without a key: tests/process/test_hostile_memory.py
 REPLICAS_ALIVE: Final = 2  # so that one may be replaced
 # docs/ledger.md: round trips of a submit at most; of an end alone (64 of one account may share them); bytes of a job.
 SUBMIT_TRIPS: Final = 6
@@ -131,7 +132,12 @@ def limits(own: Own) -> Iterator[list[str]]:
     yield ["MB a second, uploads", _round(SHARE / own["inspected_cpu"] * 1000), "its core"]
     yield ["MB a second, results", _round(SHARE / own["download_cpu"] * 1000), "its core"]
     yield ["connections", _round(listen.max_connections), "`listen.max_connections`"]
-    yield ["MB for these connections", _round(listen.max_connections * own["idle_kb"] / 1000), "memory"]
+    yield ["MB for these connections, idle", _round(listen.max_connections * own["idle_kb"] / 1000), "memory"]
+    yield [
+        "MB for these connections, strangers who read nothing",
+        _round(listen.max_connections * STRANGER_KB / 1000),
+        "memory",
+    ]
 
 
 def containers(own: Own) -> Iterator[list[str]]:
