@@ -144,19 +144,18 @@ def test_every_file_that_a_configuration_names_is_watched(tmp_path: Path, made: 
     out = {name: {"file": files[place]} for name, place in (("secret", "out"), ("previous_secret", "old"))}
     own = {"owner": "key:acme", "secret": {"file": files["own"]}}
     taken = {"name": "a", "secret": {"file": files["in"]}, "forward_to": "http://127.0.0.1/a"}
-    issuer = {"issuer": "https://idp.test", "audience": "gateway"}
+    sources: list[dict[str, Any]] = [
+        {"jwks": files["jwks.json"]},
+        {"jwks": "https://idp.test/keys"},
+        {"discovery": True},
+        {"public_key": files["pem"]},
+        {"algorithms": ["HS256"], "secret": {"file": files["shared"]}},
+    ]
+    issuers = [{"issuer": f"https://{i}.test", "audience": "gateway", **source} for i, source in enumerate(sources)]
     settings = make_settings(
         tmp_path,
         tls={**pair_of(made), "client_ca": str(made / "one" / "ca.pem")},
-        authentication={
-            "jwt": [
-                {**issuer, "jwks": files["jwks.json"]},
-                {**issuer, "jwks": "https://idp.test/keys"},
-                {**issuer, "discovery": True},
-                {**issuer, "public_key": files["pem"]},
-                {**issuer, "algorithms": ["HS256"], "secret": {"file": files["shared"]}},
-            ]
-        },
+        authentication={"jwt": issuers},
         admin={"token": {"file": files["token"]}},
         ledger={"url": {"file": files["url"]}},
         webhooks={"out": {**out, "previous_until": ends, "secrets": [own], "ca": files["cas"]}, "in": [taken]},
