@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.aio.tls.transport import TlsTransport
 
-_AT_ONCE: Final = struct.pack("ii", 1, 0)
+_NO_LINGERING: Final = struct.pack("ii", 1, 0)  # l_onoff, l_linger
 
 
 def reset_at_end(transport: asyncio.Transport | TlsTransport) -> None:
@@ -20,4 +20,4 @@ def reset_at_end(transport: asyncio.Transport | TlsTransport) -> None:
     sock = transport.get_extra_info("socket")
     if sock is not None:
         with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)

@@ -15,7 +15,7 @@ MAX_SECONDS: Final = 0.003
 SMALL: Final = 8
 """Each connection has this fraction of a turn, whatever others use: most requests need no more."""
 
-FEW_BYTES: Final = 4096
+LITTLE_WORK_BYTES: Final = 4096
 """More than a poll with a token needs, and less than heads that are meant to be expensive."""
 
 SLICE: Final = 8192  # wire bytes given to a parser at once: as chunks of 6 bytes each, they take two milliseconds
@@ -85,7 +85,7 @@ class Turn:
 
     def needs_little(self, waiting: int) -> bool:
         """Whether little of this turn is used, and so few bytes wait that little more will be."""
-        return self._is_small and waiting <= FEW_BYTES
+        return self._is_small and waiting <= LITTLE_WORK_BYTES
 
     def _begin(self) -> None:
         self._number = self._iteration.number

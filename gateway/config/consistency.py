@@ -78,7 +78,7 @@ def _repeated(path: str, entries: Any, name: str) -> Iterator[Fault]:
     for i, entry in enumerate(_mappings(entries)):
         value = entry.get(name)
         if isinstance(value, str) and value in seen:
-            yield Fault(f"{path}[{i}].{name}", f"{value} is there already")
+            yield Fault(f"{path}[{i}].{name}", f"{value} is there already", plain="is there already")
         seen.add(str(value))
 
 

@@ -122,19 +122,17 @@ class Retention:
     async def purge(self) -> None:
         """Removes records older than jobs.records_kept, a few thousand at a time; jobs before what has no job.
 
+        What was given back goes last, so that a container that refuses much keeps nothing else from being removed.
+
         Raises:
             LedgerUnavailable: some of it is still due.
         """
         now = self._wall()
         before = now - self._state().settings.jobs.records_kept
-        works: list[Callable[[Connection], int]] = [
-            lambda c: purge_refunded(c, now - _REFUNDED_KEPT),
-            lambda c: purge(c, before),
-            *(partial(purge_ended, stage=stage, before=before) for stage in _ENDED),
-        ]
-        for work in works:
-            if not await self._purge_all(work):
-                return
+        if await self._purge_all(lambda c: purge(c, before)):
+            for stage in _ENDED:
+                await self._purge_all(partial(purge_ended, stage=stage, before=before))
+        await self._purge_all(lambda c: purge_refunded(c, now - _REFUNDED_KEPT))
 
     async def _purge_all(self, work: Callable[[Connection], int]) -> bool:
         """Runs a work that removes a batch until all is removed; False if it was not, after many batches."""

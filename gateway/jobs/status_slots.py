@@ -1,8 +1,8 @@
 """Slots for the status requests to one upstream: urgent ones first, owners in turn. Pure.
 
-While others wait, an owner has half of the slots at most: however many jobs it has and however long its answers take,
-another owner's request waits for one answer, not for all of them. Of four slots one goes to what is least urgent, so
-that held polls never keep the rest from being asked.
+While others wait, an owner has half of the slots at most, and three quarters while none waits: however many jobs it
+has and however long its answers take (ten minutes, when they are large), another owner finds slots. Of four slots one
+goes to what is least urgent, so that held polls never keep the rest from being asked.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -48,10 +48,11 @@ class StatusSlots(Generic[T]):
         """Takes the next one, which has a slot from now on, of `most`; None if none that waits may have one."""
         if self.taken >= most:
             return None
-        half = (most + 1) // 2  # two owners that have so many have all
+        alone = len(self._owners) == 1
+        share = most - most // 4 if alone else (most + 1) // 2  # two owners that have half have all
         for urgency in self._order():
             for owner in self._waiting[urgency]:
-                if self._running[owner] < half or len(self._owners) == 1:
+                if self._running[owner] < share:
                     return owner, self._take(urgency, owner)
         return None
 

@@ -22,7 +22,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -55,7 +55,7 @@ _LONGEST_BEFORE_DELETE: Final = 60.0
 BEFORE_DELETE: Final = 5.0  # seconds for a slot, and without a byte; a client waits before its job is deleted
 _RETRY_AFTER: Final = 5
 KEPT: Final = 1.0  # seconds
-_GIVEN_UP_LATER: Final = 300.0  # seconds: who follows a job gives it up by then
+_GIVEN_UP_LATER: Final = 300.0  # seconds that a replica has to give up the jobs that it follows
 _PORTION: Final = 500  # jobs looked at in one iteration of the loop
 GRAIN: Final = 0.02  # seconds: what is due within it is asked about together, since waking up is what costs
 log = structlog.get_logger()
@@ -260,18 +260,17 @@ class Watcher:
                 left.append(mine)
             elif job.is_gone:
                 self._completion.forget(job)
-        for start in range(0, len(left), AT_ONCE):
-            await self._recall_some(left[start : start + AT_ONCE], over)
+        old = list(chain.from_iterable([await self._recall_some(some, over) for some in _portions(left)]))
+        for some in _portions(old):
+            await self._completion.give_up(some)
 
-    async def _recall_some(self, left: Sequence[JobRef], over: float) -> None:
-        """Follows those that can be followed; gives up the others that began before a moment."""
+    async def _recall_some(self, left: Sequence[JobRef], over: float) -> list[JobRef]:
+        """Follows those that can be followed; returns the others that began before a moment."""
         rows = [row for row in await self._ledger.read(lambda c: running(c, left)) if row.watcher == self.me]
         if self._state().settings.jobs.watch:
             for row in rows:
                 self._begin_row(row)
-        old = [job_ref(row) for row in rows if row.created_at < over and not self._has_hope(job_ref(row))]
-        if old:
-            await self._completion.give_up(old)
+        return [job_ref(row) for row in rows if row.created_at < over and not self._has_hope(job_ref(row))]
 
     def _has_hope(self, mine: JobRef) -> bool:
         """Whether a job is followed here, or its end is known and only to be told to the ledger."""
@@ -399,9 +398,16 @@ class Watcher:
             return  # two processes follow it for a while
 
 
+def _portions(jobs: Sequence[JobRef]) -> list[Sequence[JobRef]]:
+    return [jobs[start : start + AT_ONCE] for start in range(0, len(jobs), AT_ONCE)]
+
+
 def time_to_wake(due: float, now: float) -> float:
-    """Seconds until a date is taken up, together with all others of its grain; 0 if it has come already."""
-    return math.ceil(due / GRAIN) * GRAIN - now if due > now else 0.0
+    """Seconds until a date is taken up, together with all others of its grain; 0 if it has come already.
+
+    In whole milliseconds, never fewer than it takes: the loop rounds, and would wake up too soon.
+    """
+    return math.ceil((math.ceil(due / GRAIN) * GRAIN - now) * 1000) / 1000 if due > now else 0.0
 
 
 def _drop_answer(job: Job, answer: StatusAnswer) -> None:

@@ -200,9 +200,10 @@ def purge(connection: Connection, before: float) -> int:
 
 
 def purge_refunded(connection: Connection, before: float) -> int:
-    """Deletes what was given back before a moment because no job came of it, a batch at a time; returns how many.
+    """Deletes what was given back before a moment and has no job's id, a batch at a time; returns how many.
 
-    A late step of such a submit finds nothing then, and does what it did when it found it: nothing.
+    No job came of it, or its job was deleted while it ran and refunded by an operator. A late step of such a submit
+    finds nothing then, and does what it did when it found it: nothing.
     """
     rows = reservations.c
     over = rows.settled_at < int(before), rows.request_id.is_(None)

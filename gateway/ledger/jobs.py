@@ -212,6 +212,13 @@ def record_locked(connection: Connection, asked: Sequence[NewFacts], now: float,
         return [_record_one(connection, one, now, ttl) for one in asked]
     for account in sorted({row.account for row in postgres_ends.read_jobs(connection, [one.job for one in asked])}):
         lock(connection, account)
+    return record_with_locks_held(connection, asked, now, ttl)
+
+
+def record_with_locks_held(
+    connection: Connection, asked: Sequence[NewFacts], now: float, ttl: float
+) -> list[Recorded | None]:
+    """Does so where the transaction has locked their accounts already: in two round trips, however many they are."""
     while (recorded := record_unlocked(connection, asked, now, ttl)) is None:
         pass  # one was deleted meanwhile, which takes no lock
     return recorded

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, select
 
 from gateway.ledger.accounts import lock_all
-from gateway.ledger.jobs import NewFacts, Recorded, any_of, job_ref, record_locked
+from gateway.ledger.jobs import NewFacts, Recorded, any_of, job_ref, record_with_locks_held
 from gateway.ledger.schema import JobState, jobs
 from gateway.limits.job_cost import Facts, FailedCosts, Known
 from gateway.model.jobs import JobRef
@@ -32,5 +32,5 @@ def give_up(
     if not left:
         return []
     asked = [NewFacts(job, Facts(Known.GIVEN_UP), FailedCosts.NOTHING) for job in left]
-    recorded = record_locked(connection, asked, now, ttl)
+    recorded = record_with_locks_held(connection, asked, now, ttl)
     return [(job, one) for job, one in zip(left, recorded, strict=True) if one is not None]

@@ -46,8 +46,8 @@ from gateway.model.identity import ClientCertificate, Peer
 from gateway.model.networks import client_prefix
 from gateway.model.request import Headers
 
-_HIGH_WATER: Final = 262_144
-_STRANGERS: Final = 32_768  # the same until the client has shown who it is: many strangers may take nothing
+_HIGH_WATER: Final = 262_144  # bytes of answers that wait for the client, from which on its request waits, too
+_STRANGERS_HIGH_WATER: Final = 32_768  # until the client is known: there may be many who take nothing
 _LINGERING: Final = 2.0  # seconds a client that still sends an unread body may take to read our answer
 
 Serve = Callable[["ClientConnection", Request, StreamReader], Awaitable[None]]
@@ -107,7 +107,6 @@ class ClientConnection(asyncio.Protocol):
         "peer",
         "peer_ip",
         "prefix",
-        "prefix",
         "request_count",
         "traffic",
         "transport",
@@ -146,7 +145,7 @@ class ClientConnection(asyncio.Protocol):
         self._drive: Drive | None = None
         self._upload: StreamReader | None = None  # the body whose clocks run
         self._on_writable: Callable[[], None] | None = None
-        self._high_water = _STRANGERS
+        self._high_water = _STRANGERS_HIGH_WATER
         self._written = 0
         self._is_due = False  # what it waited for has ended
         self._is_lost = False  # as it was told, in a turn
@@ -215,8 +214,8 @@ class ClientConnection(asyncio.Protocol):
         return self._live.is_draining or self.is_retired or not keep_alive
 
     def note_identity(self) -> None:
-        """The client has shown who it is: from now on more may wait here and in the kernel, in both directions."""
-        if self._high_water == _HIGH_WATER or self.transport is None:
+        """The client is known, or uses a route for jobs: now more may wait here and in the kernel, both ways."""
+        if self._high_water == _HIGH_WATER or self.transport is None or self.transport.is_lost:
             return
         self._high_water = _HIGH_WATER
         self._reading.read_much()

@@ -14,8 +14,8 @@ from aiohttp.streams import StreamReader
 
 from gateway.aio.drive import Signal
 from gateway.aio.iteration import Iteration
-from gateway.aio.tls.transport import FEW, TlsTransport
-from gateway.aio.turn import FEW_BYTES, Turn
+from gateway.aio.tls.transport import STRANGERS_READ, TlsTransport
+from gateway.aio.turn import LITTLE_WORK_BYTES, Turn
 from gateway.http.headers import MAX_HEAD_BYTES
 from gateway.listener.request_reader import RequestReader
 
@@ -54,7 +54,7 @@ class ReadingTurns:
         self.reader: Final = RequestReader(loop, self.turn)
         self.transport: TlsTransport | None = None
         self.is_paused = False  # nothing is read from the socket
-        self.most_ahead = FEW  # bytes that may wait while none waits for them
+        self.most_ahead = STRANGERS_READ  # bytes that may wait while none waits for them
         self._iteration = iteration
         self._prefix = client_prefix
         self._arrival = Signal()
@@ -171,7 +171,7 @@ class ReadingTurns:
 
     async def time_for(self, size: int) -> None:
         """Waits for an iteration with time, before so many bytes are read in one piece that can't be interrupted."""
-        if size > FEW_BYTES and self._iteration.is_over:
+        if size > LITTLE_WORK_BYTES and self._iteration.is_over:
             await self.wait_for_turn(is_large=True)
             self.turn.work()
 

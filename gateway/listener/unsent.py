@@ -8,13 +8,17 @@ import contextlib
 import socket
 from typing import Final
 
-_FEW: Final = 65_536
+_STRANGERS_UNSENT: Final = 65_536
 _AS_CONFIGURED: Final = 0  # by net.ipv4.tcp_notsent_lowat: no limit but that of the buffer
 
 
 def limit_unsent(listening: socket.socket) -> None:
-    """Limits what waits to be sent on each connection that will be accepted there: they inherit it."""
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _FEW)
+    """Limits what waits to be sent on each connection that will be accepted there, if the kernel can.
+
+    They inherit it. The admin listener never takes it back: its answers are short.
+    """
+    with contextlib.suppress(OSError):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _STRANGERS_UNSENT)
 
 
 def unlimit_unsent(accepted: socket.socket) -> None:

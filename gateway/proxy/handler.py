@@ -200,6 +200,8 @@ class Handler:
             return identity
         if headers.has_body:
             check_takes_body(route, exchange.method)
+        if route.kind is Kind.SUBMIT or route.kind.is_of_a_job:
+            client.note_identity()  # where nobody is asked, these are the customers
         return None
 
     def _trusted_for(self, identity: Identity | None, certificate: ClientCertificate | None) -> float:
@@ -266,10 +268,11 @@ class Handler:
     def _answer(self, order: ForwardOrder, content: bytes) -> None:
         """Answers by itself, with JSON."""
         client = order.client
-        order.delivery.status, order.delivery.sent = 200, len(content)
         closes = client.closes_after(order.body, keep_alive=order.prepared.headers.keep_alive)
         bodiless = order.prepared.method == "HEAD"
-        client.send(own_answer(content, order.trace.request_id, self._date(), closes=closes, bodiless=bodiless))
+        answer = own_answer(content, order.trace.request_id, self._date(), closes=closes, bodiless=bodiless)
+        order.delivery.status, order.delivery.sent = 200, len(content)
+        client.send(answer)
         client.is_last = closes
 
     async def _refuse(self, client: ClientConnection, body: StreamReader, exchange: Exchange, denial: Denial) -> None:

@@ -283,9 +283,15 @@ class UpstreamConnection(asyncio.Protocol):
     def discard(self) -> None:
         """Gives up the exchange, of which nothing more is told, and closes the connection at once."""
         self.failure = None  # raised, it has this in its traceback
+        self.reset_if_read()
         self._states.close()
         self._let_go()
         self._cut()
+
+    def reset_if_read(self) -> None:
+        """Lets the end that follows keep no port (TIME_WAIT), if the upstream has read all that was sent."""
+        if self._states.is_over_for_both and self.transport is not None:
+            reset_at_end(self.transport)
 
     def abort(self) -> None:
         """Closes the connection at once, whatever is still to be sent; an exchange under way fails."""
@@ -457,8 +463,7 @@ class UpstreamConnection(asyncio.Protocol):
         states = self._states
         states.mark_end_read()
         if self._reader.has_surplus or not states.is_reusable:
-            if states.is_over_for_both and self.transport is not None:
-                reset_at_end(self.transport)
+            self.reset_if_read()
             states.close()
             self._cut()
         self.finished.set()

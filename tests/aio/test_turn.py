@@ -2,7 +2,7 @@ import pytest
 
 from gateway.aio import iteration as shared
 from gateway.aio.iteration import Iteration
-from gateway.aio.turn import FEW_BYTES, MAX_BYTES, MAX_CHUNKS, MAX_SECONDS, SMALL, Turn
+from gateway.aio.turn import LITTLE_WORK_BYTES, MAX_BYTES, MAX_CHUNKS, MAX_SECONDS, SMALL, Turn
 from tests.support.loop import Loop
 
 
@@ -107,8 +107,8 @@ def test_what_one_takes_counts_for_all_once(loop: Loop, iteration: Iteration) ->
 
 def test_who_has_a_large_head_waits_behind_polls(loop: Loop, iteration: Iteration) -> None:
     turn = Turn(iteration)
-    assert turn.needs_little(FEW_BYTES)
-    assert not turn.needs_little(FEW_BYTES + 1)
+    assert turn.needs_little(LITTLE_WORK_BYTES)
+    assert not turn.needs_little(LITTLE_WORK_BYTES + 1)
     turn.work()
     loop.now += MAX_SECONDS
     turn.rest()

@@ -36,7 +36,7 @@ RECORD: Final = 8
 """As many chunks in the clear (turn.py) cost as much as one record: 2 to 9 microseconds, a KeyUpdate that asks 50."""
 
 _SIZE: Final = 262_144
-FEW: Final = 16_384
+STRANGERS_READ: Final = 16_384
 """Bytes that a server reads at once until it is told more: what one read brings may have to wait, in this process."""
 
 _MAX_UNASKED: Final = 1_048_576  # bytes that are not taken while TLS itself still answers
@@ -137,7 +137,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         """
         self._above = above
         self._buffers = buffers
-        self._read_to = buffers.wire if server is not None else buffers.wire[:FEW]
+        self._read_to = buffers.wire if server is not None else buffers.wire[:STRANGERS_READ]
         self._engine = TlsEngine(context, server)
         self._loop = asyncio.get_running_loop()
         self._raw: asyncio.Transport | None = None

@@ -28,6 +28,9 @@ if __name__ == "__main__":
 from gateway.uploads.pages.confinement import confine
 from gateway.uploads.pages.worker_protocol import ANSWER, PAIR, UNKNOWN, Content
 
+if __name__ == "__main__":
+    del sys.path[0]  # the standard library comes first again
+
 _PR_SET_PDEATHSIG: Final = 1
 _MAX_FILES: Final = 16
 _MAX_IMAGES: Final = 100_000  # in a TIFF
