@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-WHOLE := GATEWAY_TEST_WHOLE=1 $(BIN)/python -m pytest
+WHOLE := GATEWAY_TEST_WHOLE=1 $(BIN)/python -m pytest --durations=25 --durations-min=5
 # Makes every test nearly twice as long, and judges nothing: no part of `make test`.
 COVERED := --cov=gateway --cov-report=term
 # Rooms without a loop, a socket or a clock: their own tests see every line and every branch of them.

@@ -218,7 +218,8 @@ def require_usable(directory: Path | None) -> None:
     try:
         os.close(_nameless_file(directory))
     except OSError as error:
-        if error.errno not in _PASSES:
+        is_full_perhaps = directory is None and error.errno == errno.ENOENT  # tempfile tries some, and tells of none
+        if error.errno not in _PASSES and not is_full_perhaps:
             fault = f"{directory or 'the temporary directory'} can't be used: {error.strerror}"
             raise ConfigurationError([Fault("body.spool_dir", fault)]) from None
 

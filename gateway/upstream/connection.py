@@ -290,7 +290,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def reset_if_read(self) -> None:
         """Lets the end that follows keep no port (TIME_WAIT), if the upstream has read all that was sent."""
-        if self._states.is_over_for_both and self.transport is not None:
+        if self._states.may_be_reset and self.transport is not None:
             reset_at_end(self.transport)
 
     def abort(self) -> None:

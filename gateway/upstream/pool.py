@@ -61,7 +61,7 @@ class Pool:
         # A separate task: asyncio.timeout needs a current task, and a Drive has none.
         task = self._loop.create_task(self._connect(peer))
         try:
-            return await task
+            return await task  # not shielded: who interrupts the Drive cancels it, and no descriptor stays
         except BaseException:
             task.add_done_callback(_abandon)  # the client may have left in the same iteration that connected
             raise
@@ -110,7 +110,7 @@ class Pool:
         except BaseException:
             tls.abort()
             if not tls.is_lost:
-                tls.connection_lost(None)  # likewise; told twice, it is over once
+                tls.connection_lost(None)  # nor of this; where a loop does, the second time changes nothing
             raise
         return connection
 

@@ -129,7 +129,7 @@ class States:
     # Both
 
     @property
-    def is_over_for_both(self) -> bool:
+    def may_be_reset(self) -> bool:
         """Whether the upstream surely read all that was sent: a head without a body, whose answer is complete."""
         return self.ours is Ours.DONE and self.theirs is Theirs.DONE and not self._has_body
 

@@ -691,3 +691,13 @@ def test_a_place_where_no_upload_could_be_kept_is_told(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(Path, "mkdir", full)
     require_usable(tmp_path / "made")
+
+
+def test_a_temporary_directory_that_is_full_keeps_nobody_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tempfile writes into some and says then that there is none."""
+
+    def none_of_them() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none_of_them)
+    require_usable(None)

@@ -12,7 +12,7 @@ can't be counted any more.
 import re
 from typing import Final, NamedTuple
 
-from gateway.uploads.pages.worker_protocol import PAIR
+from gateway.uploads.pages.worker_protocol import GAP_ROW
 
 ALWAYS_KEPT: Final = 4 * 1_048_576
 MARGIN: Final = 4096  # bytes of a stream that are kept at each end: pdfium reads in blocks
@@ -66,7 +66,7 @@ class PdfGaps:
         """
         self._end_gap()
         found = self._found
-        return b"".join(PAIR.pack(*pair) for pair in (*found, (self._place, len(found)))) if found else b""
+        return b"".join(GAP_ROW.pack(*pair) for pair in (*found, (self._place, len(found)))) if found else b""
 
     def _begin_gap(self, before: bytes, piece: bytes, start: int) -> None:
         """Begins a gap if the last stream in this piece, which is at `start`, extends far beyond the piece."""

@@ -26,7 +26,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this gateway, whichever else is installed
 
 from gateway.uploads.pages.confinement import confine
-from gateway.uploads.pages.worker_protocol import ANSWER, PAIR, UNKNOWN, Content
+from gateway.uploads.pages.worker_protocol import ANSWER, GAP_ROW, UNKNOWN, Content
 
 if __name__ == "__main__":
     del sys.path[0]  # the standard library comes first again
@@ -58,9 +58,9 @@ class DocumentFile:
         self.has_missed = False
 
     def _read_gaps(self) -> list[tuple[int, ...]]:
-        end = self._size - PAIR.size
-        self._size, count = PAIR.unpack(os.pread(self._fd, PAIR.size, end))
-        return list(PAIR.iter_unpack(os.pread(self._fd, count * PAIR.size, end - count * PAIR.size)))
+        end = self._size - GAP_ROW.size
+        self._size, count = GAP_ROW.unpack(os.pread(self._fd, GAP_ROW.size, end))
+        return list(GAP_ROW.iter_unpack(os.pread(self._fd, count * GAP_ROW.size, end - count * GAP_ROW.size)))
 
     def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
         """Moves to a place in the document; a place after the end can't be read."""

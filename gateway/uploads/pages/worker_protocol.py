@@ -9,7 +9,7 @@ from typing import Final
 
 ANSWER: Final = struct.Struct("<q")
 UNKNOWN: Final = -1
-PAIR: Final = struct.Struct("<QQ")
+GAP_ROW: Final = struct.Struct("<QQ")
 """A row of the table that a document with gaps has at its end (pdf_gaps.py)."""
 
 
