@@ -160,15 +160,15 @@ def claim_due(connection: Connection, me: str, now: float, until: float, bounds:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
-    places = _Places(me, bounds.per_destination, bounds.per_owner, bounds.rooms or {})
-    _count_running(connection, now, places)
+    slots = _Slots(me, bounds.per_destination, bounds.per_owner, bounds.rooms or {})
+    _count_running(connection, now, slots)
     chosen: dict[str, Row[Any]] = {}
     for _ in range(_MAX_ROUNDS):
-        rows = _due(connection, now, [*chosen], places)
+        rows = _due(connection, now, [*chosen], slots)
         for row in rows:
-            if len(chosen) < bounds.most and places.has_room(row.destination, row.owner):
+            if len(chosen) < bounds.most and slots.has_room(row.destination, row.owner):
                 chosen[row.id] = row
-                places.take(row.destination, row.owner, me, 1)
+                slots.take(row.destination, row.owner, me, 1)
         if len(chosen) >= bounds.most or len(rows) < _AT_ONCE:
             break
     return _claim(connection, list(chosen.values()), me, until)
@@ -222,7 +222,7 @@ def give_up(connection: Connection, line: Line, before: float, now: float) -> li
     return ids
 
 
-class _Places:
+class _Slots:
     """How many slots each destination and owner has taken, and which of them are full."""
 
     def __init__(self, me: str, per_destination: int, per_owner: int | None, rooms: Mapping[Line, int]) -> None:
@@ -258,15 +258,15 @@ class _Places:
         )
 
 
-def _count_running(connection: Connection, now: float, places: _Places) -> None:
+def _count_running(connection: Connection, now: float, slots: _Slots) -> None:
     """Takes the slots of running deliveries."""
     leased = deliveries.c.next_at > int(now), deliveries.c.leased_by.is_not(None)
     of = deliveries.c.destination, deliveries.c.owner, deliveries.c.leased_by
     for row in connection.execute(select(*of, func.count()).where(*leased).group_by(*of)):
-        places.take(row[0], row[1], row[2], int(row[3]))
+        slots.take(row[0], row[1], row[2], int(row[3]))
 
 
-def _due(connection: Connection, now: float, chosen: list[str], places: _Places) -> Sequence[Row[Any]]:
+def _due(connection: Connection, now: float, chosen: list[str], slots: _Slots) -> Sequence[Row[Any]]:
     """A batch of due deliveries, the longest due first, without those already chosen or without a free slot."""
     query = (
         select(deliveries)
@@ -274,9 +274,9 @@ def _due(connection: Connection, now: float, chosen: list[str], places: _Places)
             deliveries.c.next_at <= int(now),
             deliveries.c.state == DeliveryState.DUE,
             deliveries.c.id.not_in(chosen),
-            deliveries.c.destination.not_in(sorted(places.full_destinations)),
-            deliveries.c.owner.not_in(sorted(places.full_owners)),
-            tuple_(deliveries.c.destination, deliveries.c.owner).not_in(sorted(places.full_lines)),
+            deliveries.c.destination.not_in(sorted(slots.full_destinations)),
+            deliveries.c.owner.not_in(sorted(slots.full_owners)),
+            tuple_(deliveries.c.destination, deliveries.c.owner).not_in(sorted(slots.full_lines)),
         )
         .order_by(deliveries.c.next_at, deliveries.c.id)
         .limit(_AT_ONCE)

@@ -60,7 +60,7 @@ _LOOK_AT: Final = (
 )
 _TEXTS: Final = (*_NAMES, "statuses", "accounts", "closed", "spenders", "users", "modes")
 _NUMBERS: Final = (
-    "resets", "places", "flights",
+    "resets", "slots", "flights",
     "were_known", "were", "states", "knowns", "ended", "expiries",
     "from_stages", "from_pages", "from_settled", "from_given_back", "stages", "pages", "settled", "given_back",
     "periods", "window_requests", "window_pages", "window_spend",
@@ -69,7 +69,7 @@ _NUMBERS: Final = (
 _WRITE: Final = statement(
     """
 WITH owing AS (
-    SELECT * FROM unnest(:accounts, :resets, :places, :flights) AS owing (account, reset_at, places, pages)
+    SELECT * FROM unnest(:accounts, :resets, :slots, :flights) AS owing (account, reset_at, slots, pages)
 ), given AS (
     SELECT * FROM unnest(
         :upstreams, :names, :ids, :were_known, :were, :states, :knowns, :ended, :expiries, :statuses
@@ -101,7 +101,7 @@ WITH owing AS (
         AND (SELECT count(*) FROM mine) = (SELECT count(*) FROM closing)
 ), freed AS (
     UPDATE accounts
-    SET concurrent = concurrent - owing.places, pages_in_flight = pages_in_flight - owing.pages
+    SET concurrent = concurrent - owing.slots, pages_in_flight = pages_in_flight - owing.pages
     FROM owing WHERE accounts.account = owing.account AND EXISTS (SELECT FROM sure)
 ), counted AS (
     INSERT INTO windows (period, account, requests, pages, spend)
@@ -209,12 +209,12 @@ def _closed(closings: Sequence[Closing]) -> dict[str, list[Any]]:
 
 def _owing(rows: Sequence[Any], closings: Sequence[Closing]) -> dict[str, list[Any]]:
     resets = {row.account: row.reset_at for row in rows if row.reset_at is not None}
-    places, flights = Counter[str](), Counter[str]()
+    slots, flights = Counter[str](), Counter[str]()
     for closing in closings:
-        places[closing.row.account] += closing.place
+        slots[closing.row.account] += closing.slots
         flights[closing.row.account] += closing.in_flight
     return {
-        "accounts": list(resets), "resets": list(resets.values()), "places": [places[name] for name in resets],
+        "accounts": list(resets), "resets": list(resets.values()), "slots": [slots[name] for name in resets],
         "flights": [flights[name] for name in resets],
     }  # fmt: skip
 
