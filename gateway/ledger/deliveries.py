@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, text, tuple_, update
 
 from gateway.ledger.audit import record
-from gateway.ledger.composite_keys import among
+from gateway.ledger.composite_keys import is_one_of
 from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.ledger.statement import Statement
 
@@ -115,7 +115,7 @@ def make_due(connection: Connection, upstream: str, request_id: str, status: str
 
 def drop(connection: Connection, *keys: tuple[str, str]) -> None:
     """Deletes the webhooks of jobs (upstream and id) that were deleted before their end; due ones are still sent."""
-    of_jobs = among((deliveries.c.upstream, deliveries.c.request_id), keys)
+    of_jobs = is_one_of((deliveries.c.upstream, deliveries.c.request_id), keys)
     connection.execute(delete(deliveries).where(of_jobs, deliveries.c.state == DeliveryState.WAITING))
 
 
@@ -194,7 +194,7 @@ def release(connection: Connection, leases: Sequence[DeliveryLease], now: float)
     if not leases:
         return
     lease = deliveries.c.id, deliveries.c.leased_by, deliveries.c.attempts
-    held = among(lease, sorted(leases)), deliveries.c.state == DeliveryState.DUE
+    held = is_one_of(lease, sorted(leases)), deliveries.c.state == DeliveryState.DUE
     locked = select(deliveries.c.id).where(*held).order_by(deliveries.c.id).with_for_update()
     ids = list(connection.execute(locked).scalars())
     values = {"leased_by": None, "next_at": int(now), "attempts": deliveries.c.attempts - 1}

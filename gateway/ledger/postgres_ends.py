@@ -6,7 +6,7 @@ between the two.
 
 `write` locks accounts first, in the order of their names, then jobs, then reservations in the order of their ids.
 A row that it waits for is compared again when it is locked. It writes each account, whatever is changed of it: so a
-submit that has read what the account used meanwhile looks again (postgres_submits.py).
+submit that had read the account's counts before must read them again (postgres_submits.py).
 """
 
 from collections import Counter
@@ -38,7 +38,7 @@ _asked: Final = (
     .table_valued(*(column(name, String) for name in ("upstream", "request_id", "reservation")))
     .render_derived(name="asked")
 )
-_LOOK: Final = (
+_READ_JOBS: Final = (
     select(*SEEN)
     .select_from(_asked)
     .join(
@@ -50,7 +50,7 @@ _LOOK: Final = (
     .outerjoin(reservations, reservations.c.id == jobs.c.reservation)
     .outerjoin(accounts, accounts.c.account == jobs.c.account)
 )
-_LOOK_AT: Final = (
+_READ_RESERVATIONS: Final = (
     select(reservations, accounts.c.reset_at)
     .outerjoin(accounts, accounts.c.account == reservations.c.account)
     .where(
@@ -156,12 +156,12 @@ SELECT count(*) FROM sure""",
 def read_jobs(connection: Connection, refs: Sequence[JobRef]) -> list[Row[Any]]:
     """Reads jobs with their reservations and the moment of their account's last reset, without a lock."""
     values = dict(zip(_NAMES, map(list, zip(*refs, strict=True)), strict=True))
-    return list(connection.execute(_LOOK, values))
+    return list(connection.execute(_READ_JOBS, values))
 
 
 def read_reservations(connection: Connection, account: str, ids: Sequence[str]) -> list[Row[Any]]:
     """Reads reservations of an account in the same way."""
-    return list(connection.execute(_LOOK_AT, {"of": account, "ids": list(ids)}))
+    return list(connection.execute(_READ_RESERVATIONS, {"of": account, "ids": list(ids)}))
 
 
 def write(connection: Connection, ends: Sequence[Any], now: float) -> bool:

@@ -56,7 +56,7 @@ def statement(words: str, types: dict[str, Any] = _TYPES) -> TextClause:
 
 
 _asked: Final = select(bindparam("of", type_=String).label("account")).subquery("asked")
-_LOOK: Final = (
+_READ_ACCOUNT: Final = (
     select(
         accounts.c.tat,
         accounts.c.concurrent,
@@ -152,7 +152,7 @@ WITH given AS (
     WHERE EXISTS (SELECT FROM sure)
 )
 SELECT count(*) FROM sure""")
-STATEMENTS: Final = (_LOOK, _ADMIT, _RESERVE, _ACCEPT)
+STATEMENTS: Final = (_READ_ACCOUNT, _ADMIT, _RESERVE, _ACCEPT)
 
 
 class Seen(NamedTuple):
@@ -166,7 +166,7 @@ class Seen(NamedTuple):
 def read_account(connection: Connection, account: str, now: float) -> Seen:
     """Reads an account; one that does not exist yet has an empty version."""
     day, month = day_of(now).period, month_of(now).period
-    rows = connection.execute(_LOOK, {"of": account, "now": int(now), "day": day, "month": month}).all()
+    rows = connection.execute(_READ_ACCOUNT, {"of": account, "now": int(now), "day": day, "month": month}).all()
     return Seen(counts_in(rows, day, month), rows[0].version or "", bool(rows[0].is_overdue))
 
 
