@@ -251,6 +251,6 @@ class _AnsweredError(ConnectionError):
 
 
 def prefix_of(request: web.BaseRequest) -> bytes | None:
-    """The client_prefix whose turns a request uses."""
+    """The client's prefix, in whose turns a request is read and answered; None: not one of our connections."""
     connection = request.protocol
     return client_prefix(connection.peer.ip) if isinstance(connection, AdminConnection) else None

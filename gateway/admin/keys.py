@@ -159,9 +159,9 @@ async def end_grants(context: Context, call: Call) -> key_answers.GrantsEnded:
 async def reset(context: Context, call: Call) -> key_answers.Forgotten:
     """Resets a key's windows."""
     _: Nothing = call.body
-    forgotten = await context.keys.reset(call.actor, call.subject)
+    used = await context.keys.reset(call.actor, call.subject)
     await context.apply_changes()
-    return views.forgotten(call.subject, forgotten)
+    return views.reset_answer(call.subject, used)
 
 
 def _changed(body: KeyChange) -> dict[str, Any]:

@@ -20,7 +20,7 @@ async def near_limits(context: Context, call: Call) -> overview_answers.NearLimi
     query: NearQuery = call.query
     found = await context.near.find()
     return overview_answers.NearLimits(
-        near=[_told(near) for near in found.near[: query.limit]],
+        near=[_near_limit(near) for near in found.near[: query.limit]],
         total=len(found.near),
         unknown=found.unknown,
         is_complete=found.is_complete,
@@ -41,7 +41,7 @@ def page_budgets(profile: Profile | None) -> list[str] | None:
     return [name for name, most in budgets.items() if most is not None]
 
 
-def _told(near: Near) -> overview_answers.NearLimit:
+def _near_limit(near: Near) -> overview_answers.NearLimit:
     unit = MILLION if near.limit.name == _SPEND else 1
     return overview_answers.NearLimit(
         account=near.account,

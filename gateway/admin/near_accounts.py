@@ -64,7 +64,7 @@ class NearAccounts:
         self._known = known
         self._wall = wall
         self._clock = clock
-        self._looking = asyncio.Lock()
+        self._finding = asyncio.Lock()
         self._last: tuple[float, Found] | None = None
         self._changes = 0
 
@@ -74,11 +74,11 @@ class NearAccounts:
         Raises:
             LedgerUnavailable: the ledger does not answer.
         """
-        async with self._looking:
+        async with self._finding:
             began, changes = self._clock(), self._changes
             if self._last is not None and began - self._last[0] < _SHARED_FOR:
                 return self._last[1]
-            found = await self._look(self._wall())
+            found = await self._find(self._wall())
             if changes == self._changes:
                 self._last = began, found
             return found
@@ -88,12 +88,12 @@ class NearAccounts:
         self._last = None
         self._changes += 1
 
-    async def _look(self, now: float) -> Found:
+    async def _find(self, now: float) -> Found:
         rows = await self._ledger.report(lambda c: windows_now(c, now, _MOST_COUNTED + 1))
         open_ = await self._ledger.report(lambda c: in_flight(c, _MOST_COUNTED))
         choice = _Choice(self._known)
-        await convert_all(rows[:_MOST_COUNTED], choice.look_at_used, AT_ONCE)
-        await convert_all(open_, choice.look_at_open, AT_ONCE)
+        await convert_all(rows[:_MOST_COUNTED], choice.consider_used, AT_ONCE)
+        await convert_all(open_, choice.consider_open, AT_ONCE)
         candidates = list(choice.chosen)[:MOST_CANDIDATES]
         counts = await self._ledger.report(lambda c: read_counts_of_many(c, candidates, now))
         of_one = partial(_near, choice.profiles, now, windows_at(now))
@@ -112,12 +112,12 @@ class _Choice:
         self.chosen: dict[str, None] = {}
         self.unknown = 0
 
-    def look_at_used(self, row: WindowRow) -> None:
+    def consider_used(self, row: WindowRow) -> None:
         profile = self._profile(row.account)
         if profile is not None and _may_be_near(profile, row):
             self.chosen[row.account] = None
 
-    def look_at_open(self, account: str) -> None:
+    def consider_open(self, account: str) -> None:
         if self._profile(account) is not None:
             self.chosen[account] = None
 

@@ -92,8 +92,8 @@ async def _whole(request: web.Request) -> bytes:
 
 def _validated_json(model: type[M], body: bytes) -> M:
     if has_too_many_marks(body):
-        told = f"A body has {MAX_MARKS:,} quotation marks, commas, backslashes and brackets at the most."
-        raise AdminProblem("body_malformed", told)
+        detail = f"A body has {MAX_MARKS:,} quotation marks, commas, backslashes and brackets at the most."
+        raise AdminProblem("body_malformed", detail)
     twice = member_twice(body)
     if twice is not None:
         raise AdminProblem("body_malformed", f"The body has the member {twice[:_MAX_LENGTH]!a} twice.")

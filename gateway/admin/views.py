@@ -33,7 +33,7 @@ def configured_fields(key: KeySettings, now: float) -> dict[str, Any]:
     }
 
 
-def forgotten(key_id: str, used: Used) -> key_answers.Forgotten:
+def reset_answer(key_id: str, used: Used) -> key_answers.Forgotten:
     """What a reset cleared."""
     return key_answers.Forgotten(id=key_id, **amount(used))
 

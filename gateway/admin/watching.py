@@ -65,5 +65,5 @@ def _refusal(row: Refusal) -> caller_answers.Refusal:
 
 def _words(row: Refusal) -> str:
     matter = f"{row.reason}: {row.why or ''}"
-    told = row.who, matter, matter.replace("_", " "), row.detail, row.route, row.client, row.audience or ""
-    return "\n".join(told).casefold()
+    texts = row.who, matter, matter.replace("_", " "), row.detail, row.route, row.client, row.audience or ""
+    return "\n".join(texts).casefold()

@@ -1,4 +1,4 @@
-"""Work that nobody waits for, such as telling the ledger what it could not be told in time."""
+"""Work that nobody waits for, such as writing to the ledger what could not be written in time."""
 
 import asyncio
 import contextlib

@@ -1,7 +1,7 @@
 """Ends connections by RST instead of FIN, so that nothing of them stays in the kernel.
 
-Who closes first keeps the port for a minute (TIME_WAIT), and there are 28,000 for each address and port of a server.
-A RST drops what the peer has not read: it is only for connections on which nothing is left to be read.
+The side that closes first keeps the port for a minute (TIME_WAIT), and there are 28,000 for each address and port of
+a server. A RST drops what the peer has not read: it is only for connections on which nothing is left to be read.
 """
 
 import asyncio

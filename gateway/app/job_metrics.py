@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -13,8 +12,7 @@ from gateway.jobs.housekeeping import Housekeeping
 from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.reading import WHYS
 from gateway.jobs.watcher import Watcher
-
-_STATES: Final = ("running", "complete", "failed")
+from gateway.model.jobs import JOB_STATES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +28,7 @@ class JobMetrics:
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client at each scrape."""
         jobs = GaugeMetricFamily("gateway_jobs", "Jobs that can be read, by state.", labels=("state",))
-        for state in _STATES:
+        for state in JOB_STATES:
             jobs.add_metric((state,), self.housekeeping.counts.get(state, 0))
         yield jobs
         yield CounterMetricFamily(

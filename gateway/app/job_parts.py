@@ -91,7 +91,7 @@ class JobParts:
         await self.watcher.leave()
 
     def collectors(self) -> tuple[Collector, ...]:
-        """What tells of these parts at each scrape."""
+        """The collectors of these parts' metrics."""
         jobs = JobMetrics(self.housekeeping, self.watcher, self.completion, self.unverified, self.long_polls)
         return jobs, self.metrics
 

@@ -117,12 +117,12 @@ class LedgerParts:
         return Numbers(
             Number("gateway_ledger_up", "Whether submits can be counted.", lambda: self.ledger.problem is None),
             Number("gateway_ledger_wal_bytes", "Bytes of the log beside SQLite's file.", self._log_bytes),
-            Number("gateway_spool_used_bytes", "Bytes of uploads that lie aside.", lambda: self.spool.used),
-            Number("gateway_spool_limit_bytes", "Bytes of uploads that may lie aside.", lambda: self.spool.limit),
+            Number("gateway_spool_used_bytes", "Bytes of uploads in the spool.", lambda: self.spool.used),
+            Number("gateway_spool_limit_bytes", "Most bytes of uploads in the spool.", lambda: self.spool.limit),
         )
 
     def collectors(self) -> tuple[Collector, ...]:
-        """What tells of these parts at each scrape."""
+        """The collectors of these parts' metrics."""
         return self.metrics, self.numbers(), KeySetMetrics(self.key_sets)
 
     def _log_bytes(self) -> int:

@@ -155,7 +155,7 @@ class Reloader:
         self.notifier = notifier
         self._forced = Nudge()
         self._looking = DaemonThreads(keeps=True)
-        self._making = DaemonThreads()  # a thread that hangs there holds up no look at what the operator mends
+        self._making = DaemonThreads()  # a thread that hangs there delays no check of what the operator repairs
         self.waiting: tuple[str, ...] = ()
         self.ends = prepared.ends
         self._looks = 0

@@ -149,9 +149,9 @@ class AuditTrail:
         if settings is self._stated:
             return
         declared, now = declared_secrets(settings), self._wall()
-        told = {path: secret.fingerprint for path, secret in declared.items()}
+        fingerprints = {path: secret.fingerprint for path, secret in declared.items()}
         replaced = {path for path, secret in declared.items() if self._declared.get(path, secret) != secret}
-        entries = await self._ledger.write(lambda c: audit.state_secrets(c, told, replaced, _ACTOR, now))
+        entries = await self._ledger.write(lambda c: audit.state_secrets(c, fingerprints, replaced, _ACTOR, now))
         self._stated, self._declared = settings, declared
         for entry in entries:
             self._log(entry)

@@ -35,8 +35,8 @@ def check_not_expired(identity: Identity, now: float) -> None:
         raise expired()
     if identity.replaced_until is not None and now < identity.replaced_until:
         raise refuse(Reason.UNAUTHENTICATED, _REPLACED, Why.REPLACED)
-    told = _KEY_EXPIRED if identity.label[0] == "api_key" else _CERTIFICATE_EXPIRED
-    raise refuse(Reason.UNAUTHENTICATED, told, Why.EXPIRED)
+    detail = _KEY_EXPIRED if identity.label[0] == "api_key" else _CERTIFICATE_EXPIRED
+    raise refuse(Reason.UNAUTHENTICATED, detail, Why.EXPIRED)
 
 
 def check_not_blocked(identity: Identity, blocked: Collection[str] | None) -> None:

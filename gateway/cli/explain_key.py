@@ -38,7 +38,7 @@ def judge_key(state: State, key_id: str | None, now: float, config: str | None =
     live = [identity for identity in found if _is_live(identity, now)]
     if live:
         newest = max(live, key=lambda identity: identity.generation)
-        return Judged(newest, _told(newest))
+        return Judged(newest, _described(newest))
     if found:
         return Judged(None, f"Key {key_id} has expired.", _renewed(state, key_id, now, config))
     return _missing(state, key_id, config)
@@ -65,7 +65,7 @@ def _key_of(state: State, identity: Identity) -> ApiKey:
     return next(key for key in (*state.keys.values(), *state.ring.keys.values()) if key.identity is identity)
 
 
-def _told(identity: Identity) -> str:
+def _described(identity: Identity) -> str:
     source = f"of the ledger, secret {identity.generation}" if identity.generation else "of the configuration"
     scopes = f", scopes {' '.join(sorted(identity.scopes))}" if identity.scopes else ""
     return f"{identity.key_id}, {source}; profile {identity.profile.name}, owner {identity.owner}{scopes}"

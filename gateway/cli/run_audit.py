@@ -22,8 +22,8 @@ _Take = Callable[[list[AuditRecord]], None]
 def show_trail(config: Path, since: float, of: str | None) -> None:
     """Prints all records since a moment, in seconds since the epoch; `of` is a key's id or an owner."""
     if wants_json():
-        told = _told_as_json()
-        read_ledger(config, lambda session: _each_page(session, since, of, told))
+        write = _json_writer()
+        read_ledger(config, lambda session: _each_page(session, since, of, write))
         print_piece("\n]\n")
         return
     rows = read_ledger(
@@ -46,7 +46,7 @@ async def _each_page(session: Session, since: float, of: str | None, take: _Take
         before = page[-1]
 
 
-def _told_as_json() -> _Take:
+def _json_writer() -> _Take:
     """Writes a JSON array, one record a line, as pages arrive."""
     before = "["
 

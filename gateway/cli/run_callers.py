@@ -40,7 +40,7 @@ def list_callers(config: Path, text: str | None, limit: int, *, blocked: bool) -
          counts.granted]
         for row, counts in found
     ]  # fmt: skip
-    document = [_told(row, counts) for row, counts in found]
+    document = [_fields(row, counts) for row, counts in found]
     answer(document, lambda: show_table(("caller", "blocked", *_NUMBERS), cells, frozenset(_NUMBERS)))
 
 
@@ -105,7 +105,7 @@ def _service(session: Session) -> CallerService:
     return CallerService(session.ledger, session.wall, lambda: certificates.identity == "dns")
 
 
-def _told(row: CallerRow, counts: AccountCounts) -> dict[str, Any]:
+def _fields(row: CallerRow, counts: AccountCounts) -> dict[str, Any]:
     return {
         "account": row.account,
         "method": row.account.partition(":")[0],
@@ -121,7 +121,7 @@ def _told(row: CallerRow, counts: AccountCounts) -> dict[str, Any]:
 
 def _in_full(found: ShownCaller) -> dict[str, Any]:
     grants = [{"pages": grant.pages, "until": moment(grant.until)} for grant in found.grants]
-    return {**_told(found.row, found.counts), "grants": grants}
+    return {**_fields(found.row, found.counts), "grants": grants}
 
 
 def _described(found: ShownCaller, currency: str | None) -> dict[str, object]:

@@ -80,7 +80,7 @@ def fill_from(config: Path, file: Path, may: Permission) -> None:
             before = _named_as(str(file), lambda: (save_sqlite(file, copy), bring_up(copy))[1])
             origin = FillRecord(actor(), "ledger.restore", str(file.absolute()))
             filled = _fill(url, settings, copy, origin, may)
-        return {"file": str(file), "ledger": shown_url(url), "version": before or HEAD, **_told_of(filled)}
+        return {"file": str(file), "ledger": shown_url(url), "version": before or HEAD, **_filled_fields(filled)}
 
     say_configuration()
     _answer(attempt(config, act))
@@ -99,7 +99,7 @@ def copy_to(config: Path, target: str, may: Permission) -> None:
             _named_as(shown_url(source), lambda: bring_up(copy))
             origin = FillRecord(actor(), "ledger.copy", shown_url(source))
             filled = _fill(url, settings, copy, origin, may, but_at=_place(source, settings))
-        return {"ledger": shown_url(source), "to": shown_url(url), **_told_of(filled)}
+        return {"ledger": shown_url(source), "to": shown_url(url), **_filled_fields(filled)}
 
     say_configuration()
     _answer(attempt(config, act))
@@ -171,14 +171,14 @@ def _save_as(url: str, settings: Settings, file: Path) -> RowCounts:
 
 def _save(url: str, settings: Settings, file: Path) -> RowCounts:
     if not url.startswith(SQLITE):
-        return _look(url, settings, lambda c: save(c, file))
+        return _read_snapshot(url, settings, lambda c: save(c, file))
     ledger = Path(url.removeprefix(SQLITE))
     if not ledger.exists():
         raise LedgerUnavailable("it is not there")
     return save_sqlite(ledger, file)
 
 
-def _told_of(filled: Filled) -> Mapping[str, Any]:
+def _filled_fields(filled: Filled) -> Mapping[str, Any]:
     return {"tables": filled.counts, "live_again": described(filled.live_again)}
 
 
@@ -197,7 +197,7 @@ def _fill(
 def _place(url: str, settings: Settings) -> Place | None:
     if url.startswith(SQLITE):
         return None
-    return _named_as(shown_url(url), lambda: _look(url, settings, place_of_tables))
+    return _named_as(shown_url(url), lambda: _read_snapshot(url, settings, place_of_tables))
 
 
 def _is_same_file(one: str, other: str) -> bool:
@@ -209,7 +209,7 @@ def _is_same_file(one: str, other: str) -> bool:
     return False
 
 
-def _look(url: str, settings: Settings, work: Callable[[Connection], T]) -> T:
+def _read_snapshot(url: str, settings: Settings, work: Callable[[Connection], T]) -> T:
     """Reads a PostgreSQL ledger in one snapshot."""
 
     async def run() -> T:

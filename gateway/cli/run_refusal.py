@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.admin.troubleshooting import container_of
 from gateway.cli.command_for_refusal import command_for
 from gateway.cli.output import answer, fail
 from gateway.cli.session import Session, read_ledger
@@ -19,7 +20,7 @@ _NONE: Final = (
     "no refused or failed request {} is known: it is older than a day or younger than some seconds, it was answered "
     "well, or the gateway had too many to note each (see the log)"
 )
-_BLAME: Final = {
+_LOOK_AT: Final = {
     "client": "the client: {means}{command}",
     "gateway": "the gateway: see its log for this id, and /readyz",
     "upstream": "the container{where}, or the way to it: see its own log, and `gateway check --live`",
@@ -62,22 +63,16 @@ def _facts(row: RefusalRow, settings: Settings) -> dict[str, Any]:
         "client": row.client,
         "look_at": _LEDGER
         if row.reason == Reason.LEDGER_UNAVAILABLE
-        else _BLAME[source].format(**_places(row, settings)),
+        else _LOOK_AT[source].format(**_help_words(row, settings)),
     }
 
 
-def _places(row: RefusalRow, settings: Settings) -> dict[str, str]:
-    """What to look at, by the names of _BLAME."""
+def _help_words(row: RefusalRow, settings: Settings) -> dict[str, str]:
+    """The words that _LOOK_AT's texts leave open."""
     means, command = meaning_of(row.why), command_for(row.why, row.reason, row.key_id)
+    container = container_of(row.route, settings)
     return {
         "means": means or "see docs/errors.md for the reason, and `gateway explain` with the same request",
         "command": f"{' See' if means else '; see'} `{command}`" if command else "",
-        "where": _where(row.route, settings),
+        "where": f" {container}" if container else "",
     }
-
-
-def _where(route: str, settings: Settings) -> str:
-    """The upstream of a route, and where it is now."""
-    name = next((found.upstream for found in settings.routes if found.name == route), None)
-    upstream = settings.upstream if name == "default" else settings.upstreams.get(name or "")
-    return "" if upstream is None else f" {name} at {upstream.url}"

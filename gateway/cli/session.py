@@ -156,8 +156,8 @@ async def read_ledger_of(found: Salvaged, work: Callable[[Session], Awaitable[T]
             return await _on(url, found, work, Upkeep(migrates=False))
     say(f"There is no ledger {shown_url(url)} yet; `gateway serve` and `gateway keys create` make it.")
     with tempfile.TemporaryDirectory(prefix="gateway-") as directory:
-        told = found.settings.ledger.model_copy(update={"timeout": _FOR_TABLES})
-        patient = found._replace(settings=found.settings.model_copy(update={"ledger": told}))
+        ledger_settings = found.settings.ledger.model_copy(update={"timeout": _FOR_TABLES})
+        patient = found._replace(settings=found.settings.model_copy(update={"ledger": ledger_settings}))
         return await _on(f"{SQLITE}{directory}/ledger.db", patient, work, Upkeep())
 
 
@@ -167,8 +167,8 @@ def _is_there(url: str) -> bool:
 
 async def _on(url: str, found: Salvaged, work: Callable[[Session], Awaitable[T]], upkeep: Upkeep) -> T:
     settings = found.settings
-    told = settings.ledger
-    ledger = open_ledger(url, told.timeout, turn=told.turn_timeout, behind_pooler=told.pooler, upkeep=upkeep)
+    chosen = settings.ledger
+    ledger = open_ledger(url, chosen.timeout, turn=chosen.turn_timeout, behind_pooler=chosen.pooler, upkeep=upkeep)
     has_begun = False
     try:
         await (ledger.write if upkeep.migrates else ledger.read)(lambda _: None)  # creates the tables, too

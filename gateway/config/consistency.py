@@ -124,8 +124,8 @@ def _of_routes_named(document: Document) -> Iterator[Fault]:
         for setting, names in known.items():
             name = route.get(setting)
             if isinstance(name, str) and name not in names and "," not in name:
-                told = f"there is no {kinds[setting]} {name}{nearest(name, names)}"
-                yield Fault(f"routes[{i}].{setting}", told)
+                words = f"there is no {kinds[setting]} {name}{nearest(name, names)}"
+                yield Fault(f"routes[{i}].{setting}", words)
 
 
 def _pages(document: Document) -> Iterator[Fault]:

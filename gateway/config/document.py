@@ -31,8 +31,8 @@ class _Loader(yaml.SafeLoader):
     def construct_scalar(self, node: Any) -> Any:
         """Refuses numbers that nothing takes: Python raises errors for them, some only when they are shown."""
         if node.tag in _NUMBERS and len(node.value) > _MAX_DIGITS:
-            told = f"a number of more than {_MAX_DIGITS} characters"
-            raise yaml.MarkedYAMLError(problem=told, problem_mark=node.start_mark)
+            words = f"a number of more than {_MAX_DIGITS} characters"
+            raise yaml.MarkedYAMLError(problem=words, problem_mark=node.start_mark)
         return super().construct_scalar(node)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -42,8 +42,8 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, Hashable):
                 break  # PyYAML says so
             if key in first:
-                told = f"the key {key} is there twice, first in line {first[key]}"
-                raise yaml.MarkedYAMLError(problem=told, problem_mark=mark)
+                words = f"the key {key} is there twice, first in line {first[key]}"
+                raise yaml.MarkedYAMLError(problem=words, problem_mark=mark)
             first[key] = mark.line + 1
         return super().construct_mapping(node, deep=deep)
 
@@ -93,8 +93,8 @@ def override(document: Document, environ: Mapping[str, str]) -> tuple[dict[str, 
         parts = name[len(PREFIX) :].lower().split("__")
         place = _place(document, parts[:-1]) if all(parts) else None
         if place is None:
-            told = "names no setting; values and whole lists can be overridden, not parts of a list"
-            faults.append(Fault(name, told))
+            words = "names no setting; values and whole lists can be overridden, not parts of a list"
+            faults.append(Fault(name, words))
             continue
         try:
             place[parts[-1]] = _parse(text, name)[0]
@@ -123,10 +123,10 @@ def _parse(content: str | bytes, origin: str) -> tuple[Any, yaml.Node | None]:
 
 
 def _give_up(origin: str, broken: Broken | None) -> NoReturn:
-    told = f"{origin} is not YAML"
+    words = f"{origin} is not YAML"
     if broken is not None:
-        told = f"{origin}{f', line {broken.line}' if broken.line else ''}: {broken.text}"
-    raise ConfigurationError([Fault("", told)]) from None
+        words = f"{origin}{f', line {broken.line}' if broken.line else ''}: {broken.text}"
+    raise ConfigurationError([Fault("", words)]) from None
 
 
 def _place(document: Document, parents: list[str]) -> Document | None:

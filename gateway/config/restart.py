@@ -53,7 +53,7 @@ def with_what_stays(old: Settings, new: Settings, before: Settings | None = None
 
     `before` are the settings when an exposure setting began to wait; None while none waits.
     """
-    waiting = tuple(path for path in NEEDS_RESTART if _told(old, path) != _told(new, path))
+    waiting = tuple(path for path in NEEDS_RESTART if _comparable(old, path) != _comparable(new, path))
     merged = new
     for path in waiting:
         merged = put(merged, path, look_up(old, path))
@@ -62,7 +62,7 @@ def with_what_stays(old: Settings, new: Settings, before: Settings | None = None
     return merged, (*waiting, *held)
 
 
-def _told(settings: Settings, path: str) -> object:
+def _comparable(settings: Settings, path: str) -> object:
     if path == "ledger.url":  # resolved from a reference; user and password may change
         return place_of(url_of(settings))
     value, same = look_up(settings, path), NEEDS_RESTART[path]

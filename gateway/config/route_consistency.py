@@ -146,8 +146,8 @@ def _balanced(lines: Sequence[_Numbered]) -> Iterator[Fault]:
         for other in lines[:i]:
             same = _unnamed(line.pattern) == _unnamed(other.pattern) and line.host == other.host
             if same and line.methods & other.methods and line.upstream != other.upstream:
-                told = f"{other.name} takes the same requests to {other.upstream}: {_ONE_CONTAINER}"
-                yield Fault(f"{line.place}.upstream", told)
+                words = f"{other.name} takes the same requests to {other.upstream}: {_ONE_CONTAINER}"
+                yield Fault(f"{line.place}.upstream", words)
                 break
 
 
@@ -180,8 +180,8 @@ def _wrong_reader(submit: _Numbered, reader: _Numbered) -> Fault | None:
     if reader.kind not in _OF_JOBS:
         return None
     if reader.upstream != submit.upstream:
-        told = f"is {reader.upstream}, but jobs of {submit.name} are read there, and live in {submit.upstream}"
-        return Fault(f"{reader.place}.upstream", told)
+        words = f"is {reader.upstream}, but jobs of {submit.name} are read there, and live in {submit.upstream}"
+        return Fault(f"{reader.place}.upstream", words)
     if reader.job != submit.job:
         return Fault(
             f"{reader.place}.job", f"is {reader.job}, but jobs of {submit.name}, read there, are {submit.job}"
@@ -223,8 +223,8 @@ def _result_unread(lines: Sequence[_Numbered], document: Document) -> Iterator[F
         template = shape.get("result") if isinstance(shape, dict) else None
         paths = [line.path for line in lines if line.kind == "submit" and line.job == job]
         if isinstance(template, str) and not any(_is_result(template, path, lines) for path in paths):
-            told = "is served by no route of kind result, so that jobs.delete_after_read would delete nothing"
-            yield Fault(f"jobs.shapes.{job}.result", told)
+            words = "is served by no route of kind result, so that jobs.delete_after_read would delete nothing"
+            yield Fault(f"jobs.shapes.{job}.result", words)
 
 
 def _is_result(template: str, submit_path: str, lines: Sequence[_Numbered]) -> bool:

@@ -24,8 +24,8 @@ class PendingEnd(NamedTuple):
 class Lane:
     """What is pending of one account's jobs, the next one first. `is_running`: somebody writes it.
 
-    `pause` is how many turns it waits, after so many `failures` in a row. Those count during which the ledger was
-    there for all others (`is_alone`).
+    `pause` is how many turns it waits, after so many `failures` in a row. A failure counts only while the
+    ledger served all others (`is_alone`).
     """
 
     __slots__ = ("facts", "failures", "is_alone", "is_running", "pause")
@@ -98,7 +98,7 @@ class PendingEnds:
             self._tidy(end.job.account, lane)
 
     def finish(self, account: str, lane: Lane) -> None:
-        """Called when nobody writes a lane any more: another one is next."""
+        """Ends the writing of a lane: another one is next."""
         lane.is_running = lane.is_alone = False
         if self._lanes.get(account) is lane:
             self._lanes[account] = self._lanes.pop(account)

@@ -41,16 +41,16 @@ _READ: Final = Statement(
     )
     .where(accounts.c.account == bindparam("of"))
 )
-_BY_PLACES: Final = (
+_BY_SLOTS: Final = (
     update(accounts)
     .where(accounts.c.account == bindparam("of"))
     .values(
-        concurrent=accounts.c.concurrent + bindparam("places"),
+        concurrent=accounts.c.concurrent + bindparam("slots"),
         pages_in_flight=accounts.c.pages_in_flight + bindparam("in_flight"),
     )
 )
-_CHANGE: Final = Statement(_BY_PLACES)
-_CHANGE_AND_TAKE: Final = Statement(_BY_PLACES.values(tat=bindparam("new_tat")))
+_CHANGE: Final = Statement(_BY_SLOTS)
+_CHANGE_AND_TAKE: Final = Statement(_BY_SLOTS.values(tat=bindparam("new_tat")))
 _MAKE: Final = Upsert(accounts, or_nothing)
 _ADD: Final = or_add(windows, ["account", "period"], Used._fields)
 
@@ -93,7 +93,7 @@ def read_counts(connection: Connection, account: str, now: float) -> AccountCoun
 
 def change(connection: Connection, account: str, *, concurrent: int = 0, in_flight: int = 0) -> None:
     """Adds to what a locked account has in flight."""
-    _CHANGE.run(connection, of=account, places=concurrent, in_flight=in_flight)
+    _CHANGE.run(connection, of=account, slots=concurrent, in_flight=in_flight)
 
 
 def take_slot(connection: Connection, account: str, tat: float) -> None:
@@ -102,7 +102,7 @@ def take_slot(connection: Connection, account: str, tat: float) -> None:
     It is rounded down: rounding up would add up over a burst and cost its last submit.
     """
     new_tat = math.floor(tat * MICROSECONDS)
-    _CHANGE_AND_TAKE.run(connection, of=account, places=1, in_flight=0, new_tat=new_tat)
+    _CHANGE_AND_TAKE.run(connection, of=account, slots=1, in_flight=0, new_tat=new_tat)
 
 
 def add_to_windows(connection: Connection, account: str, periods: tuple[int, int], more: Used) -> None:

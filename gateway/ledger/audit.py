@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, literal, or_, select, tuple_, update
 
-from gateway.ledger.composite_keys import among
+from gateway.ledger.composite_keys import is_one_of
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.schema import audit, counters, jobs
 from gateway.ledger.statement import Statement
@@ -184,7 +184,7 @@ def _firsts(connection: Connection, reads: Mapping[tuple[str, str, str], FirstRe
     """
     if not reads:
         return set()
-    keys = among((jobs.c.upstream, jobs.c.request_id), sorted({(upstream, name) for upstream, name, _ in reads}))
+    keys = is_one_of((jobs.c.upstream, jobs.c.request_id), sorted({(upstream, name) for upstream, name, _ in reads}))
     query = select(jobs.c.upstream, jobs.c.request_id, jobs.c.owner, jobs.c.read_at).where(keys)
     rows = connection.execute(query.order_by(jobs.c.upstream, jobs.c.request_id).with_for_update())
     known = {(row.upstream, row.request_id, row.owner): row.read_at for row in rows}
@@ -192,7 +192,7 @@ def _firsts(connection: Connection, reads: Mapping[tuple[str, str, str], FirstRe
     marked = [key for key in reads if key[:2] in set(unread) and key in known]
     if marked:
         at = max(reads[key].entry.at for key in marked)
-        of = among((jobs.c.upstream, jobs.c.request_id), [key[:2] for key in marked])
+        of = is_one_of((jobs.c.upstream, jobs.c.request_id), [key[:2] for key in marked])
         connection.execute(update(jobs).where(of).values(read_at=at))
     return {id(read) for key, read in reads.items() if known.get(key) is None}
 

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Insert, delete, select
 
-from gateway.ledger.composite_keys import among
+from gateway.ledger.composite_keys import is_one_of
 from gateway.ledger.schema import checkpoints
 from gateway.ledger.upserts import Upsert
 
@@ -51,5 +51,5 @@ def purge(connection: Connection, now: float) -> int:
     )
     rows = [tuple(row) for row in connection.execute(over)]
     if rows:
-        connection.execute(delete(checkpoints).where(among(_KEY, rows)))
+        connection.execute(delete(checkpoints).where(is_one_of(_KEY, rows)))
     return len(rows)

@@ -10,7 +10,7 @@ from gateway.limits.job_cost import Cost
 from gateway.limits.quotas import Used
 
 IN_FLIGHT: Final = frozenset({Stage.RESERVED, Stage.ACCEPTED})
-HOLDS_PLACE: Final = frozenset({Stage.ADMITTED, Stage.RESERVED})
+HOLDS_SLOT: Final = frozenset({Stage.ADMITTED, Stage.RESERVED})
 
 
 class Settled(NamedTuple):
@@ -34,7 +34,7 @@ class UsageChange(NamedTuple):
 class Closing(NamedTuple):
     """A reservation's row as it was read, what it becomes, and what its account's counts change by.
 
-    `stage` is None if the row is deleted. `place` and `in_flight` are the slots and pages that are free again,
+    `stage` is None if the row is deleted. `slots` and `in_flight` are the slots and pages that are free again,
     `windows` and `used` what is added.
     """
 
@@ -43,7 +43,7 @@ class Closing(NamedTuple):
     pages: int
     settled_at: int | None
     given_back: int | None
-    place: int
+    slots: int
     in_flight: int
     windows: Used
     used: UsageChange | None
@@ -66,7 +66,7 @@ def close(row: Any, cost: int, stage: Stage, now: float, reset_at: int, *, faile
         cost,
         row.settled_at if is_forgotten else int(now),  # else a later charge would count after the reset
         row.pages if failed else None,
-        place=int(row.stage in HOLDS_PLACE),
+        slots=int(row.stage in HOLDS_SLOT),
         in_flight=row.pages if row.stage in IN_FLIGHT else 0,
         windows=Used(pages=counted, spend=counted * row.price),
         used=used,
@@ -84,7 +84,7 @@ def cancel(row: Any, now: float, reset_at: int) -> Closing | None:
         less = 0 if row.settled_at <= reset_at else -1
         used = UsageChange(-1, 0, -row.pages, row.pages, -row.pages * row.price)
         return end._replace(windows=end.windows._replace(requests=less), used=used)
-    if row.stage not in HOLDS_PLACE:
+    if row.stage not in HOLDS_SLOT:
         return None
     had_pages = row.stage == Stage.RESERVED
     return Closing(
@@ -93,7 +93,7 @@ def cancel(row: Any, now: float, reset_at: int) -> Closing | None:
         0,
         int(now),
         None,
-        place=1,
+        slots=1,
         in_flight=row.pages,
         windows=Used(-1, -row.pages, -row.pages * row.price),
         used=UsageChange(refunded=row.pages) if had_pages else None,
@@ -150,7 +150,7 @@ def _charge_again(row: Any, cost: Cost, pages: int | None, now: float, reset_at:
         charged,
         int(now) if is_for_good else row.settled_at,
         None,
-        place=0,
+        slots=0,
         in_flight=0,
         windows=Used(pages=counted, spend=counted * row.price),
         used=UsageChange(failed=-1, pages=charged, refunded=refunded, spend=charged * row.price),

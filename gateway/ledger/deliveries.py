@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, text, tuple_, update
 
 from gateway.ledger.audit import record
-from gateway.ledger.composite_keys import among
+from gateway.ledger.composite_keys import is_one_of
 from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.ledger.statement import Statement
 
@@ -115,7 +115,7 @@ def make_due(connection: Connection, upstream: str, request_id: str, status: str
 
 def drop(connection: Connection, *keys: tuple[str, str]) -> None:
     """Deletes the webhooks of jobs (upstream and id) that were deleted before their end; due ones are still sent."""
-    of_jobs = among((deliveries.c.upstream, deliveries.c.request_id), keys)
+    of_jobs = is_one_of((deliveries.c.upstream, deliveries.c.request_id), keys)
     connection.execute(delete(deliveries).where(of_jobs, deliveries.c.state == DeliveryState.WAITING))
 
 
@@ -160,15 +160,15 @@ def claim_due(connection: Connection, me: str, now: float, until: float, bounds:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
-    places = _Places(me, bounds.per_destination, bounds.per_owner, bounds.rooms or {})
-    _count_running(connection, now, places)
+    slots = _Slots(me, bounds.per_destination, bounds.per_owner, bounds.rooms or {})
+    _count_running(connection, now, slots)
     chosen: dict[str, Row[Any]] = {}
     for _ in range(_MAX_ROUNDS):
-        rows = _due(connection, now, [*chosen], places)
+        rows = _due(connection, now, [*chosen], slots)
         for row in rows:
-            if len(chosen) < bounds.most and places.has_room(row.destination, row.owner):
+            if len(chosen) < bounds.most and slots.has_room(row.destination, row.owner):
                 chosen[row.id] = row
-                places.take(row.destination, row.owner, me, 1)
+                slots.take(row.destination, row.owner, me, 1)
         if len(chosen) >= bounds.most or len(rows) < _AT_ONCE:
             break
     return _claim(connection, list(chosen.values()), me, until)
@@ -194,7 +194,7 @@ def release(connection: Connection, leases: Sequence[DeliveryLease], now: float)
     if not leases:
         return
     lease = deliveries.c.id, deliveries.c.leased_by, deliveries.c.attempts
-    held = among(lease, sorted(leases)), deliveries.c.state == DeliveryState.DUE
+    held = is_one_of(lease, sorted(leases)), deliveries.c.state == DeliveryState.DUE
     locked = select(deliveries.c.id).where(*held).order_by(deliveries.c.id).with_for_update()
     ids = list(connection.execute(locked).scalars())
     values = {"leased_by": None, "next_at": int(now), "attempts": deliveries.c.attempts - 1}
@@ -222,7 +222,7 @@ def give_up(connection: Connection, line: Line, before: float, now: float) -> li
     return ids
 
 
-class _Places:
+class _Slots:
     """How many slots each destination and owner has taken, and which of them are full."""
 
     def __init__(self, me: str, per_destination: int, per_owner: int | None, rooms: Mapping[Line, int]) -> None:
@@ -258,15 +258,15 @@ class _Places:
         )
 
 
-def _count_running(connection: Connection, now: float, places: _Places) -> None:
+def _count_running(connection: Connection, now: float, slots: _Slots) -> None:
     """Takes the slots of running deliveries."""
     leased = deliveries.c.next_at > int(now), deliveries.c.leased_by.is_not(None)
     of = deliveries.c.destination, deliveries.c.owner, deliveries.c.leased_by
     for row in connection.execute(select(*of, func.count()).where(*leased).group_by(*of)):
-        places.take(row[0], row[1], row[2], int(row[3]))
+        slots.take(row[0], row[1], row[2], int(row[3]))
 
 
-def _due(connection: Connection, now: float, chosen: list[str], places: _Places) -> Sequence[Row[Any]]:
+def _due(connection: Connection, now: float, chosen: list[str], slots: _Slots) -> Sequence[Row[Any]]:
     """A batch of due deliveries, the longest due first, without those already chosen or without a free slot."""
     query = (
         select(deliveries)
@@ -274,9 +274,9 @@ def _due(connection: Connection, now: float, chosen: list[str], places: _Places)
             deliveries.c.next_at <= int(now),
             deliveries.c.state == DeliveryState.DUE,
             deliveries.c.id.not_in(chosen),
-            deliveries.c.destination.not_in(sorted(places.full_destinations)),
-            deliveries.c.owner.not_in(sorted(places.full_owners)),
-            tuple_(deliveries.c.destination, deliveries.c.owner).not_in(sorted(places.full_lines)),
+            deliveries.c.destination.not_in(sorted(slots.full_destinations)),
+            deliveries.c.owner.not_in(sorted(slots.full_owners)),
+            tuple_(deliveries.c.destination, deliveries.c.owner).not_in(sorted(slots.full_lines)),
         )
         .order_by(deliveries.c.next_at, deliveries.c.id)
         .limit(_AT_ONCE)

@@ -101,9 +101,10 @@ def forget_expired(
 
 
 def _forget_all(connection: Connection, rows: Sequence[Row[Any]], now: float, kept: Collection[str]) -> None:
-    untold = [row for row in rows if not Known(row.known) & ENDS]  # an older version ended them
-    for known in {known_of(row) for row in untold}:
-        same = [row for row in untold if known_of(row) == known]
+    # ended by an older version, which kept no facts
+    without_end = [row for row in rows if not Known(row.known) & ENDS]
+    for known in {known_of(row) for row in without_end}:
+        same = [row for row in without_end if known_of(row) == known]
         connection.execute(update(jobs).where(any_of(same)).values(known=int(known)))
     gone = {
         "state": int(JobState.GONE), "changed_at": milliseconds(now),

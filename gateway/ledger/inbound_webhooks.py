@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, case, delete, select, update
 
-from gateway.ledger.composite_keys import among
+from gateway.ledger.composite_keys import is_one_of
 from gateway.ledger.schema import received
 from gateway.ledger.upserts import Upsert, or_nothing
 
@@ -96,7 +96,7 @@ def purge(connection: Connection, now: float) -> int:
     over = select(*key).where(is_over).order_by(received.c.until).limit(_AT_ONCE).with_for_update(skip_locked=True)
     rows = [tuple(row) for row in connection.execute(over)]
     if rows:
-        connection.execute(delete(received).where(among(key, rows)))
+        connection.execute(delete(received).where(is_one_of(key, rows)))
     return len(rows)
 
 

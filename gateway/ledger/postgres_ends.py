@@ -6,7 +6,7 @@ between the two.
 
 `write` locks accounts first, in the order of their names, then jobs, then reservations in the order of their ids.
 A row that it waits for is compared again when it is locked. It writes each account, whatever is changed of it: so a
-submit that has read what the account used meanwhile looks again (postgres_submits.py).
+submit that had read the account's counts before must read them again (postgres_submits.py).
 """
 
 from collections import Counter
@@ -38,7 +38,7 @@ _asked: Final = (
     .table_valued(*(column(name, String) for name in ("upstream", "request_id", "reservation")))
     .render_derived(name="asked")
 )
-_LOOK: Final = (
+_READ_JOBS: Final = (
     select(*SEEN)
     .select_from(_asked)
     .join(
@@ -50,7 +50,7 @@ _LOOK: Final = (
     .outerjoin(reservations, reservations.c.id == jobs.c.reservation)
     .outerjoin(accounts, accounts.c.account == jobs.c.account)
 )
-_LOOK_AT: Final = (
+_READ_RESERVATIONS: Final = (
     select(reservations, accounts.c.reset_at)
     .outerjoin(accounts, accounts.c.account == reservations.c.account)
     .where(
@@ -60,7 +60,7 @@ _LOOK_AT: Final = (
 )
 _TEXTS: Final = (*_NAMES, "statuses", "accounts", "closed", "spenders", "users", "modes")
 _NUMBERS: Final = (
-    "resets", "places", "flights",
+    "resets", "slots", "flights",
     "were_known", "were", "states", "knowns", "ended", "expiries",
     "from_stages", "from_pages", "from_settled", "from_given_back", "stages", "pages", "settled", "given_back",
     "periods", "window_requests", "window_pages", "window_spend",
@@ -69,7 +69,7 @@ _NUMBERS: Final = (
 _WRITE: Final = statement(
     """
 WITH owing AS (
-    SELECT * FROM unnest(:accounts, :resets, :places, :flights) AS owing (account, reset_at, places, pages)
+    SELECT * FROM unnest(:accounts, :resets, :slots, :flights) AS owing (account, reset_at, slots, pages)
 ), given AS (
     SELECT * FROM unnest(
         :upstreams, :names, :ids, :were_known, :were, :states, :knowns, :ended, :expiries, :statuses
@@ -101,7 +101,7 @@ WITH owing AS (
         AND (SELECT count(*) FROM mine) = (SELECT count(*) FROM closing)
 ), freed AS (
     UPDATE accounts
-    SET concurrent = concurrent - owing.places, pages_in_flight = pages_in_flight - owing.pages
+    SET concurrent = concurrent - owing.slots, pages_in_flight = pages_in_flight - owing.pages
     FROM owing WHERE accounts.account = owing.account AND EXISTS (SELECT FROM sure)
 ), counted AS (
     INSERT INTO windows (period, account, requests, pages, spend)
@@ -156,12 +156,12 @@ SELECT count(*) FROM sure""",
 def read_jobs(connection: Connection, refs: Sequence[JobRef]) -> list[Row[Any]]:
     """Reads jobs with their reservations and the moment of their account's last reset, without a lock."""
     values = dict(zip(_NAMES, map(list, zip(*refs, strict=True)), strict=True))
-    return list(connection.execute(_LOOK, values))
+    return list(connection.execute(_READ_JOBS, values))
 
 
 def read_reservations(connection: Connection, account: str, ids: Sequence[str]) -> list[Row[Any]]:
     """Reads reservations of an account in the same way."""
-    return list(connection.execute(_LOOK_AT, {"of": account, "ids": list(ids)}))
+    return list(connection.execute(_READ_RESERVATIONS, {"of": account, "ids": list(ids)}))
 
 
 def write(connection: Connection, ends: Sequence[Any], now: float) -> bool:
@@ -209,12 +209,12 @@ def _closed(closings: Sequence[Closing]) -> dict[str, list[Any]]:
 
 def _owing(rows: Sequence[Any], closings: Sequence[Closing]) -> dict[str, list[Any]]:
     resets = {row.account: row.reset_at for row in rows if row.reset_at is not None}
-    places, flights = Counter[str](), Counter[str]()
+    slots, flights = Counter[str](), Counter[str]()
     for closing in closings:
-        places[closing.row.account] += closing.place
+        slots[closing.row.account] += closing.slots
         flights[closing.row.account] += closing.in_flight
     return {
-        "accounts": list(resets), "resets": list(resets.values()), "places": [places[name] for name in resets],
+        "accounts": list(resets), "resets": list(resets.values()), "slots": [slots[name] for name in resets],
         "flights": [flights[name] for name in resets],
     }  # fmt: skip
 

@@ -56,7 +56,7 @@ def statement(words: str, types: dict[str, Any] = _TYPES) -> TextClause:
 
 
 _asked: Final = select(bindparam("of", type_=String).label("account")).subquery("asked")
-_LOOK: Final = (
+_READ_ACCOUNT: Final = (
     select(
         accounts.c.tat,
         accounts.c.concurrent,
@@ -80,13 +80,13 @@ _LOOK: Final = (
 )
 _ADMIT: Final = statement("""
 WITH account AS (
-    INSERT INTO accounts (account, tat, concurrent, pages_in_flight, reset_at) VALUES (:of, :tat, :places, 0, 0)
-    ON CONFLICT (account) DO UPDATE SET concurrent = accounts.concurrent + :places, tat = :tat
+    INSERT INTO accounts (account, tat, concurrent, pages_in_flight, reset_at) VALUES (:of, :tat, :slots, 0, 0)
+    ON CONFLICT (account) DO UPDATE SET concurrent = accounts.concurrent + :slots, tat = :tat
     WHERE CAST(accounts.xmin AS varchar) = :version
     RETURNING account
 ), counted AS (
     INSERT INTO windows (period, account, requests, pages, spend)
-    SELECT period, account, :places, 0, 0 FROM account, unnest(:periods) AS period
+    SELECT period, account, :slots, 0, 0 FROM account, unnest(:periods) AS period
     ON CONFLICT (period, account) DO UPDATE SET requests = windows.requests + excluded.requests
 ), held AS (
     INSERT INTO reservations
@@ -152,7 +152,7 @@ WITH given AS (
     WHERE EXISTS (SELECT FROM sure)
 )
 SELECT count(*) FROM sure""")
-STATEMENTS: Final = (_LOOK, _ADMIT, _RESERVE, _ACCEPT)
+STATEMENTS: Final = (_READ_ACCOUNT, _ADMIT, _RESERVE, _ACCEPT)
 
 
 class Seen(NamedTuple):
@@ -166,7 +166,7 @@ class Seen(NamedTuple):
 def read_account(connection: Connection, account: str, now: float) -> Seen:
     """Reads an account; one that does not exist yet has an empty version."""
     day, month = day_of(now).period, month_of(now).period
-    rows = connection.execute(_LOOK, {"of": account, "now": int(now), "day": day, "month": month}).all()
+    rows = connection.execute(_READ_ACCOUNT, {"of": account, "now": int(now), "day": day, "month": month}).all()
     return Seen(counts_in(rows, day, month), rows[0].version or "", bool(rows[0].is_overdue))
 
 
@@ -174,7 +174,7 @@ def admit(connection: Connection, seen: Seen, tat: float, claims: Sequence[Any],
     """Takes slots for all; returns False if the account has changed since. `claims` are reservations.Claim of one."""
     return any_row(
         connection, _ADMIT, of=claims[0].account, version=seen.version, tat=int(tat * MICROSECONDS),
-        places=len(claims), **_days(now), until=int(until), now=int(now), ids=[claim.id for claim in claims],
+        slots=len(claims), **_days(now), until=int(until), now=int(now), ids=[claim.id for claim in claims],
         owners=[claim.owner for claim in claims], upstreams=[claim.upstream for claim in claims],
     )  # fmt: skip
 

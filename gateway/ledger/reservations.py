@@ -29,7 +29,7 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.ledger import closing
 from gateway.ledger.accounts import add_to_windows, change, lock, locked_counts, take_slot
-from gateway.ledger.closing import HOLDS_PLACE, Closing, Settled, UsageChange
+from gateway.ledger.closing import HOLDS_SLOT, Closing, Settled, UsageChange
 from gateway.ledger.schema import Stage, accounts, reservations, usage, usage_by_mode
 from gateway.ledger.statement import Statement
 from gateway.ledger.upserts import or_add
@@ -176,7 +176,7 @@ def accept(connection: Connection, claim: Claim, request_id: str | None, until: 
     if row is None:
         return
     stage, expires = Stage(row.stage), row.expires_at
-    if stage in HOLDS_PLACE:
+    if stage in HOLDS_SLOT:
         change(connection, claim.account, concurrent=-1)
         stage, expires = Stage.ACCEPTED, int(until)
     try:
@@ -217,8 +217,8 @@ def reclaim(connection: Connection, account: str, now: float) -> int | None:
     rows = _lock_overdue(connection, account, now)
     if not rows:
         return None
-    places, pages = sum(row.stage in HOLDS_PLACE for row in rows), sum(row.pages for row in rows)
-    change(connection, account, concurrent=-places, in_flight=-pages)
+    slots, pages = sum(row.stage in HOLDS_SLOT for row in rows), sum(row.pages for row in rows)
+    change(connection, account, concurrent=-slots, in_flight=-pages)
     _free_slots(connection, account, [row for row in rows if row.stage == Stage.ADMITTED])
     _charge_all(connection, [row for row in rows if row.stage != Stage.ADMITTED], now)
     return int(pages)
@@ -237,7 +237,7 @@ def count_overdue(connection: Connection, now: float, account: str) -> int:
 
 def renew(connection: Connection, ids: list[str], until: float) -> None:
     """Extends reservations whose submits still run."""
-    running = reservations.c.id.in_(ids), reservations.c.stage.in_(HOLDS_PLACE)
+    running = reservations.c.id.in_(ids), reservations.c.stage.in_(HOLDS_SLOT)
     connection.execute(select(reservations.c.id).where(*running).order_by(reservations.c.id).with_for_update())
     connection.execute(update(reservations).where(*running).values(expires_at=int(until)))
 
@@ -315,8 +315,8 @@ def _charge_all(connection: Connection, rows: Sequence[Row[Any]], now: float) ->
 def apply(connection: Connection, end: Closing) -> None:
     """Writes a reservation's end, its account locked."""
     row = end.row
-    if end.place or end.in_flight:
-        change(connection, row.account, concurrent=-end.place, in_flight=-end.in_flight)
+    if end.slots or end.in_flight:
+        change(connection, row.account, concurrent=-end.slots, in_flight=-end.in_flight)
     if any(end.windows):
         add_to_windows(connection, row.account, (row.day, row.month), end.windows)
     if end.used is not None:

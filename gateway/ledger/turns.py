@@ -1,4 +1,4 @@
-"""A fair queue for few places: accounts in turn, none with more than its share. Pure.
+"""A fair queue for few slots: accounts in turn, none with more than its share. Pure.
 
 An account with many requests delays only itself. However long the queues of the others are, an account's first
 request waits only for one from each account ahead of it in the round.

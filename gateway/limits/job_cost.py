@@ -28,7 +28,7 @@ class Known(IntFlag):
 
 
 ENDS: Final = Known.COMPLETE | Known.FAILED | Known.LOST | Known.GIVEN_UP | Known.DELETED
-TOLD: Final = Known.COMPLETE | Known.FAILED
+REPORTED: Final = Known.COMPLETE | Known.FAILED
 """The ends that the container itself reported."""
 
 

@@ -18,7 +18,7 @@ States, and who moves them on:
     CLOSING  the coroutine has ended; what was written and the peer's end have some seconds.
     GONE     the coroutine has ended, and the socket is lost.
 What can't happen: a request is served after `revoke`, or beside another one; a wait for the client has no deadline;
-`ended` is told while the coroutine runs.
+`ended` is called while the coroutine runs.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ class ConnectionState(Enum):
 
 
 class ConnectionOwner(NamedTuple):
-    """Who is told of a connection: that TLS stands; that it ended, and its exchange with it."""
+    """Callbacks: TLS is established; the connection has ended, and its exchange with it."""
 
     started: Callable[["ClientConnection"], None]
     ended: Callable[["ClientConnection"], None]

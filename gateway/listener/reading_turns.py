@@ -27,7 +27,7 @@ class HeadWaiter(Protocol):
     """Whether it wants no further request."""
 
     def check_still_waits(self) -> None:
-        """Called behind the turn of others; raises whatever ends the wait."""
+        """Called after others had their turn; raises whatever ends the wait."""
 
     def note_head(self) -> None:
         """A part of the head has come."""
@@ -54,7 +54,7 @@ class ReadingTurns:
         self.reader: Final = RequestReader(loop, self.turn)
         self.transport: TlsTransport | None = None
         self.is_paused = False  # nothing is read from the socket
-        self.most_ahead = STRANGERS_READ  # bytes that may wait while none waits for them
+        self.most_ahead = STRANGERS_READ  # bytes that may wait while nobody awaits them
         self._iteration = iteration
         self._prefix = client_prefix
         self._arrival = Signal()
@@ -89,7 +89,7 @@ class ReadingTurns:
         self.turn.rest()
 
     def _wake(self) -> None:
-        """Wakes the coroutine that waits for more; what none waits for is bounded, up to one read's bytes."""
+        """Wakes the coroutine that waits for more; what nobody awaits is bounded, up to one read's bytes."""
         if self._arrival.is_awaited:
             self._arrival.set()
         elif self._more_body.is_awaited:

@@ -65,7 +65,7 @@ class Observer:
         if exchange.reason in REFUSALS:
             self._hooks.on_refused(exchange.key_id, exchange.reason)
             is_stranger = exchange.key_id is None
-            if is_stranger and not self._sampling.is_told(exchange.client_ip, exchange.reason, exchange.ended):
+            if is_stranger and not self._sampling.may_log(exchange.client_ip, exchange.reason, exchange.ended):
                 return
         if exchange.status >= _BAD and (exchange.reason is not Reason.FORWARDED or exchange.status >= _FAILED):
             self._hooks.on_failed(exchange)

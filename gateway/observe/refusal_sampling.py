@@ -39,7 +39,7 @@ class RefusalSampling:
     def __repr__(self) -> str:
         return f"<RefusalSampling addresses={len(self._of_one)} sums={len(self._sums)}>"
 
-    def is_told(self, client: str, reason: str, now: float) -> bool:
+    def may_log(self, client: str, reason: str, now: float) -> bool:
         """Whether a refusal gets an event of its own; if not, counts it."""
         tat = self._of_one.get(client, 0.0)
         if wait_for(tat, now, 1, OF_ONE) or wait_for(self._of_all, now, 1, OF_ALL):

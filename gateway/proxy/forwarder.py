@@ -190,8 +190,8 @@ class Forwarder:
             await self._stream(order, upstream, upload, framing)
         client.is_last = framing.closes
 
-    def _allow(self, slot: Callable[[str, Profile], Denial | None], order: ForwardOrder) -> None:
-        denial = slot(order.prepared.subject, order.prepared.permit.profile)
+    def _allow(self, take: Callable[[str, Profile], Denial | None], order: ForwardOrder) -> None:
+        denial = take(order.prepared.subject, order.prepared.permit.profile)
         if denial is not None:
             raise Refused(denial)
 

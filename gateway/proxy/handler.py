@@ -96,7 +96,7 @@ class Handler:
         self._wall = parts.wall
         self._uses = parts.uses
         self._polls = Polls()
-        self._places = plain_requests()
+        self._slots = plain_requests()
 
     async def __call__(self, client: ClientConnection, request: Request, body: StreamReader) -> None:
         """Serves one request; raises nothing."""
@@ -237,13 +237,13 @@ class Handler:
     async def _forward_plain(self, order: ForwardOrder) -> None:
         """Forwards a request of a plain route, within the account's concurrent_requests."""
         account = order.prepared.subject
-        denial = self._places.take(account, order.prepared.permit.profile)
+        denial = self._slots.take(account, order.prepared.permit.profile)
         if denial is not None:
             raise Refused(denial)
         try:
             await self._forwarder.forward(order)
         finally:
-            self._places.give_back(account)
+            self._slots.give_back(account)
 
     async def _answer_me(self, order: ForwardOrder) -> None:
         """Answers GET /gateway/v1/me."""

@@ -13,7 +13,7 @@ from gateway.jobs.shared_polls import SharedPolls
 from gateway.jobs.status_answer import Poll, StatusAnswer, is_for_all_with
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import NewJob
-from gateway.limits.job_cost import TOLD
+from gateway.limits.job_cost import REPORTED
 from gateway.model.jobs import JobRef
 from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
@@ -63,8 +63,8 @@ class JobAccess(NamedTuple):
             Refused: body_malformed, job_not_found or ledger_unavailable.
         """
         permit = prepared.permit
-        named = named_in(body, permit.route.id_name, prepared.job_shape)
-        return await self.registry.owned(permit.route.upstream, named, permit.owner)
+        request_id = named_in(body, permit.route.id_name, prepared.job_shape)
+        return await self.registry.owned(permit.route.upstream, request_id, permit.owner)
 
     async def learn_end(self, job: Job) -> None:
         """Asks the upstream how a running job stands: after its deletion nobody can learn what it has to cost.
@@ -112,15 +112,15 @@ def has_taken_result(order: ForwardOrder) -> bool:
     )
 
 
-def is_told(job: Job) -> bool:
+def has_reported_end(job: Job) -> bool:
     """Whether the container has said that a job ended."""
-    return bool(job.known & TOLD)
+    return bool(job.known & REPORTED)
 
 
-def is_read(order: ForwardOrder, job: Job, *, was_told: bool) -> bool:
+def is_read(order: ForwardOrder, job: Job, *, had_reported_end: bool) -> bool:
     """Whether this request has read its job's result completely: it is the request for it, and the job has ended.
 
-    `was_told`: the container had said that the job ended before this request went to it.
+    `had_reported_end`: the container had said that the job ended before this request went to it.
 
     Where the status answer is the result, this answer must itself report the end: what is known of the job from other
     requests does not show what this client got. Where another request gives the result, the container has reported
@@ -130,6 +130,6 @@ def is_read(order: ForwardOrder, job: Job, *, was_told: bool) -> bool:
     is_result = (
         prepared.permit.route.kind is Kind.RESULT and prepared.method == "GET" and job.is_result(prepared.asked)
     )
-    says_so = not job.is_result(job.target) and was_told and not order.delivery.gives_nothing
+    says_so = not job.is_result(job.target) and had_reported_end and not order.delivery.gives_nothing
     has_all = order.delivery.is_final or says_so
     return is_result and has_all and order.delivery.status == _OK and not order.client.is_gone

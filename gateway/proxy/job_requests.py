@@ -16,7 +16,7 @@ from gateway.model.reasons import Reason
 from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.forwarder import Forwarder
-from gateway.proxy.job_access import JobAccess, has_taken_result, is_read, is_told, may_share_ours, poll_of
+from gateway.proxy.job_access import JobAccess, has_reported_end, has_taken_result, is_read, may_share_ours, poll_of
 from gateway.proxy.job_in_body import LIMIT, check_names_none
 from gateway.proxy.request_body import read_whole
 
@@ -50,9 +50,9 @@ class JobRequests:
         order = await self._read_body(order._replace(job=job))
         await self._wait(order, job)
         order = await self._before_delete(order, job)
-        was_told = is_told(job)
+        had_reported_end = has_reported_end(job)
         await self._answer(order, job, state.settings.jobs.status_age)
-        if state.settings.jobs.delete_after_read and is_read(order, job, was_told=was_told):
+        if state.settings.jobs.delete_after_read and is_read(order, job, had_reported_end=had_reported_end):
             await self._forget(order, job)
 
     async def serve_named_in_body(self, order: ForwardOrder) -> None:

@@ -42,7 +42,7 @@ WEBHOOK = Planned("w1", "default", "job", ACCOUNT, "https://hook.test/", "hook.t
 UNKNOWN = ["before", "after"]
 
 
-class Told:
+class Hooks:
     """What the metrics were told."""
 
     def __init__(self) -> None:
@@ -96,12 +96,12 @@ class Desk:
         self.gated = Gated(engine)
         self.faulty = Faulty(self.gated)
         self.ledger = Ledger(self.faulty)
-        self.told = Told()
+        self.hooks = Hooks()
         names = (f"r{number}" for number in count(1))
         self.background = Background()
         replica = Replica("us", self.ledger, lambda: self.now, self.background)
         throttle = Throttle(replica.wall, 10.0)
-        self.admission = Admission(replica, throttle, self.told, lambda: next(names))
+        self.admission = Admission(replica, throttle, self.hooks, lambda: next(names))
         self.engine = engine
 
     def permit(self, profile: Profile = PROFILE) -> Permit:
@@ -183,7 +183,7 @@ async def test_a_submit_from_its_head_to_its_end(desk: Desk) -> None:
     assert await desk.counts() == pages(10, concurrent=1, pages_in_flight=10)
     assert lease.lines[0].startswith(b'RateLimit-Policy: "requests_per_minute";q=10000;w=60')
     assert b'"pages_per_day";r=90;t=43200' in lease.lines[1]
-    assert desk.told.ratios["pages_per_day"] == 0.1
+    assert desk.hooks.ratios["pages_per_day"] == 0.1
     lease.mark_released()
     await lease.accept(JOB)
     writes = desk.faulty.writes
@@ -203,7 +203,7 @@ async def test_what_was_not_released_is_given_back(desk: Desk, is_reserved: bool
     lease.close()
     await desk.quiet()
     assert await desk.counts() == pages(0, requests=0)
-    assert desk.told.settled == [(ACCOUNT, 0, 10 if is_reserved else 0)]
+    assert desk.hooks.settled == [(ACCOUNT, 0, 10 if is_reserved else 0)]
 
 
 async def test_what_was_released_and_never_answered_is_charged_when_its_time_is_over(desk: Desk) -> None:
@@ -381,7 +381,7 @@ async def take(step: str, desk: Desk, lease: Lease | None) -> None:
 
 
 @pytest.mark.parametrize("step", ["admit", "reserve", "accept"])
-async def test_who_is_interrupted_within_a_step_leaves_it_to_be_ended_behind_it(desk: Desk, step: str) -> None:
+async def test_a_submit_interrupted_within_a_step_is_ended_in_the_background(desk: Desk, step: str) -> None:
     """The step goes on; what ends it waits for it, so that it never comes first."""
     lease = None if step == "admit" else await (desk.reserved() if step == "accept" else desk.admit())
     if lease is not None and step == "accept":
@@ -444,11 +444,11 @@ async def test_a_soft_limit_is_told_once_when_it_is_crossed(desk: Desk) -> None:
     for expected in (frozenset(), frozenset({"pages_per_day"}), frozenset()):
         lease = await desk.admit(profile)
         await lease.reserve(Ask(30, 1, ""))
-        assert desk.told.crossings[-1] == expected
+        assert desk.hooks.crossings[-1] == expected
     assert lease.lines[-1] == b"X-Gateway-Soft-Limit: pages_per_day"
 
 
-async def test_how_an_account_stands_is_told_or_that_nobody_knows(desk: Desk) -> None:
+async def test_read_counts_gives_the_counts_or_says_that_the_ledger_is_away(desk: Desk) -> None:
     await desk.reserved()
     assert (await desk.admission.read_counts(desk.permit())).day == Used(1, 10, 50)
     desk.faulty.is_away = True

@@ -45,7 +45,7 @@ async def test_an_error_that_comes_too_late_is_nobodys() -> None:
     assert await daemons.run(lambda: 1, LONG) == 1
 
 
-async def test_what_comes_too_late_is_told() -> None:
+async def test_late_is_called_when_a_call_ends_after_its_timeout() -> None:
     daemons, over, late = DaemonThreads(1), Event(), asyncio.Event()
     with pytest.raises(TimeoutError):
         await daemons.run(over.wait, 0.05, late.set)

@@ -5,7 +5,7 @@ from gateway.aio.unwanted import AT_ONCE, MOST, Unwanted
 from tests.support.loop import Loop
 
 
-def test_a_read_waits_for_the_turn_behind_the_one_before() -> None:
+def test_a_read_waits_for_the_turn_after_the_one_before() -> None:
     loop, changes = Loop(), list[bool]()
     unwanted = Unwanted(Iteration(loop.clock, loop.call_soon), "peer", lambda: changes.append(unwanted.may_read))
     for count in range(1, 4):

@@ -26,7 +26,7 @@ from tests.support.pure import make_settings
 ENVIRON = {"TOKEN": "canary-admin-token-0123456789abcdef", "OTHER": "canary-other-token-0123456789abcdef"}
 
 
-class Told(LogStream):
+class KeptLog(LogStream):
     """The log, as what it was told."""
 
     def __init__(self) -> None:
@@ -45,16 +45,16 @@ class Room:
         self.ledger = ledger
         self.settings = settings
         self.now = NOON
-        self.told = Told()
+        self.log = KeptLog()
         self.refusals = Refusals()
-        self.trail = AuditTrail(ledger, lambda: self.settings, self.refusals, self.told, lambda: self.now, most)
+        self.trail = AuditTrail(ledger, lambda: self.settings, self.refusals, self.log, lambda: self.now, most)
 
     async def entries(self) -> list[Entry]:
         return [found.entry for found in await self.ledger.read(recorded)]
 
     @property
     def actions(self) -> list[str]:
-        return [f"{event['action']} {event['subject']}" for event in self.told.events]
+        return [f"{event['action']} {event['subject']}" for event in self.log.events]
 
 
 def job(name: str = "j1", owner: str = "key:ci") -> Job:
@@ -81,13 +81,13 @@ async def test_a_first_read_is_written_and_told_with_who_and_where_from(room: Ro
     await room.trail.turn(1)
     detail = {"upstream": "default", "owner": "key:ci", "client": "192.0.2.7"}
     assert await room.entries() == [Entry(int(NOON), "key:ci", Action.READ, "j1", detail)]
-    (event,) = room.told.events
+    (event,) = room.log.events
     assert event == {
         "timestamp": datetime(2026, 11, 23, 12, 0, tzinfo=UTC), "level": "info", "event": "audit",
         "at": "2026-11-23T12:00:00Z", "actor": "key:ci", "action": "job.read", "subject": "j1", "detail": detail,
     }  # fmt: skip
     await room.trail.turn(2)
-    assert len(room.told.events) == 1
+    assert len(room.log.events) == 1
 
 
 async def test_refusals_are_written_when_their_minute_is_over_or_at_the_end(room: Room) -> None:
@@ -114,8 +114,8 @@ async def test_a_secret_of_the_configuration_is_noted_when_it_changes(room: Room
     await room.trail.turn(5)
     of_token = [action for action in room.actions if "admin.token" in action]
     assert of_token == ["secret.set admin.token", "secret.set admin.token", "secret.removed admin.token"]
-    assert "canary" not in str(room.told.events)
-    first, second = [event["detail"]["fingerprint"] for event in room.told.events if event["action"] == "secret.set"][
+    assert "canary" not in str(room.log.events)
+    first, second = [event["detail"]["fingerprint"] for event in room.log.events if event["action"] == "secret.set"][
         -2:
     ]
     assert first != second
@@ -174,7 +174,7 @@ async def test_more_than_fits_one_transaction_is_written_whole(room: Room, tmp_p
         room.trail.read(job(f"j{number}"), "key:ci", "192.0.2.7")
     await room.trail.turn(1)
     assert len(await room.entries()) == 450
-    assert len(room.told.events) == 450
+    assert len(room.log.events) == 450
 
 
 async def test_the_end_waits_for_no_ledger_for_ever(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,7 @@ async def test_a_short_secret_is_noted_when_a_reload_replaces_it_and_its_fingerp
     for secret in ("canary-short-1", "canary-short-2", "canary-short-2"):
         room.settings = make_settings(tmp_path, {"TOKEN": secret}, admin={"token": {"env": "TOKEN"}})
         await room.trail.turn(1)
-    of_token = [event for event in room.told.events if event["subject"] == "admin.token"]
+    of_token = [event for event in room.log.events if event["subject"] == "admin.token"]
     assert [(event["action"], event["detail"]) for event in of_token] == [("secret.set", {}), ("secret.set", {})]
 
 

@@ -406,7 +406,7 @@ async def test_a_client_that_leaves_within_its_upload_takes_the_upstream_connect
 
 @shared
 @pytest.mark.parametrize("framing", [b"counted", b"chunked"])
-async def test_a_client_that_leaves_behind_a_released_upload_does_not_stop_its_job(
+async def test_a_client_that_leaves_after_a_released_upload_does_not_stop_its_job(
     framing: bytes, gateway: Running, backend: Backend
 ) -> None:
     answers, sort = asyncio.Event(), SUBMITTED
@@ -441,7 +441,7 @@ async def test_a_client_that_leaves_behind_a_released_upload_does_not_stop_its_j
 
 @shared
 @pytest.mark.parametrize("framing", [b"counted", b"chunked"])
-async def test_a_client_that_leaves_behind_a_body_that_starts_no_job_ends_it(
+async def test_a_client_that_leaves_after_a_body_that_starts_no_job_ends_it(
     framing: bytes, gateway: Running, backend: Backend
 ) -> None:
     async def script(connection: Connection) -> None:
@@ -459,7 +459,7 @@ async def test_a_client_that_leaves_behind_a_body_that_starts_no_job_ends_it(
     assert gateway.metric("gateway_requests_in_flight") == 0
 
 
-async def test_a_client_that_leaves_behind_a_poll_ends_it(gateway: Running, backend: Backend) -> None:
+async def test_a_client_that_leaves_after_a_poll_ends_it(gateway: Running, backend: Backend) -> None:
     async def script(connection: Connection) -> None:
         await connection.end()
 
@@ -490,7 +490,7 @@ async def test_a_client_that_leaves_within_a_download_ends_it(gateway: Running, 
     assert (event["reason"], event["sent"]) == ("client_gone", 5)
 
 
-async def test_a_client_that_half_closes_behind_its_request_is_a_client_that_left(gateway: Running) -> None:
+async def test_a_client_that_half_closes_after_its_request_is_a_client_that_left(gateway: Running) -> None:
     """TLS has no half-close that its peers agree on: what was sent before was served or not, and nothing leaks."""
     client = await gateway.connect()
     client.send(request())
@@ -519,10 +519,10 @@ async def test_a_refused_body_that_has_come_whole_is_not_waited_for(
 @shared
 @pytest.mark.parametrize("sort", UPLOADS, ids=str)
 @pytest.mark.parametrize("first", [0, 1, 5000, 65_535, 65_536, 300_000])
-async def test_requests_behind_a_large_body_are_requests(
+async def test_requests_after_a_large_body_are_requests(
     sort: Upload, first: int, gateway: Running, backend: Backend
 ) -> None:
-    """A large body passes the parser by, however much of it came with its head; what comes behind it does not."""
+    """A large body passes the parser by, however much of it came with its head; what comes after it does not."""
     client = await gateway.connect()
     body = of_size(sort, 700_001)
     large = upload(len(body), sort=sort)
@@ -541,7 +541,7 @@ async def test_requests_behind_a_large_body_are_requests(
 
 @shared
 @pytest.mark.parametrize("behind", [b"GET / HTTP/1.1\r\n\r\n", b"\x00nonsense\r\n\r\n", b"x" * 70_000])
-async def test_nonsense_behind_a_large_body_is_refused(behind: bytes, gateway: Running, backend: Backend) -> None:
+async def test_nonsense_after_a_large_body_is_refused(behind: bytes, gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
     body = of_size(PLAINLY, 700_001)
     client.send(upload(len(body)) + body + behind)

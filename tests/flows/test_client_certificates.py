@@ -428,7 +428,7 @@ async def test_a_changed_ca_closes_what_is_idle(
     assert asking.counted() == 1
 
 
-async def test_a_busy_connection_ends_behind_its_present_answer(
+async def test_a_busy_connection_ends_after_its_present_answer(
     asking: Running, backend: Backend, authority: trustme.CA, bearing: Bearing, change_ca: Callable[[], Any]
 ) -> None:
     answers = asyncio.Event()

@@ -160,7 +160,7 @@ async def test_a_route_of_the_file_stands_before_them(start: Start, backend: Bac
 @shared
 @pytest.mark.parametrize("behind", [b"\r\n\r\nx", b"x", request(), b"x" * 70_000, b"close\r\n\r\n" * 100])
 @pytest.mark.parametrize("body", [b"", b"hello"])
-async def test_a_request_that_closes_is_answered_whatever_stands_behind_it(
+async def test_a_request_that_closes_is_answered_whatever_comes_after_it(
     behind: bytes, body: bytes, gateway: Running, backend: Backend
 ) -> None:
     client = await gateway.connect()
@@ -175,7 +175,7 @@ async def test_a_request_that_closes_is_answered_whatever_stands_behind_it(
 
 
 @pytest.mark.parametrize("size", [5, 200_000])
-async def test_a_head_that_begins_behind_a_body_has_its_own_deadline(
+async def test_a_head_that_begins_after_a_body_has_its_own_deadline(
     size: int, start: Start, backend: Backend
 ) -> None:
     gateway = await start(listen={"head_timeout": "300ms", "idle_timeout": "1h"})

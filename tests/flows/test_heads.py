@@ -269,7 +269,7 @@ async def test_hostile_head_is_refused_byte_by_byte(row: Row, gateway: Running, 
 
 @shared
 @each_row
-async def test_hostile_head_behind_a_good_request_is_refused(row: Row, gateway: Running, backend: Backend) -> None:
+async def test_hostile_head_after_a_good_request_is_refused(row: Row, gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
     assert (await client.ask(request())).status == 200
     client.send(row.sent)
@@ -396,7 +396,7 @@ async def test_a_trailer_is_no_header_of_the_next_request(
 @shared
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
 @pytest.mark.parametrize("garbage", [b"canary", b"0\r\n\r\n", b"X-A: b\r\n\r\n", b"\x00\x00"])
-async def test_garbage_behind_the_last_chunk_is_a_bad_request_of_its_own(
+async def test_garbage_after_the_last_chunk_is_a_bad_request_of_its_own(
     garbage: bytes, bytewise: bool, gateway: Running, backend: Backend
 ) -> None:
     client = await gateway.connect()
@@ -406,7 +406,7 @@ async def test_garbage_behind_the_last_chunk_is_a_bad_request_of_its_own(
 
 
 @shared
-async def test_garbage_behind_a_counted_body_is_a_bad_request_of_its_own(gateway: Running, backend: Backend) -> None:
+async def test_garbage_after_a_counted_body_is_a_bad_request_of_its_own(gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
     client.send(post(b"Content-Length: 3", body=b"abc") + b"canary\r\n\r\n")
     await served_or_not_then_refused(client, gateway, backend, [b"abc"])
@@ -446,7 +446,7 @@ async def test_pipelined_requests_are_answered_in_order(gateway: Running, backen
 
 
 @shared
-async def test_requests_behind_a_bad_one_are_not_served(gateway: Running, backend: Backend) -> None:
+async def test_requests_after_a_bad_one_are_not_served(gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
     bad = get(b"X-A : b")
     gateway.own("first")
@@ -518,7 +518,7 @@ async def test_a_head_of_sixty_kilobytes_is_served(start: Start, backend: Backen
 
 
 @shared
-async def test_the_gateway_still_serves_behind_all_of_these(gateway: Running, backend: Backend) -> None:
+async def test_the_gateway_still_serves_after_all_of_these(gateway: Running, backend: Backend) -> None:
     clients = [await gateway.connect() for _ in ROWS]
     for client, row in zip(clients, ROWS, strict=True):
         client.send(row.sent)
@@ -555,7 +555,7 @@ async def test_what_is_sent_ahead_is_bounded(gateway: Running, backend: Backend)
     await client.close()
 
 
-async def test_a_head_that_begins_behind_a_request_has_the_deadline_of_a_head(start: Start, backend: Backend) -> None:
+async def test_a_head_that_begins_after_a_request_has_the_deadline_of_a_head(start: Start, backend: Backend) -> None:
     gateway = await start(listen={"head_timeout": "300ms", "idle_timeout": "60s"})
     client = await gateway.connect()
     client.send(request() + b"GET /half HTTP/1.1\r\nHost: a\r\nX: ")

@@ -475,7 +475,7 @@ async def test_an_answer_that_races_with_the_next_request_is_refused_or_unread(
     assert bodies[2] == b"first"
 
 
-async def test_a_body_behind_a_head_request_is_nobodys_answer(start: Start, backend: Backend) -> None:
+async def test_a_body_after_a_head_request_is_nobodys_answer(start: Start, backend: Backend) -> None:
     routes = [{"name": "any", "methods": ["GET", "HEAD"], "path": "/{rest*}", "access": "anyone"}]
     gateway = await start(routes=routes)
     client = await gateway.connect()

@@ -71,7 +71,7 @@ async def test_an_idle_connection_ends_with_its_longest_life(start: Start) -> No
     await client.is_closed()
 
 
-async def test_a_connection_that_is_busy_then_ends_behind_its_present_answer(start: Start, backend: Backend) -> None:
+async def test_a_connection_that_is_busy_then_ends_after_its_present_answer(start: Start, backend: Backend) -> None:
     answers = asyncio.Event()
 
     async def script(connection: Connection) -> None:

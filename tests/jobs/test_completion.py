@@ -73,7 +73,7 @@ async def test_a_final_answer_settles(room: Room, answer: dict[str, Any], used: 
     job.waiters["somebody"] = lambda: woken.append(job.expires_at)
     assert (await says(room, job, **answer)).is_final
     assert await room.used() == used
-    assert room.told.settled == [(OWNER, used[0], used[1])]
+    assert room.hooks.settled == [(OWNER, used[0], used[1])]
     assert woken == [room.wall() + 3600]
     assert room.ended == 1
     writes = room.faulty.writes
@@ -294,7 +294,7 @@ async def test_what_was_given_back_by_mistake_is_charged_when_the_truth_comes(
         room.completion.retry_pending()
         await room.quiet()
     assert await room.used() == used
-    assert room.told.settled == [(OWNER, 0, PAGES), (OWNER, used[0], 0)]
+    assert room.hooks.settled == [(OWNER, 0, PAGES), (OWNER, used[0], 0)]
     assert (await room.state_of(), job.expires_at, (await room.row()).expires_at) == (
         JobState.COMPLETE,
         expires_at,
@@ -572,7 +572,7 @@ async def test_one_that_ends_twice_at_once_is_told_of_once(room: Room) -> None:
         room.completion.add_facts(job, Facts(Known.COMPLETE, pages))
     await room.quiet()
     assert await room.used() == (0, PAGES, 0)
-    assert len(room.told.settled) == 1
+    assert len(room.hooks.settled) == 1
 
 
 @pytest.mark.parametrize("fault", ["before", "after"])
@@ -580,7 +580,7 @@ async def test_what_could_not_be_told_is_told_again(room: Room, fault: str) -> N
     job = await room.begin_job()
     room.faulty.faults = [fault]
     await says(room, job, status="complete", page_count=4)
-    assert (job.is_running, room.told.settled) == (True, [])
+    assert (job.is_running, room.hooks.settled) == (True, [])
     assert "pending=1" in repr(room.completion)
     room.completion.retry_pending()
     await room.quiet()
@@ -598,7 +598,7 @@ async def test_forgotten_is_forgotten_with_what_it_cost(room: Room) -> None:
     await room.quiet()
     assert await room.state_of() == JobState.GONE
     assert await room.used() == (3, 7, 0)
-    assert room.told.settled == [(OWNER, 3, 7)]
+    assert room.hooks.settled == [(OWNER, 3, 7)]
     room.completion.forget(job)
     await room.quiet()
     assert await room.used() == (3, 7, 0)
@@ -658,7 +658,7 @@ async def test_a_job_that_was_settled_before_only_ends(room: Room) -> None:
     row = await room.row()
     await room.engine.write(lambda c: settle(c, row.account, row.reservation, 3, room.wall(), failed=False))
     assert (await says(room, job, status="complete", page_count=4)).is_final
-    assert (job.is_running, room.ended, room.told.settled) == (False, 1, [])
+    assert (job.is_running, room.ended, room.hooks.settled) == (False, 1, [])
     assert await room.used() == (3, 7, 0)
 
 
@@ -688,13 +688,13 @@ async def test_what_its_owner_deletes_is_nobodys_at_once_and_charged(room: Room,
     assert job.is_gone
     assert await room.state_of() == JobState.GONE
     assert await room.used() == ((4, 6, 0) if has_ended else (PAGES, 0, 0))
-    assert room.told.settled == ([(OWNER, 4, 6)] if has_ended else [(OWNER, PAGES, 0)])
+    assert room.hooks.settled == ([(OWNER, 4, 6)] if has_ended else [(OWNER, PAGES, 0)])
     with pytest.raises(Refused):
         await room.registry.owned(*job.key, OWNER)
     with pytest.raises(Refused) as again:  # only one of two may go on to the upstream
         await room.completion.forget_now(job)
     assert again.value.denial.reason is Reason.JOB_NOT_FOUND
-    assert len(room.told.settled) == 1
+    assert len(room.hooks.settled) == 1
 
 
 @pytest.mark.parametrize("fault", ["before", "after"])

@@ -105,7 +105,7 @@ async def test_ends_of_190_jobs_of_one_account_are_a_few_round_trips(
     assert far.trips - before < 40  # one by one they are 2,600
     assert (room.ledger.problem, room.ledger.is_in_doubt) == (None, False)
     assert [job.is_running for job in found] == [False] * MANY
-    assert (room.ended, len(room.told.settled)) == (MANY, MANY)
+    assert (room.ended, len(room.hooks.settled)) == (MANY, MANY)
     await near.read(assert_sound)
     assert await room.used() == (171 * 4, 171 * 6 + 19 * PAGES, 19)
     by_mode = {row["mode"]: row["requests"] for row in await near.read(lambda c: rows_of(c, usage_by_mode))}

@@ -90,7 +90,7 @@ async def test_the_end_of_a_job_is_settled_and_starts_its_time(
     assert (await room.row()).expires_at == job.expires_at
     assert await room.state_of() == state
     assert await room.used() == used
-    assert room.told.settled == [(OWNER, *used[:2])]
+    assert room.hooks.settled == [(OWNER, *used[:2])]
     assert await is_quiet_about(room, container)()
     assert room.watcher.behind == 0
 
@@ -474,7 +474,7 @@ async def test_what_nobody_can_follow_is_given_up_by_its_age(
     for _ in range(2):
         await room.watcher.recall()
         assert {await room.state_of(name) for name in names} == {JobState.FAILED}
-    assert (await room.used(), room.ended, len(room.told.settled)) == ((5 * PAGES, 0, 0), 5, 5)
+    assert (await room.used(), room.ended, len(room.hooks.settled)) == ((5 * PAGES, 0, 0), 5, 5)
     hooks = await room.engine.read(lambda c: rows_of(c, schema.deliveries))
     assert {(row["state"], row["status"]) for row in hooks} == {(DeliveryState.DUE, "failed")}
     room.seconds += 3700.0

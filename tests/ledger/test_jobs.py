@@ -327,7 +327,7 @@ async def test_an_end_that_a_version_without_facts_wrote_is_known(book: Book, st
     assert await book.used() == [(10, 0, 0) if failed else (4, 6, 0)]
 
 
-async def test_a_charge_that_a_reset_forgot_stays_forgotten_whatever_is_learnt(book: Book) -> None:
+async def test_a_charge_that_a_reset_forgot_stays_forgotten_whatever_is_recorded(book: Book) -> None:
     await book.running()
     facts = [Known.GIVEN_UP, Known.FAILED, Known.TAKEN]
     for number, known in enumerate(facts):

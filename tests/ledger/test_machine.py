@@ -277,16 +277,16 @@ class Machine(RuleBasedStateMachine):
         return multiple(*[claim] * (found is not None and found.job is not None))
 
     @rule(claim=running, told=st.lists(st.tuples(st.sampled_from(FACTS), SHARES), min_size=1, max_size=4))
-    def learn(self, claim: Claim, told: list[tuple[Known, float | None]]) -> None:
-        """Replicas tell what they have learnt, in any order."""
+    def record(self, claim: Claim, told: list[tuple[Known, float | None]]) -> None:
+        """Replicas record what they have learnt, in any order."""
         for known, share in told:
-            self.learn_one(claim, known, share)
+            self.record_one(claim, known, share)
 
     @rule(claim=claims, known=st.sampled_from(FACTS), share=SHARES)
-    def learn_one(self, claim: Claim, known: Known, share: float | None) -> None:
+    def record_one(self, claim: Claim, known: Known, share: float | None) -> None:
         facts, rule = Facts(known, self._pages(claim, known, share)), costs_when_failed(claim)
-        learnt = self.do(lambda c: jobs.record_facts(c, self._job_of(claim), facts, rule, self.now, TTL))
-        self._was_learnt(claim, facts, learnt)
+        recorded = self.do(lambda c: jobs.record_facts(c, self._job_of(claim), facts, rule, self.now, TTL))
+        self._check_recorded(claim, facts, recorded)
 
     def _job_of(self, claim: Claim) -> JobRef:
         found = self.found(claim)
@@ -294,20 +294,20 @@ class Machine(RuleBasedStateMachine):
 
     def _pages(self, claim: Claim, known: Known, share: float | None) -> int | None:
         found = self.found(claim)
-        is_told = found is not None and share is not None and Known.COMPLETE in known
-        return int(found.reserved * share) if is_told else None  # type: ignore[union-attr, operator]
+        is_counted = found is not None and share is not None and Known.COMPLETE in known
+        return int(found.reserved * share) if is_counted else None  # type: ignore[union-attr, operator]
 
-    def _was_learnt(self, claim: Claim, facts: Facts, learnt: Any) -> None:
+    def _check_recorded(self, claim: Claim, facts: Facts, recorded: Any) -> None:
         found, known, rule = self.found(claim), facts.known, costs_when_failed(claim)
         if found is None or found.job is None:
-            assert learnt is None
+            assert recorded is None
             return
         is_new = (found.known | known) != found.known
         found.known |= known
-        settled = self._learnt(found, facts.pages, rule) if is_new and has_end(found.known) else None
-        assert learnt.settled == settled
-        assert learnt.known == found.known
-        assert learnt.is_end == (has_end(found.known) and not found.has_ended and not found.is_deleted)
+        settled = self._settlement(found, facts.pages, rule) if is_new and has_end(found.known) else None
+        assert recorded.settled == settled
+        assert recorded.known == found.known
+        assert recorded.is_end == (has_end(found.known) and not found.has_ended and not found.is_deleted)
         found.has_ended |= has_end(found.known)
 
     @rule(
@@ -315,18 +315,18 @@ class Machine(RuleBasedStateMachine):
             st.tuples(running, st.sampled_from(FACTS), SHARES), min_size=2, max_size=6, unique_by=lambda t: t[0]
         )
     )
-    def learn_together(self, told: list[tuple[Claim, Known, float | None]]) -> None:
+    def record_together(self, told: list[tuple[Claim, Known, float | None]]) -> None:
         """A replica tells of many at once: it comes to what it comes to one by one."""
         facts = [Facts(known, self._pages(claim, known, share)) for claim, known, share in told]
         asked = [
             jobs.NewFacts(self._job_of(claim), fact, costs_when_failed(claim))
             for (claim, _, _), fact in zip(told, facts, strict=True)
         ]
-        learnt = self.do(lambda c: jobs.record_unlocked(c, asked, self.now, TTL))
-        for (claim, _, _), fact, one in zip(told, facts, learnt, strict=True):
-            self._was_learnt(claim, fact, one)
+        recorded = self.do(lambda c: jobs.record_unlocked(c, asked, self.now, TTL))
+        for (claim, _, _), fact, one in zip(told, facts, recorded, strict=True):
+            self._check_recorded(claim, fact, one)
 
-    def _learnt(self, found: Held, pages: int | None, rule: FailedCosts) -> tuple[str, int, int] | None:
+    def _settlement(self, found: Held, pages: int | None, rule: FailedCosts) -> tuple[str, int, int] | None:
         """Lets the model cost what follows from what is known; what the ledger is to tell of it."""
         is_free, is_said = is_free_by(found.known, rule), Known.COMPLETE in found.known
         if found.stage is Stage.SETTLED:

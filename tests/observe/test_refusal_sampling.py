@@ -5,12 +5,12 @@ from gateway.observe.refusal_sampling import EVERY, MAX, OF_ALL, OF_ONE, OTHERS,
 
 def test_an_address_has_some_events_and_the_rest_are_one() -> None:
     strangers = RefusalSampling()
-    told = [strangers.is_told("192.0.2.1", "unauthenticated", 100.0) for _ in range(1000)]
+    told = [strangers.may_log("192.0.2.1", "unauthenticated", 100.0) for _ in range(1000)]
     assert told.count(True) == OF_ONE.burst
-    assert strangers.is_told("192.0.2.2", "route_not_found", 100.0)
-    assert not strangers.is_told("192.0.2.1", "route_not_found", 100.0)
+    assert strangers.may_log("192.0.2.2", "route_not_found", 100.0)
+    assert not strangers.may_log("192.0.2.1", "route_not_found", 100.0)
     assert list(strangers.due(100.0)) == [Sum("192.0.2.1", 981, {"unauthenticated": 980, "route_not_found": 1})]
-    assert strangers.is_told("192.0.2.1", "unauthenticated", 101.0)
+    assert strangers.may_log("192.0.2.1", "unauthenticated", 101.0)
     assert list(strangers.due(100.0 + 2 * EVERY)) == []
 
 
@@ -18,7 +18,7 @@ def test_sums_are_told_every_so_often_and_at_the_end() -> None:
     strangers = RefusalSampling()
     assert list(strangers.due(100.0)) == []
     for _ in range(30):
-        strangers.is_told("a", "unauthenticated", 101.0)
+        strangers.may_log("a", "unauthenticated", 101.0)
     assert list(strangers.due(100.0 + EVERY - 0.1)) == []
     assert list(strangers.all()) == [Sum("a", 10, {"unauthenticated": 10})]
     assert list(strangers.all()) == []
@@ -26,7 +26,7 @@ def test_sums_are_told_every_so_often_and_at_the_end() -> None:
 
 def test_very_many_addresses_have_a_bound_together() -> None:
     strangers = RefusalSampling()
-    told = [strangers.is_told(str(number), "unauthenticated", 50.0) for number in range(5000)]
+    told = [strangers.may_log(str(number), "unauthenticated", 50.0) for number in range(5000)]
     assert told.count(True) == OF_ALL.burst
     sums = list(strangers.all())
     assert len(sums) == 1001
@@ -37,5 +37,5 @@ def test_very_many_addresses_have_a_bound_together() -> None:
 def test_of_very_many_addresses_some_are_forgotten() -> None:
     strangers = RefusalSampling()
     for number in range(MAX + 5):
-        assert strangers.is_told(str(number), "unauthenticated", 50.0 + number)
+        assert strangers.may_log(str(number), "unauthenticated", 50.0 + number)
     assert repr(strangers) == f"<RefusalSampling addresses={MAX} sums=0>"

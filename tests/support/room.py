@@ -93,7 +93,7 @@ class Container:
             self.waiting -= 1
 
 
-class Told:
+class Hooks:
     """What the metrics were told."""
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ class Room:
         self.engine = engine
         self.faulty = Faulty(engine)
         self.ledger = Ledger(self.faulty)
-        self.told = Told()
+        self.hooks = Hooks()
         self.ended = 0  # jobs, as the webhooks' dispatcher is told
         self._directory = directory
         self._port = port
@@ -151,7 +151,7 @@ class Room:
         names = (f"{me}-{number}" for number in count(1))
         self.background = Background()
         replica = Replica(me, self.ledger, self.wall, self.background)
-        self.admission = Admission(replica, Throttle(self.wall, 10.0), self.told, lambda: next(names))
+        self.admission = Admission(replica, Throttle(self.wall, 10.0), self.hooks, lambda: next(names))
         self.upstreams = Upstreams(asyncio.get_running_loop(), iteration_now())
         self.upstream_client = UpstreamClient(self.upstreams, self.clock, lambda: "0" * 32)
         self.registry = Registry(replica, self.clock, lambda: self.state, most)

@@ -35,7 +35,7 @@ class Handshake:
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
-    def is_aside(self) -> bool:
+    def is_in_thread(self) -> bool:
         """Whether a thread has the engine, or will have it."""
         return self._stepped is not None
 
@@ -92,7 +92,7 @@ class Handshake:
         """Takes a step."""
         try:
             self._is_complete = self._engine.advance_handshake()
-        except Exception as error:  # noqa: BLE001 -- told where the result is asked for
+        except Exception as error:  # noqa: BLE001 -- `result` returns it
             self._step_error = bare(error)
 
     def refuse(self, error: Exception) -> None:

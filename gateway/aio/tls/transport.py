@@ -164,8 +164,8 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def __repr__(self) -> str:
         paused = " paused" if self._is_paused else ""
-        aside = " in a thread" if self._handshake.is_aside else ""
-        return f"<TlsTransport {self._state.name.lower()}{paused}{aside} waiting={len(self._rest)}>"
+        in_thread = " in a thread" if self._handshake.is_in_thread else ""
+        return f"<TlsTransport {self._state.name.lower()}{paused}{in_thread} waiting={len(self._rest)}>"
 
     async def until_open(self) -> None:
         """Waits for the end of the handshake.
@@ -446,19 +446,19 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def _may_deliver(self) -> bool:
         if self._state is TlsState.HANDSHAKE:
-            return not self._handshake.is_aside
+            return not self._handshake.is_in_thread
         return self._state in _DELIVERING and not self._is_paused
 
     # TLS
 
     def _advance_handshake(self) -> bool:
-        """Goes on with the handshake; whether it is over now, and well."""
+        """Advances the handshake; returns whether it is complete."""
         try:
             is_complete = self._handshake.step(self._source, self._on_step_done)
         except (ssl.SSLError, UnicodeError) as error:
             self._fail(error)
             return False
-        if self._handshake.is_aside:
+        if self._handshake.is_in_thread:
             return False
         return self._after_handshake_step(is_complete=is_complete)
 

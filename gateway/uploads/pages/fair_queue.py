@@ -16,10 +16,10 @@ _ALIKE: Final = 0.25  # seconds: costs are rounded down to multiples of this, so
 class FairQueue:
     """The slots, for the accounts of one event loop."""
 
-    def __init__(self, places: int, cost: Callable[[str], float] = lambda _: 0.0) -> None:
+    def __init__(self, slots: int, cost: Callable[[str], float] = lambda _: 0.0) -> None:
         """Takes the number of slots, and a function for an account's recent cost in seconds."""
         self._cost = cost
-        self._free = places
+        self._free = slots
         self._at_work: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 

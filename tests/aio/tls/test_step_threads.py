@@ -95,7 +95,7 @@ async def test_of_many_threads_one_is_kept() -> None:
     await eventually(lambda: sum(step.thread is not None and step.thread.is_alive() for step in steps) == 1)
 
 
-async def test_who_took_long_comes_behind_the_others() -> None:
+async def test_who_took_long_comes_after_the_others() -> None:
     ticks = iter([0.0, 2 * LONG])
     threads = threads_with(lambda: next(ticks, 0.0), (ThreadLane(1, Standing.OWES),))
     await run(threads, "a", Step())
@@ -143,7 +143,7 @@ async def test_a_kernel_that_knows_no_priorities_is_no_fault() -> None:
         assert (await run(threads, "a", Step())).priority == os.getpriority(os.PRIO_PROCESS, 0)
 
 
-def test_a_step_that_ends_behind_its_loop_is_no_fault() -> None:
+def test_a_step_that_ends_after_its_loop_is_no_fault() -> None:
     step = Step(waits=True)
 
     async def main() -> None:

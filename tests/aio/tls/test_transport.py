@@ -393,7 +393,7 @@ def is_read(pair: Pair) -> bool:
     return pair.raw.is_reading
 
 
-async def test_what_comes_behind_our_end_is_dropped_in_turns(certificates: Path) -> None:
+async def test_what_comes_after_our_end_is_dropped_in_turns(certificates: Path) -> None:
     pair = Pair(certificates)
     await pair.begin()
     pair.tls.close()
