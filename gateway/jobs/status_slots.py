@@ -1,8 +1,9 @@
 """Slots for the status requests to one upstream: urgent ones first, owners in turn. Pure.
 
-While others wait, an owner has half of the slots at most, and three quarters while none waits: however many jobs it
-has and however long its answers take (ten minutes, when they are large), another owner finds slots. Of four slots one
-goes to what is least urgent, so that held polls never keep the rest from being asked.
+While others wait, an owner has half of the slots at most, and three quarters while none waits (of four or more): so
+however many jobs it has and however long its answers take (ten minutes, when they are large), the next owner finds
+one. Its deletions may have all. Of four slots one goes to what is least urgent, so that held polls never keep the
+rest from being asked.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -52,7 +53,7 @@ class StatusSlots(Generic[T]):
         share = most - most // 4 if alone else (most + 1) // 2  # two owners that have half have all
         for urgency in self._order():
             for owner in self._waiting[urgency]:
-                if self._running[owner] < share:
+                if self._running[owner] < share or (alone and urgency is Urgency.DELETION):
                     return owner, self._take(urgency, owner)
         return None
 

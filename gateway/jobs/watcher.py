@@ -262,7 +262,8 @@ class Watcher:
                 self._completion.forget(job)
         old = list(chain.from_iterable([await self._recall_some(some, over) for some in _portions(left)]))
         for some in _portions(old):
-            await self._completion.give_up(some)
+            if lost := [one for one in some if not self._has_hope(one)]:  # portions take a while
+                await self._completion.give_up(lost)
 
     async def _recall_some(self, left: Sequence[JobRef], over: float) -> list[JobRef]:
         """Follows those that can be followed; returns the others that began before a moment."""

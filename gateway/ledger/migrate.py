@@ -116,19 +116,9 @@ def migrate(connection: Connection) -> str | None:
             raise LedgerUnavailable(_NEWER)
         case Tables.NONE | Tables.OLDER:
             before = version_of(connection)
-            _lock_in_order(connection)
             _upgrade(connection)
             _write_least(connection)
             return before or ""
-
-
-def _lock_in_order(connection: Connection) -> None:
-    """Locks the tables that migrations change, in a submit's order: so neither waits for the other for ever."""
-    if connection.dialect.name == "postgresql":
-        there = inspect(connection)
-        for table in ("accounts", "reservations", "jobs", "deliveries"):
-            if there.has_table(table):
-                connection.execute(text(f"LOCK TABLE {table} IN SHARE MODE"))
 
 
 def require_version(connection: Connection) -> None:

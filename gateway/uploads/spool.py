@@ -218,10 +218,14 @@ def require_usable(directory: Path | None) -> None:
     try:
         os.close(_nameless_file(directory))
     except OSError as error:
-        is_full_perhaps = directory is None and error.errno == errno.ENOENT  # tempfile tries some, and tells of none
-        if error.errno not in _PASSES and not is_full_perhaps:
+        if error.errno not in _PASSES and not (directory is None and _may_have_room()):
             fault = f"{directory or 'the temporary directory'} can't be used: {error.strerror}"
             raise ConfigurationError([Fault("body.spool_dir", fault)]) from None
+
+
+def _may_have_room() -> bool:
+    """Whether the temporary directory may be written to, though it may be full now: tempfile tells of none then."""
+    return os.access(os.environ.get("TMPDIR") or "/tmp", os.W_OK)  # noqa: S108 -- nothing is made under this name
 
 
 def _nameless_file(directory: Path | None) -> int:

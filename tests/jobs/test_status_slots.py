@@ -29,6 +29,10 @@ def test_one_owner_alone_has_three_quarters() -> None:
     assert taken(slots, 4) == ["b0"]
     slots.give_back("a")
     assert taken(slots, 4) == ["a3"]
+    slots.give_back("b")
+    slots.put("a", HELD, "a4")
+    slots.put("a", DELETION, "delete-a")
+    assert taken(slots, 4) == ["delete-a"]
 
 
 @pytest.mark.parametrize(("most", "alone"), [(1, 1), (2, 2), (3, 3), (4, 3), (32, 24)])

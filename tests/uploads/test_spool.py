@@ -701,3 +701,6 @@ def test_a_temporary_directory_that_is_full_keeps_nobody_from_starting(monkeypat
 
     monkeypatch.setattr(tempfile, "gettempdir", none_of_them)
     require_usable(None)
+    monkeypatch.setenv("TMPDIR", "/proc/nowhere")
+    with pytest.raises(ConfigurationError, match="the temporary directory can't be used"):
+        require_usable(None)
