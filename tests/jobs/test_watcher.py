@@ -140,6 +140,7 @@ async def test_many_held_polls_of_one_owner_delay_no_other_owners(make_room: Mak
     room.seconds += 1.5
     room.watcher.ask_due()
     assert room.watcher.asked == 4
+    await eventually(lambda: container.waiting == 4)
     container.gate.set()
     container.gate = asyncio.Event()
     await eventually(lambda: container.asked.total() == 8)
