@@ -218,7 +218,8 @@ def require_usable(directory: Path | None) -> None:
     try:
         os.close(_nameless_file(directory))
     except OSError as error:
-        if error.errno not in _PASSES and not (directory is None and _may_have_room()):
+        has_none = directory is None and error.errno == errno.ENOENT
+        if error.errno not in _PASSES and not (has_none and _may_have_room()):
             fault = f"{directory or 'the temporary directory'} can't be used: {error.strerror}"
             raise ConfigurationError([Fault("body.spool_dir", fault)]) from None
 
