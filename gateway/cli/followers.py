@@ -5,9 +5,9 @@ from typing import Final, NamedTuple
 from gateway.cli.running_gateway import base_of, waiting
 from gateway.config.ledger_url import url_of
 from gateway.config.settings import Settings
-from gateway.ledger.jobs import has_living
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.url import shown_url
+from gateway.ledger.watchers import has_living
 
 LEDGER_URL: Final = "ledger.url"
 ELSEWHERE: Final = f"the running gateway uses another ledger: {LEDGER_URL} waits for a restart"

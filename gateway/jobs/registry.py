@@ -20,10 +20,11 @@ from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, Refused, ledger_unavailable
 from gateway.jobs.job import Job, job_not_found
 from gateway.ledger.engine import OwnTurn
-from gateway.ledger.jobs import HEARD_WITHIN, MAX_HEARD_ROWS, changed_since, find, has_others, job_ref, known_of
+from gateway.ledger.jobs import HEARD_WITHIN, MAX_HEARD_ROWS, changed_since, find, job_ref, known_of
 from gateway.ledger.news import Question
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
+from gateway.ledger.watchers import has_others
 from gateway.model.routes import Kind
 from gateway.units import milliseconds
 

@@ -38,9 +38,10 @@ from gateway.jobs.status_answer import RunningAnswer, StatusAnswer
 from gateway.jobs.status_slots import StatusSlots, Urgency
 from gateway.jobs.status_watch import StatusWatch
 from gateway.ledger.engine import OwnTurn
-from gateway.ledger.jobs import LIVES_FOR, adopt, beat, followed_by, job_ref, leave, take_over
+from gateway.ledger.jobs import job_ref
 from gateway.ledger.replica import Replica
 from gateway.ledger.unfollowed import AT_ONCE, running
+from gateway.ledger.watchers import LIVES_FOR, adopt, beat, followed_by, leave, take_over
 from gateway.limits.job_cost import ENDS, Facts, Known
 from gateway.model.jobs import JobRef
 from gateway.model.reasons import Denial, Reason

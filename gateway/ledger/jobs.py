@@ -1,10 +1,9 @@
-"""The jobs of the ledger: owner, watcher and end of each; each function is one transaction.
+"""The jobs of the ledger: owner and end of each; each function is one transaction. Who watches them: watchers.py.
 
     begin ──> record_facts ──> forget ──> deleted    an id belongs to its owner from before the client sees it until
       └──────────────────────────┘                   `forget`; from then on it has no owner
 
-A job has one watcher: the replica that took its submit, or one that took it over, because the watcher was silent or
-because one of its own clients has a long poll on the job. Replicas find each other's changes by `changed_at`.
+Replicas find each other's changes by `changed_at`.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,7 +17,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
-    exists,
     func,
     insert,
     literal_column,
@@ -32,13 +30,12 @@ from gateway.ledger.closing import Closing, Settled, settle_as
 from gateway.ledger.deliveries import drop, make_due, make_way
 from gateway.ledger.reservations import RequestIdTaken, ReservationLost, apply, charge_one
 from gateway.ledger.reservations import find as find_reservation
-from gateway.ledger.schema import JobState, accounts, jobs, replicas, reservations
+from gateway.ledger.schema import JobState, accounts, jobs, reservations
 from gateway.ledger.statement import Statement
 from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, cost_of
 from gateway.model.jobs import JobRef
 from gateway.units import milliseconds
 
-MAX_TAKEN: Final = 200
 MAX_HEARD_ROWS: Final = 5000
 DELETED_WITHIN: Final = 2.0  # seconds after an id was forgotten; later the upstream is not asked to delete its job
 HEARD_WITHIN: Final = 2.0  # seconds in which other replicas may serve a job that they did not hear is forgotten
@@ -46,43 +43,26 @@ _CLOCKS_DIFFER: Final = 1.0  # seconds
 _RESTS: Final = int(1000 * (DELETED_WITHIN + HEARD_WITHIN + _CLOCKS_DIFFER))
 """Milliseconds after which, at the earliest, a forgotten id can go to another job."""
 
-LIVES_FOR: Final = 15  # seconds after its latest heartbeat
-
-
-_KEY: Final = (jobs.c.upstream == bindparam("at")) & (jobs.c.request_id == bindparam("named"))
-_FIND: Final = Statement(select(jobs).where(_KEY))
+KEY: Final = (jobs.c.upstream == bindparam("at")) & (jobs.c.request_id == bindparam("named"))
+_FIND: Final = Statement(select(jobs).where(KEY))
 # Must equal the condition of ix_jobs_living word for word, without parameters: else no engine uses a partial index.
 LIVES: Final = jobs.c.state != literal_column(str(int(JobState.GONE)))
-_RUNS: Final = LIVES & (jobs.c.state == int(JobState.RUNNING))
+RUNS: Final = LIVES & (jobs.c.state == int(JobState.RUNNING))
 _ROW: Final = (
     "upstream", "request_id", "reservation", "account", "owner", "shape", "path", "check_url", "state", "created_at",
     "changed_at", "watcher",
 )  # fmt: skip
-_MOST: Final = bindparam("most", type_=Integer)
+MOST: Final = bindparam("most", type_=Integer)
 _CHANGED: Final = Statement(
     select(jobs)
     .where(jobs.c.changed_at > bindparam("since"))
     .order_by(jobs.c.changed_at, jobs.c.request_id)
-    .limit(_MOST)
+    .limit(MOST)
 )
-_IS_ALIVE: Final = replicas.c.alive_until > bindparam("now")
-_WATCHED: Final = exists().where(replicas.c.name == jobs.c.watcher, _IS_ALIVE)
-_LEFT: Final = Statement(
-    select(jobs)
-    .where(_RUNS, jobs.c.watcher != bindparam("me"), ~_WATCHED)
-    .order_by(jobs.c.created_at)
-    .limit(_MOST)
-    .with_for_update(skip_locked=True)
-)
-_OTHERS: Final = Statement(select(replicas.c.name).where(replicas.c.name != bindparam("me"), _IS_ALIVE).limit(1))
-_BEAT: Final = Statement(
-    update(replicas).where(replicas.c.name == bindparam("me")).values(alive_until=bindparam("until"))
-)
-_SILENT: Final = Statement(delete(replicas).where(replicas.c.alive_until < bindparam("before")))
 _INSERT: Final = Statement(insert(jobs), _ROW)
 _END: Final = Statement(
     update(jobs)
-    .where(_KEY, jobs.c.reservation == bindparam("of"))  # a GONE job's id may belong to another by now
+    .where(KEY, jobs.c.reservation == bindparam("of"))  # a GONE job's id may belong to another by now
     .values({name: bindparam(f"new_{name}") for name in ("state", "known", "ended_at", "expires_at", "changed_at")})
 )
 
@@ -94,7 +74,7 @@ _SEEN: Final = Statement(
             accounts, accounts.c.account == jobs.c.account
         )
     )
-    .where(_KEY, jobs.c.reservation == bindparam("of"))
+    .where(KEY, jobs.c.reservation == bindparam("of"))
 )
 
 
@@ -177,7 +157,7 @@ def begin(connection: Connection, reservation: str, job: NewJob, watcher: str, n
         raise RequestIdTaken  # other replicas may still think it the old owner's
     changed_at = None
     if old is not None:  # `changed_at` shows replicas that cache the old job that its id has a new one
-        connection.execute(delete(jobs).where(_KEY), {"at": claim.upstream, "named": job.request_id})
+        connection.execute(delete(jobs).where(KEY), {"at": claim.upstream, "named": job.request_id})
         changed_at = milliseconds(now)
     make_way(connection, claim.upstream, job.request_id)
     _INSERT.run(
@@ -317,62 +297,6 @@ def _forget(connection: Connection, job: JobRef, now: float) -> Deleted:
 def changed_since(connection: Connection, since: int) -> list[Row[Any]]:
     """Returns jobs changed since then (in milliseconds), the earliest change first, MAX_HEARD_ROWS at most."""
     return _CHANGED.all(connection, since=since, most=MAX_HEARD_ROWS)
-
-
-def beat(connection: Connection, me: str, now: float, until: float) -> None:
-    """Writes a replica's heartbeat, and deletes replicas that have been silent for an hour."""
-    if not _BEAT.run(connection, me=me, until=int(until)):
-        connection.execute(insert(replicas), {"name": me, "alive_until": int(until)})
-    _SILENT.run(connection, before=int(now) - 3600)
-
-
-def has_others(connection: Connection, me: str, now: float) -> bool:
-    """Whether other replicas live, or did until a moment ago."""
-    return _OTHERS.first(connection, me=me, now=int(now) - LIVES_FOR) is not None
-
-
-def has_living(connection: Connection, now: float) -> bool:
-    """Whether a gateway uses this ledger: its heartbeat is not over."""
-    return _OTHERS.first(connection, me="", now=int(now)) is not None
-
-
-def leave(connection: Connection, me: str) -> None:
-    """Removes a replica that ends: others may take over its jobs at once."""
-    connection.execute(delete(replicas).where(replicas.c.name == me))
-
-
-def take_over(connection: Connection, me: str, now: float) -> list[Row[Any]]:
-    """Takes over jobs without a living watcher (failover), a batch at a time; returns them, the oldest first.
-
-    The former watcher sees the change: it may be alive and only have lost the ledger. However many they are, it is
-    two or three statements: the ledger may be far away.
-    """
-    found = _LEFT.all(connection, me=me, now=int(now), most=MAX_TAKEN)
-    if not found:
-        return []
-    # If another replica took a row between the select and the lock, PostgreSQL does not check again which replicas
-    # live. The update checks again, on locked rows.
-    take = update(jobs).where(any_of(found), ~_WATCHED).values(watcher=me, changed_at=milliseconds(now))
-    if connection.execute(take, {"now": int(now)}).rowcount == len(found):
-        return found
-    mine = select(jobs.c.reservation).where(any_of(found), jobs.c.watcher == me)
-    taken = set(connection.execute(mine).scalars())
-    return [row for row in found if row.reservation in taken]
-
-
-def adopt(connection: Connection, job: JobRef, me: str, now: float) -> None:
-    """Takes over one job from its watcher, which sees the change."""
-    this = _KEY & (jobs.c.reservation == bindparam("of"))
-    mine = update(jobs).where(this, _RUNS).values(watcher=me, changed_at=milliseconds(now))
-    connection.execute(mine, {"at": job.upstream, "named": job.request_id, "of": job.reservation})
-
-
-def followed_by(connection: Connection, me: str, before: float | None = None) -> list[JobRef]:
-    """The running jobs whose watcher is this replica; only those that began before a moment, if one is given."""
-    query = select(jobs.c.upstream, jobs.c.request_id, jobs.c.reservation).where(_RUNS, jobs.c.watcher == me)
-    if before is not None:
-        query = query.where(jobs.c.created_at < int(before))
-    return [JobRef(row.upstream, row.request_id, row.reservation) for row in connection.execute(query)]
 
 
 def count(connection: Connection) -> dict[str, int]:

@@ -23,10 +23,10 @@ from sqlalchemy.pool import NullPool
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.audit import record
-from gateway.ledger.jobs import has_living
 from gateway.ledger.live_again import LiveAgain, ended_in, live_again
 from gateway.ledger.migrate import Tables, migrate, require_version, tables_of
 from gateway.ledger.schema import counters, metadata, replicas
+from gateway.ledger.watchers import has_living
 from gateway.units import moment
 
 RowCounts = Mapping[str, int]

@@ -14,10 +14,11 @@ from gateway.config.settings.webhooks import WebhooksOut
 from gateway.ledger.audit import record
 from gateway.ledger.deliveries import Planned, make_due, plan
 from gateway.ledger.engine import Engine
-from gateway.ledger.jobs import beat, forget
+from gateway.ledger.jobs import forget
 from gateway.ledger.keys import NewKeyRow, create
 from gateway.ledger.schema import JobState
 from gateway.ledger.sync import LedgerSync, SyncListeners
+from gateway.ledger.watchers import beat
 from gateway.model.times import Times
 from gateway.observe.log import LogStream, json_line
 from gateway.webhooks.outbound.dispatcher import Chance, Dispatcher

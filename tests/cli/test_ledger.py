@@ -21,10 +21,10 @@ from gateway.cli.main import cli
 from gateway.keys.key_changes import user_name
 from gateway.ledger.audit import append, has_untold, recorded
 from gateway.ledger.callers import block
-from gateway.ledger.jobs import beat, has_living
 from gateway.ledger.keys import NewKeyRow, create, revoke
 from gateway.ledger.migrate import HEAD
 from gateway.ledger.schema import audit, counters, keys, metadata, replicas
+from gateway.ledger.watchers import beat, has_living
 from gateway.model.audit import Action, Entry
 from tests.ledger.test_migrate import config_on
 from tests.support.ledgers import Postgres, open_engine

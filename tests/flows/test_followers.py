@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli.main import cli
 from gateway.config.ledger_url import url_of
-from gateway.ledger.jobs import has_living
+from gateway.ledger.watchers import has_living
 from tests.admin.filling import ledger_of
 from tests.support.gateway import Running, Start, request
 from tests.support.jobs import comes_true

@@ -8,8 +8,8 @@ import structlog
 
 from gateway.errors import LedgerUnavailable
 from gateway.jobs.housekeeping import Housekeeping
-from gateway.ledger.jobs import has_others
 from gateway.ledger.schema import JobState
+from gateway.ledger.watchers import has_others
 from tests.jobs.conftest import MakeRoom
 from tests.support.room import OWNER, Container, Room, ended
 from tests.support.waiting import eventually

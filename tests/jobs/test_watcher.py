@@ -15,8 +15,8 @@ import gateway.jobs.watcher
 from gateway.errors import Refused
 from gateway.jobs.job import interval
 from gateway.ledger import deliveries, schema
-from gateway.ledger.jobs import adopt
 from gateway.ledger.schema import DeliveryState, JobState, jobs
+from gateway.ledger.watchers import adopt
 from gateway.limits.job_cost import Facts, Known
 from gateway.model.reasons import Reason
 from tests.jobs.conftest import MakeRoom
@@ -629,6 +629,7 @@ async def test_a_job_that_is_waited_for_here_is_not_let_go(make_room: MakeRoom, 
     job = await room.begin_job()
     await room.hear()
     held = room.hold(job)
+    await room.turn()  # the question that a hold begins with is answered: the next one is due in 0.1 s
     await room.engine.write(lambda c: adopt(c, job.ref, "other", room.wall()))
     await room.hear()
     assert job.is_followed
@@ -684,7 +685,7 @@ async def is_quiet_about_at_once(room: Room, container: Container) -> bool:
 async def test_what_was_left_is_taken_over_at_once(
     make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.ledger.jobs.MAX_TAKEN", 2)
+    monkeypatch.setattr("gateway.ledger.watchers.MAX_TAKEN", 2)
     one, heir = make_room(me="one"), make_room(me="heir")
     await one.watcher.beat()
     await one.watcher.take_over()

@@ -7,8 +7,7 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import Connection, insert
 
-from gateway.ledger import checkpoints, expiry, inbound_webhooks, schema
-from gateway.ledger import jobs as steps
+from gateway.ledger import checkpoints, expiry, inbound_webhooks, schema, watchers
 from gateway.ledger.deliveries import Bounds, claim_due, release
 from gateway.ledger.engine import Engine
 from gateway.ledger.schema import DeliveryState, JobState, Stage, accounts, deliveries, jobs, reservations
@@ -74,7 +73,7 @@ async def trips_of(far: FarAway, engine: Engine, work: Callable[[Connection], An
 
 async def test_all_jobs_of_a_dead_replica_are_taken_over_in_two_statements(far: FarAway, engine: Engine) -> None:
     await engine.write(lambda c: add_jobs(c, MANY))
-    trips, taken = await trips_of(far, engine, lambda c: steps.take_over(c, "me", NOON + 60))
+    trips, taken = await trips_of(far, engine, lambda c: watchers.take_over(c, "me", NOON + 60))
     assert trips <= 8
     assert len(taken) == MANY
     assert {row["watcher"] for row in await engine.read(lambda c: rows_of(c, jobs))} == {"me"}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, select, text, update
 
-from gateway.ledger import expiry
+from gateway.ledger import expiry, watchers
 from gateway.ledger import jobs as steps
 from gateway.ledger.accounts import read_counts
 from gateway.ledger.closing import Settled
@@ -111,10 +111,10 @@ class Book:
         return [row.request_id for row in rows]
 
     async def beat(self, me: str, until: float) -> None:
-        await self.do(steps.beat, me, self.now, until)
+        await self.do(watchers.beat, me, self.now, until)
 
     async def take_over(self, me: str) -> set[str]:
-        return {row.request_id for row in await self.do(steps.take_over, me, self.now)}
+        return {row.request_id for row in await self.do(watchers.take_over, me, self.now)}
 
     async def watchers(self) -> dict[str, str]:
         rows = await self.engine.read(lambda c: rows_of(c, jobs))
@@ -126,7 +126,7 @@ def _forget(connection: Connection, job: tuple[str, str], now: float) -> bool:
 
 
 def _adopt(connection: Connection, job: tuple[str, str], watcher: str, now: float) -> None:
-    steps.adopt(connection, job_of(connection, job), watcher, now)
+    watchers.adopt(connection, job_of(connection, job), watcher, now)
 
 
 def add_copies(connection: Connection, count: int) -> None:
@@ -530,8 +530,8 @@ async def test_a_replica_lives_until_it_says_so_no_more(book: Book) -> None:
     book.now += 3700
     await book.beat("me", book.now + 30)
     assert [row.name for row in await book.engine.read(lambda c: c.execute(names).all())] == ["me"]
-    await book.do(steps.leave, "me")
-    await book.do(steps.leave, "me")
+    await book.do(watchers.leave, "me")
+    await book.do(watchers.leave, "me")
     assert await book.engine.read(lambda c: c.execute(names).all()) == []
 
 
@@ -547,7 +547,7 @@ async def test_only_what_nobody_follows_is_taken_over(book: Book) -> None:
     assert await book.take_over("me") == set()
     assert await book.watchers() == {"a": "living", "b": "me", "c": "me", "d": "me", "e": "dead"}
     assert set(await book.heard(book.now - 1)) == {"b", "c"}  # so that a watcher that was only away lets go
-    mine = await book.engine.read(lambda c: steps.followed_by(c, "me"))
+    mine = await book.engine.read(lambda c: watchers.followed_by(c, "me"))
     assert sorted(job.key for job in mine) == [("container", "b"), ("container", "c"), ("container", "d")]
 
 
@@ -555,12 +555,12 @@ async def test_a_replica_that_left_is_succeeded_at_once(book: Book) -> None:
     await book.beat("gone", NOON + 30)
     await book.running(watcher="gone")
     assert await book.take_over("me") == set()
-    await book.do(steps.leave, "gone")
+    await book.do(watchers.leave, "gone")
     assert await book.take_over("me") == {"job"}
 
 
 async def test_at_once_some_are_taken_the_oldest_first(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "MAX_TAKEN", 2)
+    monkeypatch.setattr(watchers, "MAX_TAKEN", 2)
     for number in range(5):
         await book.running(f"job-{number}", f"r{number}", "dead")
         book.now += 1
@@ -569,7 +569,7 @@ async def test_at_once_some_are_taken_the_oldest_first(book: Book, monkeypatch: 
 
 
 async def test_of_several_that_succeed_each_job_has_one(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "MAX_TAKEN", 5)
+    monkeypatch.setattr(watchers, "MAX_TAKEN", 5)
     names = [f"job-{number}" for number in range(40)]
     for number, name in enumerate(names):
         await book.running(name, f"r{number}", "dead")
@@ -589,13 +589,13 @@ async def test_of_several_that_succeed_each_job_has_one(book: Book, monkeypatch:
     while found := await book.take_over("heir-0"):
         left += found
     assert left == []
-    watchers = await book.watchers()
-    assert watchers == {name: heir for heir, mine in zip(heirs, taken, strict=True) for name in mine}
+    watched = await book.watchers()
+    assert watched == {name: heir for heir, mine in zip(heirs, taken, strict=True) for name in mine}
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 async def test_none_of_many_is_taken_twice(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "MAX_TAKEN", 5)
+    monkeypatch.setattr(watchers, "MAX_TAKEN", 5)
     await book.running("job", "r1", "dead")
     await book.engine.write(partial(add_copies, count=COPIES))  # so many that to look for some takes a moment
     heirs = [f"heir-{number}" for number in range(8)]
@@ -604,7 +604,7 @@ async def test_none_of_many_is_taken_twice(book: Book, monkeypatch: pytest.Monke
 
     async def inherit(heir: str) -> list[str]:
         taken: list[str] = []
-        while found := await book.engine.write(lambda c: steps.take_over(c, heir, book.now)):
+        while found := await book.engine.write(lambda c: watchers.take_over(c, heir, book.now)):
             taken += [row.request_id for row in found]
         return taken
 
@@ -702,10 +702,10 @@ def live(connection: Connection) -> None:
     reserve(connection, claim, make_profile(), Ask(3, 2, ""), NOON, NOON + 60)
     accept(connection, claim, "job", NOON + 60)
     steps.begin(connection, "a", new(), "me", NOON)
-    steps.beat(connection, "me", NOON, NOON + 30)
+    watchers.beat(connection, "me", NOON, NOON + 30)
     _adopt(connection, JOB, "other", NOON)
-    steps.take_over(connection, "me", NOON)
-    steps.followed_by(connection, "me")
+    watchers.take_over(connection, "me", NOON)
+    watchers.followed_by(connection, "me")
     steps.changed_since(connection, int(NOON) * 1000 - 10_000)
     over = expiry.expired(connection, 2 * NOON)
     assert over

@@ -6,8 +6,9 @@ from typing import Final
 from sqlalchemy import Connection
 
 from gateway.ledger.deliveries import Planned, plan
-from gateway.ledger.jobs import NewJob, beat, begin
+from gateway.ledger.jobs import NewJob, begin
 from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
+from gateway.ledger.watchers import beat
 from tests.support.ledgers import NOON, make_profile
 
 CANARY: Final = "canary-secret"
