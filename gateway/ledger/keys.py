@@ -7,6 +7,7 @@ that asks for the changes after the last one it saw misses none.
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
@@ -253,10 +254,19 @@ def _records(connection: Connection, condition: Any) -> list[KeyRecord]:
     generations: dict[str, list[Generation]] = {}
     for row in connection.execute(select(secrets).where(of).order_by(secrets.c.generation)):
         generations.setdefault(row.key_id, []).append(_generation(row))
-    return [_record(row, generations.get(row.id, [])) for row in found]
+    columns = _Columns(cache(_scopes), cache(_networks), cache(_limits))
+    return [_record(row, generations.get(row.id, []), columns) for row in found]
 
 
-def _record(row: Row[Any], generations: Iterable[Generation]) -> KeyRecord:
+class _Columns(NamedTuple):
+    """Readers of the columns of JSON. Ten thousand keys have a few texts between them: each is read once."""
+
+    scopes: Callable[[str], tuple[str, ...]]
+    networks: Callable[[str], tuple[IPv4Network | IPv6Network, ...]]
+    limits: Callable[[str], Mapping[str, Any]]
+
+
+def _record(row: Row[Any], generations: Iterable[Generation], columns: _Columns) -> KeyRecord:
     unreadable: list[str] = []
     return KeyRecord(
         id=row.id,
@@ -264,9 +274,9 @@ def _record(row: Row[Any], generations: Iterable[Generation]) -> KeyRecord:
         owner=row.owner,
         created_at=row.created_at,
         revision=row.revision,
-        scopes=_read(row, "scopes", _scopes, unreadable, ()),
-        networks=_read(row, "networks", _networks, unreadable, ()),
-        limits=_read(row, "limits", _limits, unreadable, {}),
+        scopes=_read(row, "scopes", columns.scopes, unreadable, ()),
+        networks=_read(row, "networks", columns.networks, unreadable, ()),
+        limits=_read(row, "limits", columns.limits, unreadable, {}),
         expires_at=row.expires_at,
         disabled_at=row.disabled_at,
         generations=tuple(generations),
@@ -274,26 +284,28 @@ def _record(row: Row[Any], generations: Iterable[Generation]) -> KeyRecord:
     )
 
 
-def _read(row: Row[Any], name: str, read: Callable[[Any], _Value], unreadable: list[str], empty: _Value) -> _Value:
+def _read(row: Row[Any], name: str, read: Callable[[str], _Value], unreadable: list[str], empty: _Value) -> _Value:
     """A column of JSON; a newer release may have written what this one does not know, and that stops no other key."""
     try:
-        return read(json.loads(getattr(row, name)))
+        return read(getattr(row, name))
     except (ValueError, TypeError, AttributeError, RecursionError):
         unreadable.append(name)
         return empty
 
 
-def _scopes(value: Any) -> tuple[str, ...]:
+def _scopes(text: str) -> tuple[str, ...]:
+    value = json.loads(text)
     if not isinstance(value, list) or not all(isinstance(scope, str) for scope in value):
         raise ValueError("no list of scopes")
     return tuple(value)
 
 
-def _networks(value: Any) -> tuple[IPv4Network | IPv6Network, ...]:
-    return tuple(ip_network(text) for text in _scopes(value))
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(network) for network in _scopes(text))
 
 
-def _limits(value: Any) -> Mapping[str, Any]:
+def _limits(text: str) -> Mapping[str, Any]:
+    value = json.loads(text)
     if not all(is_override(name, limit) for name, limit in value.items()):
         raise ValueError("another release's limits")
     return dict(value)
