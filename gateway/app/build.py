@@ -217,7 +217,7 @@ def _handle_requests(
 ) -> Handler:
     date, access = HttpDate(), jobs.access
     recheck = partial(_recheck, live)
-    forwarder = Forwarder(upstreams, time.monotonic, date, jobs.completion, recheck, access.registry.confirm)
+    forwarder = Forwarder(upstreams, time.monotonic, date, jobs.findings, recheck, access.registry.confirm)
     admission = ledger_parts.admission
     submits = SubmitRequests(admission, ledger_parts.spool, ledger_parts.counter, forwarder, access, jobs.planning)
     parts = HandlerParts(

@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from gateway.authorize.cached_headers import CachedHeaders
 from gateway.authorize.prepared_request import PreparedRequest
+from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.completion import Completion
 from gateway.jobs.deletion_questions import DeletionQuestions
 from gateway.jobs.job import Job
@@ -31,6 +32,7 @@ class JobAccess(NamedTuple):
 
     registry: Registry
     completion: Completion
+    checkpoints: Checkpoints
     watcher: Watcher
     questions: DeletionQuestions
     long_polls: LongPolls

@@ -42,7 +42,7 @@ class SubmitRequests(NamedTuple):
         rules = replace(shape.form_rules(state.form_rules), most_pages=permit.profile.pages_per_request)
         body = SubmitBody(prepared.boundary or b"", rules, self.spool, self.counter, permit.account)
         begin_job = partial(self.jobs.begin_job, prepared)
-        intake = Intake(shape, permit.path, begin_job, self.webhooks, self.jobs.completion.checkpoints)
+        intake = Intake(shape, permit.path, begin_job, self.webhooks, self.jobs.checkpoints)
         recheck = partial(self.forwarder.recheck, prepared, order.client)
         submission = Submission(lease, body, recheck, state.pricing, intake)
         try:

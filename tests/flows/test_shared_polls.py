@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.keys.validation import Wanted
-from gateway.upstream.job_api import Finding, Said
+from gateway.limits.job_cost import Facts, Known
 from tests.flows.test_jobs import Container, started
 from tests.support.backend import Backend
 from tests.support.client import Response
@@ -91,7 +91,8 @@ async def test_an_end_is_for_each_to_fetch(gateway: Running, container: Containe
     # One was asked about while it ran; whoever waited shares that, or asks and gets the end.
     bodies = {(await client.response()).body for client in clients}
     assert PROCESSING in bodies <= {PROCESSING, complete(2)}
-    gateway.gateway.jobs.completion.apply_finding(found, Finding(Said.COMPLETE, 2), is_own=True)  # type: ignore[arg-type]
+    assert found is not None
+    gateway.gateway.jobs.completion.add_facts(found, Facts(Known.COMPLETE, 2))
     assert (await asked(gateway, container, poll(job)))[0].body == complete(2)
 
 
