@@ -561,7 +561,7 @@ async def test_what_is_remembered_is_bounded(room: Room, monkeypatch: pytest.Mon
     for number in range(10):
         room.findings.remember_unfinished(job, b"%d" % number)
         room.findings.remember_unfinished(job, b"x" * 513)
-    assert repr(room.findings) in {f"<Completion unfinished={kept} pending=0>" for kept in (1, 2, 3)}
+    assert repr(room.findings) in {f"<Findings unfinished={kept} unknown_words=0>" for kept in (1, 2, 3)}
     assert room.findings.is_unfinished(job, b"9")
     assert not room.findings.is_unfinished(job, b"x" * 513)
 
