@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sqlalchemy import Connection
 from gateway.admin import page as page_of_files
 from gateway.admin.page import FILES
 from gateway.ledger.keys import note_used
+from gateway.tls.file_ends import FileEnd
 from tests.admin.api import TOKEN, Api
 from tests.admin.filling import fill, fill_for_pictures, ledger_of, make_key, make_keys, use
 from tests.support.console import ConsoleOf, console_of, needs_chromium, past_hour, running_chromium
@@ -416,7 +418,30 @@ async def test_the_secret_goes_into_the_clipboard(gateway: Running, console_of: 
         secret = await console.page.locator("#secret").text_content()
         await console.does("Copy")
         await console.says("The secret is in the clipboard.")
+        # Behind an open dialog nothing is read out, and little seen.
+        await console.page.locator("dialog #said").filter(has_text="The secret is in the clipboard.").wait_for()
         assert await console.page.evaluate("navigator.clipboard.readText()") == secret
+        await console.does("Done")
+        await console.page.locator("body > #said").wait_for(state="attached")
+
+
+async def test_a_dialog_has_nothing_but_its_words_and_a_fault_goes_when_something_is_typed(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    limits = {"pages_per_month": 10}
+    assert (await Api(gateway)("POST", "/admin/v1/keys", {"id": "acme", "limits": limits})).status == 201
+    async with console_of(gateway) as console:
+        await console.open("keys")
+        dialog = console.page.get_by_role("dialog")
+        for act in ("Rotate", "Grant", "Reset", "Disable", "Revoke"):
+            await console.page.get_by_role("button", name=f"{act} acme").click()
+            assert re.search(r"^0$", await dialog.inner_text(), re.MULTILINE) is None, act
+            if act == "Grant":
+                await console.does("Grant")
+                await dialog.get_by_role("alert").filter(has_text="Pages is needed.").wait_for()
+                await dialog.get_by_role("spinbutton", name="Pages").fill("5")
+                assert await dialog.get_by_role("alert").count() == 0
+            await console.does("Cancel")
 
 
 async def test_escape_leaves_a_secret_only_once_it_was_copied(gateway: Running, console_of: ConsoleOf) -> None:
@@ -573,6 +598,17 @@ async def test_an_hour_is_drawn(gateway: Running, console_of: ConsoleOf) -> None
         looks = [await path.get_attribute("class") for path in await errors.locator("path").all()]
         assert looks == ["s1 d1", "s4 d1", "s2 d1"]  # of the reasons, whatever their order is
         assert await console.page.get_by_text("localhost, gateway.test").count() == 1
+
+
+async def test_a_client_ca_is_among_the_certificates(gateway: Running, tmp_path: Path, console_of: ConsoleOf) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(1)
+    gateway.gateway.reloader.ends = (FileEnd("tls.client_ca", tmp_path / "clients.pem", (tomorrow,)),)
+    async with console_of(gateway) as console:
+        await console.open()
+        row = console.page.get_by_role("row").filter(has_text="tls.client_ca")
+        await row.get_by_text(str(tmp_path / "clients.pem")).wait_for()
+        assert await row.locator(".bad").count() == 1
+        assert await console.page.get_by_role("row").filter(has_text="public").count() == 1
 
 
 async def test_moments_of_the_audit_trail_are_told_as_such(gateway: Running, console_of: ConsoleOf) -> None:
