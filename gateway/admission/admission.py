@@ -8,6 +8,7 @@ expiry, so its retries end: in a long outage they would pile up for nothing.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, Final, NamedTuple, Protocol
@@ -33,7 +34,6 @@ from gateway.ledger.reservations import (
 from gateway.ledger.steps import Accept, Admit, Cancel, Reserve, Steps
 from gateway.limits.quotas import AccountCounts, Limit, limits_of, rate_limit_lines, soft_among, soft_limits
 from gateway.model.identity import Profile
-from gateway.model.reasons import Denial
 from gateway.model.request import Permit
 
 _LEASE_SECONDS: Final = 60.0
@@ -245,8 +245,7 @@ class Lease:
         soft = soft_among(profile, limits)
         counts.count_crossed(account, soft - soft_limits(profile, outcome.before, now) if soft else soft)
         if outcome.denial is not None:
-            denial = outcome.denial
-            raise Refused(Denial(denial.reason, denial.detail, denial.retry_after, (), denial.title, self.lines))
+            raise Refused(replace(outcome.denial, lines=self.lines))
 
     @property
     def lines(self) -> tuple[bytes, ...]:
