@@ -23,16 +23,10 @@ from gateway.ledger.closing import Settled
 from gateway.ledger.deliveries import Planned
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.replica import Replica
-from gateway.ledger.reservations import (
-    Ask,
-    Claim,
-    RequestIdTaken,
-    ReservationLost,
-    StepOutcome,
-    renew,
-)
+from gateway.ledger.reservations import Claim, RequestIdTaken, ReservationLost, renew
 from gateway.ledger.steps import Accept, Admit, Cancel, Reserve, Steps
 from gateway.limits.quotas import AccountCounts, Limit, limits_of, rate_limit_lines, soft_among, soft_limits
+from gateway.limits.submit_decisions import Ask, StepOutcome
 from gateway.model.identity import Profile
 from gateway.model.request import Permit
 

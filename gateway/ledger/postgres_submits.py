@@ -30,6 +30,7 @@ from sqlalchemy import (
 from gateway.ledger.accounts import MICROSECONDS, counts_in
 from gateway.ledger.schema import accounts, grants, reservations, windows
 from gateway.limits.quotas import AccountCounts
+from gateway.limits.submit_decisions import Ask
 from gateway.limits.windows import day_of, month_of
 
 _TYPES: Final[dict[str, Any]] = {
@@ -180,16 +181,16 @@ def admit(connection: Connection, seen: Seen, tat: float, claims: Sequence[Any],
 
 
 def reserve(
-    connection: Connection, account: str, seen: Seen, asks: Sequence[tuple[str, Any]], now: float, until: float
+    connection: Connection, account: str, seen: Seen, asks: Sequence[tuple[str, Ask]], now: float, until: float
 ) -> bool:
     """Reserves pages for all; returns False if the account has changed, or a slot is missing or not of today.
 
-    `asks` are pairs of a reservation's id and a reservations.Ask.
+    `asks` are pairs of a reservation's id and what it asks for.
     """
     what = [ask for _, ask in asks]
     return any_row(
         connection, _RESERVE, of=account, version=seen.version, total=sum(ask.pages for ask in what),
-        spend=sum(ask.pages * ask.price for ask in what), **_days(now), until=int(until),
+        spend=sum(ask.spend for ask in what), **_days(now), until=int(until),
         ids=[name for name, _ in asks], pages=[ask.pages for ask in what], prices=[ask.price for ask in what],
         modes=[ask.mode for ask in what],
     )  # fmt: skip
