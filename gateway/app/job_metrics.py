@@ -11,6 +11,7 @@ from gateway.jobs.completion import Completion
 from gateway.jobs.housekeeping import Housekeeping
 from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.reading import WHYS
+from gateway.jobs.status_queue import StatusQueue
 from gateway.jobs.watcher import Watcher
 from gateway.model.jobs import JOB_STATES
 
@@ -20,6 +21,7 @@ class JobMetrics:
     """Reads the numbers of these parts."""
 
     housekeeping: Housekeeping
+    queue: StatusQueue
     watcher: Watcher
     completion: Completion
     unverified: UnverifiedBodies
@@ -32,7 +34,7 @@ class JobMetrics:
             jobs.add_metric((state,), self.housekeeping.counts.get(state, 0))
         yield jobs
         yield CounterMetricFamily(
-            "gateway_job_status_requests", "Questions to upstreams about a job's status.", self.watcher.asked
+            "gateway_job_status_requests", "Questions to upstreams about a job's status.", self.queue.asked
         )
         unreadable = CounterMetricFamily(
             "gateway_job_answers_unreadable", "Answers about jobs that could not be read, by why.", labels=("why",)

@@ -15,11 +15,14 @@ from gateway.app.ledger_parts import LedgerParts
 from gateway.config.settings.webhooks import WebhooksOut
 from gateway.config.state import Live, State
 from gateway.jobs.completion import Completion, Effects
+from gateway.jobs.deletion_questions import DeletionQuestions
+from gateway.jobs.failover import Failover
 from gateway.jobs.housekeeping import Housekeeping
 from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.registry import Registry
 from gateway.jobs.retention import Retention
 from gateway.jobs.shared_polls import SharedPolls
+from gateway.jobs.status_queue import StatusQueue
 from gateway.jobs.watcher import Watcher
 from gateway.ledger import checkpoints, deliveries
 from gateway.ledger import inbound_webhooks as received
@@ -59,20 +62,20 @@ class JobParts:
         effects = Effects(ledger_parts.admission.settled, self.dispatcher.nudge)
         self.completion = Completion(replica, self._registry, state, iteration.call_in_turn, effects)
         self._upstream_client = UpstreamClient(upstreams, times.monotonic, new_id)
-        self.watcher = Watcher(replica, self._registry, self.completion, self._upstream_client, state, times)
+        self._queue = queue = StatusQueue(state)
+        self.watcher = Watcher(replica, queue, self.completion, self._upstream_client, state, times)
+        self.failover = Failover(replica, self._registry, self.completion, self.watcher, state)
         self.long_polls = LongPolls(self.watcher, iteration)
         shared_polls = SharedPolls(iteration, times.monotonic)
-        self.access = JobAccess(self._registry, self.completion, self.watcher, self.long_polls, shared_polls, wall)
+        questions = DeletionQuestions(queue, self.completion, self._upstream_client, state, times.monotonic)
+        self.access = JobAccess(
+            self._registry, self.completion, self.watcher, questions, self.long_polls, shared_polls, wall
+        )
         retention = Retention(replica, self._registry, self._upstream_client, state, times.monotonic, iteration)
         self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall, iteration)
         self.unverified = UnverifiedBodies(lambda: live.state.settings.body.unverified_limit)
         self.housekeeping = Housekeeping(
-            ledger,
-            self._registry,
-            self.watcher,
-            retention,
-            self.completion.retry_pending,
-            *_purges(ledger, out, wall),
+            ledger, self.failover, retention, self.completion.retry_pending, *_purges(ledger, out, wall)
         )
 
     def work(self) -> tuple[Coroutine[Any, Any, None], ...]:
@@ -88,11 +91,12 @@ class JobParts:
         self._upstream_client.close()
         await self.receiver.close(_LAST_WORDS)
         await self.dispatcher.close(_LAST_WORDS)
-        await self.watcher.leave()
+        await self.failover.leave()
 
     def collectors(self) -> tuple[Collector, ...]:
         """The collectors of these parts' metrics."""
-        jobs = JobMetrics(self.housekeeping, self.watcher, self.completion, self.unverified, self.long_polls)
+        asking = self._queue, self.watcher, self.completion
+        jobs = JobMetrics(self.housekeeping, *asking, self.unverified, self.long_polls)
         return jobs, self.metrics
 
 

@@ -10,9 +10,8 @@ from typing import Final
 import structlog
 
 from gateway.aio.periodic import take_turns
-from gateway.jobs.registry import Registry
+from gateway.jobs.failover import Failover
 from gateway.jobs.retention import Retention
-from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import count
 from gateway.ledger.ledger import Ledger
 
@@ -30,15 +29,13 @@ class Housekeeping:
     def __init__(
         self,
         ledger: Ledger,
-        registry: Registry,
-        watcher: Watcher,
+        failover: Failover,
         retention: Retention,
         retry_pending: Callable[[], None],
         *purges: Callable[[], Awaitable[None]],
     ) -> None:
         self._ledger = ledger
-        self._registry = registry
-        self._watcher = watcher
+        self._failover = failover
         self._retention = retention
         self._retry_pending = retry_pending
         self._purges = purges
@@ -63,7 +60,7 @@ class Housekeeping:
         Raises:
             LedgerUnavailable: some of it is still due.
         """
-        self._watcher.apply_changes(await self._registry.read_changes())
+        await self._failover.hear()
         self._retry_pending()  # the ledger just answered
 
     async def beat(self, turn: int) -> None:
@@ -74,7 +71,7 @@ class Housekeeping:
         """
         self._is_beat_due = self._is_beat_due or turn % _BEAT_EVERY == 0
         if self._is_beat_due:
-            await self._watcher.beat()
+            await self._failover.beat()
             self._is_beat_due = False
 
     async def turn(self, turn: int) -> None:
@@ -85,9 +82,9 @@ class Housekeeping:
         """
         due: list[Callable[[], Awaitable[None]]] = []
         if turn % _TAKE_OVER_EVERY == 0:
-            due.append(self._watcher.take_over)
+            due.append(self._failover.take_over)
         if turn % _RECALL_EVERY == _RECALL_EVERY - 1:
-            due.append(self._watcher.recall)
+            due.append(self._failover.recall)
         due.append(self._retention.sweep)
         if turn % _COUNT_EVERY == 0:
             due.append(self._count)

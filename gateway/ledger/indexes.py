@@ -3,63 +3,39 @@
 SQLAlchemy imports an engine's dialect for its words in an index, and a gateway on SQLite never needs PostgreSQL's.
 """
 
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Index
+from sqlalchemy import ColumnElement, Index
 
 from gateway.ledger.expiry import ENDED, GONE_AGAIN, GONE_FIRST, IS_READABLE
 from gateway.ledger.schema import DeliveryState, JobState, audit, deliveries, jobs, reservations
 from gateway.ledger.schema import metadata as tables
 
+
+def _partial_index(name: str, *columns: Any, where: ColumnElement[bool], unique: bool = False) -> None:
+    """Gives the columns' table an index of the rows that meet a condition."""
+    Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
 # Only what is in flight expires, so the index stays that small, however many jobs were settled.
-Index(
-    "ix_reservations_expires_at",
-    reservations.c.expires_at,
-    sqlite_where=reservations.c.expires_at.is_not(None),
-    postgresql_where=reservations.c.expires_at.is_not(None),
-)
+_partial_index("ix_reservations_expires_at", reservations.c.expires_at, where=reservations.c.expires_at.is_not(None))
 # Those without a job are found by their age alone, and so by stage, since some go sooner than others.
-Index(
-    "ix_reservations_ended",
-    reservations.c.stage,
-    reservations.c.created_at,
-    sqlite_where=ENDED,
-    postgresql_where=ENDED,
-)
-Index(
-    "ix_audit_untold",
-    audit.c.id,
-    sqlite_where=audit.c.untold.is_not(None),
-    postgresql_where=audit.c.untold.is_not(None),
-)
+_partial_index("ix_reservations_ended", reservations.c.stage, reservations.c.created_at, where=ENDED)
+_partial_index("ix_audit_untold", audit.c.id, where=audit.c.untold.is_not(None))
 for _column in (jobs.c.changed_at, jobs.c.expires_at):
-    Index(
-        f"ix_jobs_{_column.name}",
-        _column,
-        sqlite_where=_column.is_not(None),
-        postgresql_where=_column.is_not(None),
-    )
+    _partial_index(f"ix_jobs_{_column.name}", _column, where=_column.is_not(None))
 # However long deletions are overdue at an upstream, nobody goes through them to find what else is due.
-for _name, _where in (("gone_first", GONE_FIRST), ("gone_again", GONE_AGAIN)):
-    Index(f"ix_jobs_{_name}", jobs.c.upstream, jobs.c.expires_at, sqlite_where=_where, postgresql_where=_where)
-_readable: Final = IS_READABLE & jobs.c.expires_at.is_not(None)
-Index("ix_jobs_readable", jobs.c.expires_at, sqlite_where=_readable, postgresql_where=_readable)
-_lives: Final = jobs.c.state != int(JobState.GONE)
-Index("ix_jobs_living", jobs.c.state, jobs.c.watcher, sqlite_where=_lives, postgresql_where=_lives)
-Index(
-    "ix_deliveries_next_at",
-    deliveries.c.next_at,
-    sqlite_where=deliveries.c.next_at.is_not(None),
-    postgresql_where=deliveries.c.next_at.is_not(None),
-)
-_waits: Final = deliveries.c.state == int(DeliveryState.WAITING)
-Index(
+_partial_index("ix_jobs_gone_first", jobs.c.upstream, jobs.c.expires_at, where=GONE_FIRST)
+_partial_index("ix_jobs_gone_again", jobs.c.upstream, jobs.c.expires_at, where=GONE_AGAIN)
+_partial_index("ix_jobs_readable", jobs.c.expires_at, where=IS_READABLE & jobs.c.expires_at.is_not(None))
+_partial_index("ix_jobs_living", jobs.c.state, jobs.c.watcher, where=jobs.c.state != int(JobState.GONE))
+_partial_index("ix_deliveries_next_at", deliveries.c.next_at, where=deliveries.c.next_at.is_not(None))
+_partial_index(
     "uq_deliveries_waiting",
     deliveries.c.upstream,
     deliveries.c.request_id,
+    where=deliveries.c.state == int(DeliveryState.WAITING),
     unique=True,
-    sqlite_where=_waits,
-    postgresql_where=_waits,
 )
 
 metadata: Final = tables

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from gateway.authorize.cached_headers import CachedHeaders
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.jobs.completion import Completion
+from gateway.jobs.deletion_questions import DeletionQuestions
 from gateway.jobs.job import Job
 from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.registry import Registry
@@ -31,6 +32,7 @@ class JobAccess(NamedTuple):
     registry: Registry
     completion: Completion
     watcher: Watcher
+    questions: DeletionQuestions
     long_polls: LongPolls
     shared_polls: SharedPolls
     wall: Callable[[], float]
@@ -73,7 +75,7 @@ class JobAccess(NamedTuple):
             Refused: no_room, if it could not be asked in time.
         """
         if job.is_running:
-            await self.watcher.ask_once(job)
+            await self.questions.ask(job)
 
 
 def may_share(order: ForwardOrder) -> bool:

@@ -602,7 +602,7 @@ async def test_a_deletion_that_can_not_ask_first_is_refused_and_deletes_nothing(
     start: Start, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job that has failed was charged as reserved, because nobody could be asked how it stood."""
-    monkeypatch.setattr("gateway.jobs.watcher.BEFORE_DELETE", 0.2)
+    monkeypatch.setattr("gateway.jobs.deletion_questions.WITHIN", 0.2)
     gateway = await start(jobs={"watch": False, "most_status_requests": 1}, routes=MORE_ROUTES)
     other, job = await started(gateway), await started(gateway)
     container.results[job] = complete(3, success=False)

@@ -57,7 +57,7 @@ async def test_nothing_delays_what_is_heard_and_the_heartbeat(
     there.completion.forget(await there.registry.owned(*job.key, OWNER))
     await eventually(lambda: job.is_gone)
     here.seconds = there.seconds = here.seconds + 20.0
-    await there.watcher.beat()
+    await there.failover.beat()
 
     async def lives() -> bool:
         return await there.engine.read(lambda c: has_others(c, "there", there.wall() + 14))
@@ -85,9 +85,7 @@ async def test_once_a_minute_old_records_are_removed(make_room: MakeRoom, contai
     async def purge() -> None:
         calls.append("purged")
 
-    housekeeping = Housekeeping(
-        room.ledger, room.registry, room.watcher, room.retention, room.completion.retry_pending, purge
-    )
+    housekeeping = Housekeeping(room.ledger, room.failover, room.retention, room.completion.retry_pending, purge)
     await room.begin_job()
     container.says["job"] = ended()
     await room.turn(1.0)
@@ -114,13 +112,12 @@ async def test_what_fails_keeps_nothing_else_of_its_turn_from_running(
         return work
 
     away, fault = LedgerUnavailable("too slow"), ValueError("a fault of ours")
-    monkeypatch.setattr(room.watcher, "take_over", does("take over", away))
+    monkeypatch.setattr(room.failover, "take_over", does("take over", away))
     monkeypatch.setattr(room.retention, "sweep", does("sweep"))
     monkeypatch.setattr(room.retention, "purge", does("purge", fault))
     housekeeping = Housekeeping(
         room.ledger,
-        room.registry,
-        room.watcher,
+        room.failover,
         room.retention,
         room.completion.retry_pending,
         does("one"),

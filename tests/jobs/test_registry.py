@@ -124,7 +124,7 @@ async def test_who_does_not_hear_of_others_looks_up_what_they_may_have_deleted(m
     """A replica that was busy, or whose link to the ledger hung, gave the next owner's result to the last one."""
     here, there = make_room(me="here", shapes=DELETES), make_room(me="there", shapes=DELETES)
     old = await here.begin_job()
-    await there.watcher.beat()
+    await there.failover.beat()
     await here.registry.read_changes()
     counted = Counted(here)
     ask = partial(here.registry.owned, *JOB, OWNER)
@@ -150,7 +150,7 @@ async def test_who_does_not_hear_of_others_looks_up_what_they_may_have_deleted(m
 
 async def test_what_nobody_can_have_deleted_is_served_while_the_ledger_is_away(make_room: MakeRoom) -> None:
     here, there = make_room(me="here"), make_room(me="there")
-    await there.watcher.beat()
+    await there.failover.beat()
     job = await here.begin_job()
     await here.registry.read_changes()
     here.faulty.is_away = True
@@ -162,7 +162,7 @@ async def test_what_nobody_can_have_deleted_is_served_while_the_ledger_is_away(m
 
 async def test_who_is_alone_serves_its_jobs_however_long_the_ledger_is_away(make_room: MakeRoom) -> None:
     here, there = make_room(me="here", shapes=DELETES), make_room(me="there", shapes=DELETES)
-    await there.watcher.beat()
+    await there.failover.beat()
     here.seconds += 31.0  # it died long ago
     job = await here.begin_job()
     await here.registry.read_changes()
@@ -176,7 +176,7 @@ async def test_what_was_read_counts_from_when_the_reading_began(
     make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = make_room(me="here", shapes=DELETES), make_room(me="there")
-    await there.watcher.beat()
+    await there.failover.beat()
     await here.begin_job()
     read = here.faulty.read
 
@@ -195,7 +195,7 @@ async def test_what_was_read_counts_from_when_the_reading_began(
 async def test_what_was_heard_before_a_job_was_cached_says_nothing_of_it(make_room: MakeRoom) -> None:
     """Its row may have been read before it was deleted, and have come after that was heard."""
     here, there = make_room(me="here", shapes=DELETES), make_room(me="there")
-    await there.watcher.beat()
+    await there.failover.beat()
     await there.begin_job()
     read = here.faulty.read
 
@@ -388,7 +388,7 @@ async def test_a_shape_that_is_missing_for_a_moment_takes_no_job_from_its_owner(
     for room in (here, there):
         room.state = replace(right, shapes={})
         await room.registry.read_changes()
-        await room.watcher.recall()
+        await room.failover.recall()
     assert (ended.is_gone, runs.is_gone, runs.is_running) == (False, False, True)
     with pytest.raises(Refused, match="There is no job of yours"):
         await there.registry.owned(*ended.key, OWNER)
@@ -512,7 +512,7 @@ async def test_in_quiet_nothing_is_read_again(make_room: MakeRoom, monkeypatch: 
     assert len(learning.rows) == 1
     for _ in range(20):
         here.seconds += 1.0
-        await here.watcher.beat()  # something changes, though no job does
+        await here.failover.beat()  # something changes, though no job does
         await here.registry.read_changes()
     assert learning.rows[-9:] == [0] * 9
 

@@ -3,39 +3,21 @@
 import asyncio
 import gc
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from sqlalchemy import update
 
 import gateway.jobs.watcher
-from gateway.errors import Refused
 from gateway.jobs.job import interval
-from gateway.ledger import deliveries, schema
-from gateway.ledger.schema import DeliveryState, JobState, jobs
+from gateway.ledger.schema import JobState
 from gateway.ledger.watchers import adopt
 from gateway.limits.job_cost import Facts, Known
-from gateway.model.reasons import Reason
 from tests.jobs.conftest import MakeRoom
-from tests.support.backend import Backend, Connection, answer, silent
-from tests.support.ledgers import rows_of
-from tests.support.room import OWNER, PAGES, RUNS, Container, Room, ended
+from tests.support.backend import Backend, answer
+from tests.support.room import OWNER, PAGES, RUNS, Container, Room, ended, is_left_alone
 from tests.support.waiting import DEADLINE, eventually
-
-
-def is_quiet_about(room: Room, container: Container) -> Callable[[], Any]:
-    """Whether nobody asks: a hundred seconds later, there was no question."""
-
-    async def ask() -> bool:
-        before = container.asked.total()
-        for _ in range(10):
-            await room.turn(10.0)
-        return container.asked.total() == before
-
-    return ask
 
 
 def _with_read_timeout(state: Any, seconds: float) -> Any:
@@ -57,7 +39,7 @@ async def test_a_job_is_asked_about_the_less_the_older_it_is(room: Room, contain
     while at[-1] < 900:
         room.seconds = room.watcher.next_due
         await room.turn()
-        assert container.asked["job"] == room.watcher.asked
+        assert container.asked["job"] == room.status_queue.asked
         if container.asked["job"] == len(at):
             at.append(room.seconds - began)
     assert at[:3] == [0.0, 1.0, 2.0]
@@ -91,7 +73,7 @@ async def test_the_end_of_a_job_is_settled_and_starts_its_time(
     assert await room.state_of() == state
     assert await room.used() == used
     assert room.hooks.settled == [(OWNER, *used[:2])]
-    assert await is_quiet_about(room, container)()
+    assert await is_left_alone(room, container)
     assert room.watcher.behind == 0
 
 
@@ -120,7 +102,7 @@ async def test_questions_at_once_are_bounded_over_all_jobs(make_room: MakeRoom, 
     for _ in range(5):
         room.watcher.ask_due()
         await asyncio.sleep(0)
-    assert (container.waiting, container.most, room.watcher.asked) == (3, 3, 3)
+    assert (container.waiting, container.most, room.status_queue.asked) == (3, 3, 3)
     container.gate.set()
     await eventually(lambda: container.asked.total() == 10)
     await room.quiet()
@@ -139,7 +121,7 @@ async def test_many_held_polls_of_one_owner_delay_no_other_owners(make_room: Mak
     await room.begin_job("later", "key:few")
     room.seconds += 1.5
     room.watcher.ask_due()
-    assert room.watcher.asked == 4
+    assert room.status_queue.asked == 4
     await eventually(lambda: container.waiting == 4)
     container.gate.set()
     container.gate = asyncio.Event()
@@ -149,69 +131,6 @@ async def test_many_held_polls_of_one_owner_delay_no_other_owners(make_room: Mak
     container.gate = None
     for one in held:
         one.leave()
-    await room.quiet()
-
-
-async def test_a_question_before_a_deletion_has_the_next_free_slot(make_room: MakeRoom, container: Container) -> None:
-    """It was left out while all slots were taken: a failed job cost as much as was reserved for it."""
-    room = make_room(most_status_requests=2)
-    container.gate = asyncio.Event()
-    for number in range(20):
-        await room.begin_job(f"job-{number}", "key:many")
-    job = await room.begin_job("mine", "key:few")
-    container.says["mine"] = ended(success=False)
-    room.seconds += 1.5
-    room.watcher.ask_due()
-    await eventually(lambda: container.waiting == 2)
-    asking = [asyncio.ensure_future(room.watcher.ask_once(job)) for _ in range(3)]
-    await asyncio.sleep(0.01)
-    assert (room.watcher.asked, container.asked["mine"]) == (2, 0)
-    container.gate.set()
-    await asyncio.gather(*asking)
-    assert Known.FAILED in job.known
-    assert list(container.asked).index("mine") < 4
-    await room.quiet()
-
-
-async def test_without_a_slot_in_time_a_deletion_is_refused(
-    make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gateway.jobs.watcher, "BEFORE_DELETE", 0.1)
-    room = make_room(most_status_requests=1)
-    container.gate = asyncio.Event()
-    await room.begin_job("other", "key:many")
-    job = await room.begin_job("mine", "key:few")
-    room.seconds += 1.5
-    room.watcher.ask_due()
-    await eventually(lambda: container.waiting == 1)
-    for _ in range(2):
-        with pytest.raises(Refused) as caught:
-            await room.watcher.ask_once(job)
-        assert caught.value.denial.reason is Reason.NO_ROOM
-        assert caught.value.denial.retry_after == 5
-    container.gate.set()
-    await room.quiet()
-    asked = container.asked["mine"]
-    await room.watcher.ask_once(job)
-    assert container.asked["mine"] == asked + 1
-
-
-async def test_a_question_that_waited_for_a_job_that_ended_is_not_asked(
-    make_room: MakeRoom, container: Container
-) -> None:
-    room = make_room(most_status_requests=1)
-    container.gate = asyncio.Event()
-    await room.begin_job("other")
-    job = await room.begin_job("mine", "key:few")
-    room.seconds += 1.5
-    room.watcher.ask_due()
-    await eventually(lambda: container.waiting == 1)
-    asking = asyncio.ensure_future(room.watcher.ask_once(job))
-    await asyncio.sleep(0)
-    job.end(0)
-    container.gate.set()
-    await asking
-    assert container.asked["mine"] == 0
     await room.quiet()
 
 
@@ -295,7 +214,7 @@ async def test_what_is_no_answer_changes_nothing(make_room: MakeRoom, container:
     for _ in range(3):
         await room.turn(1.0)
     assert job.is_running
-    assert room.watcher.asked == 3
+    assert room.status_queue.asked == 3
     del container.raw["job"]
     room.state = _with_read_timeout(room.state, DEADLINE)
     container.says["job"] = ended()
@@ -321,10 +240,10 @@ async def test_what_cannot_be_read_is_asked_again_ever_more_seldom_and_is_never_
     container.raw["job"] = raw
     at = []
     while job.is_running:
-        asked = room.watcher.asked
+        asked = room.status_queue.asked
         room.seconds = room.watcher.next_due
         await room.turn()
-        if room.watcher.asked > asked:
+        if room.status_queue.asked > asked:
             at.append(room.seconds)
     waits = [later - earlier for earlier, later in pairwise(at)]
     assert waits[:4] == pytest.approx([2.0, 4.0, 8.0, 16.0], rel=0.01)
@@ -365,35 +284,6 @@ async def test_an_answer_that_is_cut_is_asked_for_ever_more_seldom(room: Room, c
     assert await room.used() == (4, 6, 0)
 
 
-@pytest.mark.parametrize("is_before_a_deletion", [False, True])
-async def test_a_long_answer_that_goes_on_coming_is_taken_to_its_end(
-    room: Room, backend: Backend, monkeypatch: pytest.MonkeyPatch, is_before_a_deletion: bool
-) -> None:
-    monkeypatch.setattr(gateway.jobs.watcher, "BEFORE_DELETE", 0.3)
-    monkeypatch.setattr(gateway.jobs.watcher, "WITHIN", 0.3)
-    job = await room.begin_job()
-    whole = ended(output="x" * 800_000)
-
-    async def slow(connection: Connection) -> None:
-        await connection.request()
-        connection.send(
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(whole)
-        )
-        for start in range(0, len(whole), 100_000):
-            connection.send(whole[start : start + 100_000])
-            await asyncio.sleep(0.1)
-        await silent(connection)
-
-    backend.script = slow
-    if is_before_a_deletion:
-        await room.watcher.ask_once(job)
-    else:
-        room.seconds += 1.0
-        room.watcher.ask_due()
-    await eventually(lambda: Known.COMPLETE in job.known)
-    await room.quiet()
-
-
 async def test_an_upstream_that_is_silent_holds_a_question_up_so_long_at_most(
     room: Room, container: Container
 ) -> None:
@@ -403,7 +293,7 @@ async def test_an_upstream_that_is_silent_holds_a_question_up_so_long_at_most(
     room.state = _with_read_timeout(room.state, 0.05)
     container.gate = asyncio.Event()
     await room.turn(1.0)
-    assert (job.is_running, room.watcher.asked) == (True, 2)
+    assert (job.is_running, room.status_queue.asked) == (True, 2)
     room.state = _with_read_timeout(room.state, DEADLINE)
     container.gate.set()
     container.says["job"] = ended()
@@ -419,7 +309,7 @@ async def test_an_upstream_that_is_away_is_asked_on_until_it_is_back(
     await backend.hang_up()
     for _ in range(5):
         await room.turn(1.0)
-    assert (job.is_running, room.watcher.asked) == (True, 6)
+    assert (job.is_running, room.status_queue.asked) == (True, 6)
     container.says["job"] = ended()
     await backend.listen()
     await room.turn(1.0)
@@ -455,99 +345,6 @@ async def test_what_runs_for_too_long_is_given_up(make_room: MakeRoom, container
     assert not job.is_running
 
 
-async def test_what_nobody_can_follow_is_given_up_by_its_age(
-    make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its shape went out of the configuration while it ran: it ran for ever, and its webhook waited."""
-    monkeypatch.setattr("gateway.jobs.watcher.AT_ONCE", 2)
-    room = make_room(give_up_after="1h")
-    names = [f"job-{number}" for number in range(5)]
-    for name in names:
-        hook = deliveries.Planned(name, "default", name, OWNER, "https://h.test/", "h.test:443", None)
-        await room.reserved(name, shape="gone")
-        await room.engine.write(lambda c, hook=hook: deliveries.plan(c, hook, room.wall()))  # type: ignore[misc]
-    await room.watcher.beat()
-    await room.watcher.take_over()
-    room.seconds += 3890.0
-    await room.watcher.recall()
-    assert {await room.state_of(name) for name in names} == {JobState.RUNNING}
-    room.seconds += 20.0
-    for _ in range(2):
-        await room.watcher.recall()
-        assert {await room.state_of(name) for name in names} == {JobState.FAILED}
-    assert (await room.used(), room.ended, len(room.hooks.settled)) == ((5 * PAGES, 0, 0), 5, 5)
-    hooks = await room.engine.read(lambda c: rows_of(c, schema.deliveries))
-    assert {(row["state"], row["status"]) for row in hooks} == {(DeliveryState.DUE, "failed")}
-    room.seconds += 3700.0
-    await room.retention.sweep()
-    assert {await room.state_of(name) for name in names} == {JobState.GONE}
-
-
-async def test_what_nobody_polls_is_given_up_though_nothing_is_watched(make_room: MakeRoom) -> None:
-    room = make_room(give_up_after="1h", watch=False)
-    job, ending = await room.begin_job(), await room.begin_job("ending")
-    await room.turn(1.0)
-    room.faulty.is_away = True
-    room.completion.add_facts(ending, Facts(Known.COMPLETE, 4))
-    await room.turn(3910.0)
-    room.faulty.is_away = False
-    await room.watcher.recall()
-    assert (await room.state_of(), job.is_running) == (JobState.FAILED, False)
-    assert await room.state_of("ending") == JobState.RUNNING  # how it ended is known
-    await room.turn(10.0)
-    assert await room.state_of("ending") == JobState.COMPLETE
-    assert await room.used() == (PAGES + 4, PAGES - 4, 0)
-
-
-@pytest.mark.parametrize("is_complete", [True, False])
-async def test_what_ended_while_no_gateway_ran_is_asked_about_before_it_is_given_up(
-    make_room: MakeRoom, container: Container, is_complete: bool
-) -> None:
-    before, after = make_room(me="before"), make_room(me="after")
-    await before.begin_job()
-    if is_complete:
-        container.says["job"] = ended()
-    before.seconds = after.seconds = 3 * 86_400.0
-    await after.watcher.beat()
-    await after.watcher.recall()
-    await after.watcher.take_over()
-    await after.watcher.recall()
-    assert await after.state_of() == JobState.RUNNING
-    await after.turn(60.0)
-    assert await after.state_of() == (JobState.COMPLETE if is_complete else JobState.FAILED)
-    assert await after.used() == ((4, 6, 0) if is_complete else (PAGES, 0, 0))
-
-
-async def test_nobody_is_asked_when_nobody_wants_that(make_room: MakeRoom, container: Container) -> None:
-    room = make_room(watch=False)
-    job = await room.begin_job()
-    assert await is_quiet_about(room, container)()
-    assert not job.is_followed
-    held = room.hold(job)
-    await room.turn()
-    await room.turn(0.1)
-    assert container.asked["job"] == 2
-    held.leave()
-    assert await is_quiet_about(room, container)()
-    await room.watcher.recall()
-    assert await is_quiet_about(room, container)()
-
-
-async def test_watching_that_is_switched_on_takes_up_what_was_let_go(
-    make_room: MakeRoom, container: Container
-) -> None:
-    room = make_room(watch=False)
-    job = await room.begin_job()
-    assert await is_quiet_about(room, container)()
-    room.configure(watch=True)
-    assert await is_quiet_about(room, container)()
-    await room.watcher.recall()
-    container.says["job"] = ended()
-    await room.turn(1.0)
-    assert not job.is_running
-    assert await room.used() == (4, 6, 0)
-
-
 @pytest.mark.parametrize("fault", ["before", "after"])
 async def test_an_end_that_the_ledger_missed_is_asked_for_again(room: Room, container: Container, fault: str) -> None:
     job = await room.begin_job()
@@ -559,7 +356,7 @@ async def test_an_end_that_the_ledger_missed_is_asked_for_again(room: Room, cont
     assert (job.is_running, container.asked["job"]) == (False, 2)
     assert job.expires_at == (await room.row()).expires_at
     assert await room.used() == (4, 6, 0)
-    assert await is_quiet_about(room, container)()
+    assert await is_left_alone(room, container)
 
 
 async def test_a_long_outage_of_the_ledger_settles_once(room: Room, container: Container) -> None:
@@ -584,7 +381,7 @@ async def test_a_job_that_the_ledger_does_not_have_is_let_go(room: Room, contain
     await room.turn(1.0)
     assert job.is_gone
     assert room.registry.get(job.key) is None
-    assert await is_quiet_about(room, container)()
+    assert await is_left_alone(room, container)
 
 
 async def test_what_another_replica_saw_end_has_ended_here(make_room: MakeRoom, container: Container) -> None:
@@ -599,7 +396,7 @@ async def test_what_another_replica_saw_end_has_ended_here(make_room: MakeRoom, 
     assert Known.COMPLETE in job.known
     assert await here.used() == (7, 3, 0)
     assert here.registry.get(job.key) is job
-    assert await is_quiet_about(here, container)()
+    assert await is_left_alone(here, container)
 
 
 async def test_a_job_is_followed_by_who_waits_for_it(make_room: MakeRoom, container: Container) -> None:
@@ -611,11 +408,11 @@ async def test_a_job_is_followed_by_who_waits_for_it(make_room: MakeRoom, contai
     held = there.hold(other)
     await there.turn()
     assert (await there.row()).watcher == "there"
-    assert there.watcher.asked == 1
+    assert there.status_queue.asked == 1
     await here.hear()
     assert not job.is_followed
     assert here.registry.get(job.key) is job
-    assert await is_quiet_about(here, container)()
+    assert await is_left_alone(here, container)
     there.seconds = here.seconds
     container.says["job"] = ended()
     await there.turn()
@@ -653,112 +450,6 @@ async def test_an_adoption_that_the_ledger_missed_harms_nobody(make_room: MakeRo
     assert await here.used() == (4, 6, 0)
 
 
-async def test_what_a_dead_replica_followed_is_taken_over_when_its_time_is_over(
-    make_room: MakeRoom, container: Container
-) -> None:
-    dead, heir = make_room(me="dead"), make_room(me="heir")
-    await dead.watcher.beat()
-    await dead.watcher.take_over()
-    jobs = [await dead.begin_job(f"job-{number}") for number in range(3)]
-    dead.watcher.close()
-    await heir.turn(14.0)
-    await heir.watcher.beat()
-    await heir.watcher.take_over()
-    assert await is_quiet_about_at_once(heir, container)
-    heir.seconds += 2.0
-    await heir.watcher.beat()
-    await heir.watcher.take_over()
-    for job in jobs:
-        container.says[job.request_id] = ended()
-    await heir.turn(1.0)
-    assert [await heir.state_of(job.request_id) for job in jobs] == [JobState.COMPLETE] * 3
-    assert await heir.used() == (12, 18, 0)
-    assert (await heir.registry.owned("default", "job-0", OWNER)).owner == OWNER
-
-
-async def is_quiet_about_at_once(room: Room, container: Container) -> bool:
-    before = container.asked.total()
-    await room.turn()
-    return container.asked.total() == before and not room.watcher.dates
-
-
-async def test_what_was_left_is_taken_over_at_once(
-    make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.ledger.watchers.MAX_TAKEN", 2)
-    one, heir = make_room(me="one"), make_room(me="heir")
-    await one.watcher.beat()
-    await one.watcher.take_over()
-    for number in range(5):
-        await one.begin_job(f"job-{number}")
-    one.watcher.close()
-    one.faulty.faults = ["before"]
-    await one.watcher.leave()  # the ledger is away, which is no error
-    await one.watcher.leave()
-    await heir.watcher.beat()
-    await heir.watcher.take_over()
-    await heir.turn(1.0)
-    assert container.asked.total() == heir.watcher.asked == 5
-
-
-async def test_a_watcher_that_was_only_away_lets_go_of_what_was_taken_over(
-    make_room: MakeRoom, container: Container
-) -> None:
-    away, heir = make_room(me="away"), make_room(me="heir")
-    await away.watcher.beat()
-    await away.watcher.take_over()
-    await away.hear()
-    job = await away.begin_job()
-    heir.seconds += 31.0
-    away.seconds += 31.0
-    await heir.watcher.beat()
-    await heir.watcher.take_over()
-    await away.watcher.beat()
-    await away.watcher.take_over()
-    await away.hear()
-    assert not job.is_followed
-    assert await is_quiet_about(away, container)()
-    await heir.turn(1.0)
-    assert container.asked["job"] == 1
-
-
-async def test_a_job_whose_begin_was_not_answered_is_recalled(room: Room, container: Container) -> None:
-    """The ledger has it, though the submit was told that it has not: its pages are settled all the same."""
-    await room.reserved()
-    await room.watcher.beat()
-    await room.watcher.take_over()
-    assert room.watcher.dates == 0
-    await room.watcher.recall()
-    container.says["job"] = ended()
-    await room.turn(1.0)
-    assert await room.used() == (4, 6, 0)
-    await room.watcher.recall()
-    assert await is_quiet_about(room, container)()
-
-
-async def test_a_deletion_that_was_not_answered_is_done_again(room: Room) -> None:
-    job = await room.begin_job()
-    room.faulty.faults = ["before"]
-    room.completion.forget(job)
-    await room.quiet()
-    assert await room.state_of() == JobState.RUNNING
-    await room.watcher.recall()
-    await room.quiet()
-    assert await room.state_of() == JobState.GONE
-
-
-async def test_a_job_is_not_deleted_because_another_one_with_its_id_was(room: Room) -> None:
-    """The next owner's job was forgotten, charged, and deleted at the container."""
-    old = await room.begin_job()
-    await room.given_again("job", "key:other")
-    old.end(0)
-    await room.watcher.recall()
-    await room.quiet()
-    assert await room.state_of() == JobState.RUNNING
-    job = await room.registry.owned("default", "job", "key:other")
-    assert (job.is_running, job.is_followed) == (True, True)
-
-
 async def test_a_job_is_not_adopted_by_who_waits_for_another_one_that_had_its_id(make_room: MakeRoom) -> None:
     here, there = make_room(me="here"), make_room(me="there")
     await there.begin_job()
@@ -768,27 +459,6 @@ async def test_a_job_is_not_adopted_by_who_waits_for_another_one_that_had_its_id
     await here.quiet()
     assert (await here.row()).watcher == "there"
     held.leave()
-
-
-async def test_one_that_ends_while_it_is_recalled_is_not_deleted(room: Room) -> None:
-    """What the ledger said was true when it was read."""
-    job = await room.begin_job()
-    job.end(room.wall() + 10)
-    for is_followed in (True, False):
-        job.is_followed = is_followed
-        await room.watcher.recall()
-        await room.quiet()
-    assert await room.state_of() == JobState.RUNNING
-    assert await room.registry.owned("default", "job", OWNER) is job
-
-
-async def test_what_is_followed_is_not_recalled(room: Room, container: Container) -> None:
-    job = await room.begin_job()
-    await room.watcher.recall()
-    assert room.watcher.dates == 1
-    assert room.registry.get(job.key) is job
-    await room.turn(1.0)
-    assert container.asked["job"] == 1
 
 
 async def test_a_job_that_fell_out_of_the_registry_is_one_job(make_room: MakeRoom, container: Container) -> None:
@@ -826,7 +496,7 @@ async def test_a_job_is_never_asked_about_twice_at_once(room: Room, container: C
         room.seconds += 1.0
         room.watcher.ask_due()
         await asyncio.sleep(0)
-    assert (room.watcher.asked, container.most) == (1, 1)
+    assert (room.status_queue.asked, container.most) == (1, 1)
     container.says["job"] = ended()
     container.gate.set()
     await room.quiet()
@@ -847,35 +517,6 @@ async def test_at_its_end_nothing_is_asked_and_nothing_is_left(room: Room, conta
     room.watcher.hold(await room.begin_job("late"))
     assert "wakes_at" not in repr(room.watcher)
     container.gate.set()
-
-
-async def test_a_job_whose_shape_is_gone_is_not_followed(make_room: MakeRoom, container: Container) -> None:
-    here, heir = make_room(me="here"), make_room(me="heir")
-    await here.begin_job()
-    await here.engine.write(lambda c: c.exec_driver_sql("UPDATE jobs SET shape = 'gone'"))
-    here.watcher.close()
-    await heir.watcher.beat()
-    await heir.watcher.take_over()
-    assert await is_quiet_about(heir, container)()
-    assert (await heir.row()).watcher == "heir"
-
-
-async def test_a_job_whose_shape_is_missing_for_a_moment_is_followed_on_and_charged_as_it_tells(
-    room: Room, container: Container
-) -> None:
-    job = await room.begin_job()
-    right, room.state = room.state, replace(room.state, shapes={})
-    now = int(room.wall() * 1000)
-    await room.engine.write(lambda c: c.execute(update(jobs).values(changed_at=now)))
-    room.watcher.apply_changes(await room.registry.read_changes())
-    await room.watcher.recall()
-    await room.quiet()
-    assert (job.is_gone, job.is_followed, await room.state_of()) == (False, True, JobState.RUNNING)
-    room.state = right
-    container.says["job"] = ended(3)
-    await room.turn(1.0)
-    await room.quiet()
-    assert (await room.state_of(), await room.used()) == (JobState.COMPLETE, (3, 7, 0))
 
 
 async def test_the_answer_that_runs_is_known_again(room: Room, container: Container) -> None:

@@ -25,8 +25,8 @@ HOUR: Final = 3600.0
 # The gateway, so many seconds later than it is, taken for dead two seconds after its last sign of life.
 LATER: Final = """
 import sys, time
-import gateway.jobs.watcher
-gateway.jobs.watcher.LIVES_FOR = 2.0
+import gateway.jobs.failover
+gateway.jobs.failover.LIVES_FOR = 2.0
 now, later = time.time, float(sys.argv.pop(1))
 time.time = lambda: now() + later
 from gateway.__main__ import main

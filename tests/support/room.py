@@ -15,11 +15,14 @@ from gateway.config.compile import compile_settings
 from gateway.config.state import State
 from gateway.errors import ClientGone
 from gateway.jobs.completion import Completion, Effects
+from gateway.jobs.deletion_questions import DeletionQuestions
+from gateway.jobs.failover import Failover
 from gateway.jobs.housekeeping import Housekeeping
 from gateway.jobs.job import Job
 from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.registry import Registry
 from gateway.jobs.retention import Retention
+from gateway.jobs.status_queue import StatusQueue
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob, begin, find, forget
@@ -160,21 +163,16 @@ class Room:
         self.completion = Completion(
             replica, self.registry, lambda: self.state, iteration_now().call_in_turn, effects
         )
-        self.watcher = Watcher(
-            replica,
-            self.registry,
-            self.completion,
-            self.upstream_client,
-            lambda: self.state,
-            Times(self.clock, self.wall),
-        )
+        parts = self.completion, self.upstream_client, lambda: self.state
+        self.status_queue = StatusQueue(lambda: self.state)
+        self.watcher = Watcher(replica, self.status_queue, *parts, Times(self.clock, self.wall))
+        self.failover = Failover(replica, self.registry, self.completion, self.watcher, lambda: self.state)
+        self.deletion_questions = DeletionQuestions(self.status_queue, *parts, self.clock)
         self.long_polls = LongPolls(self.watcher, iteration_now())
         self.retention = Retention(
             replica, self.registry, self.upstream_client, lambda: self.state, self.clock, iteration_now()
         )
-        self.housekeeping = Housekeeping(
-            self.ledger, self.registry, self.watcher, self.retention, self.completion.retry_pending
-        )
+        self.housekeeping = Housekeeping(self.ledger, self.failover, self.retention, self.completion.retry_pending)
 
     def _ended(self) -> None:
         self.ended += 1
@@ -264,3 +262,17 @@ class Room:
         self.upstream_client.close()
         self.upstreams.close()
         await self.background.close(5.0)
+
+
+async def is_left_alone(room: Room, container: Container) -> bool:
+    """Whether nobody asks the container in a hundred seconds."""
+    before = container.asked.total()
+    for _ in range(10):
+        await room.turn(10.0)
+    return container.asked.total() == before
+
+
+async def is_asked_nothing_now(room: Room, container: Container) -> bool:
+    before = container.asked.total()
+    await room.turn()
+    return container.asked.total() == before and not room.watcher.dates
