@@ -17,7 +17,7 @@ from gateway.ledger.deliveries import retry
 from gateway.ledger.listings import JobMark, WebhookMark, shown
 from gateway.ledger.schema import DeliveryState, JobState
 from gateway.model import patterns
-from gateway.model.keys import qualified
+from gateway.model.account_names import qualified
 
 _WEBHOOK_ID: Final = re.compile(patterns.ID)
 _NO_WEBHOOK: Final = "The ledger has no such webhook."

@@ -13,8 +13,8 @@ from gateway.config.state import Live, profile_of
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.usage import WindowRow, in_flight, read_counts_of_many, windows_now
 from gateway.limits.quotas import AccountCounts, Limit, Windows, limits_of, windows_at
+from gateway.model.account_names import ANYONE, key_id_of
 from gateway.model.identity import Profile
-from gateway.model.keys import key_id_of
 from gateway.observe.callers_seen import CallersSeen
 
 _SHARE: Final = 0.8
@@ -22,7 +22,6 @@ _SHARED_FOR: Final = 10.0
 _MOST_COUNTED: Final = 20_000
 MOST_CANDIDATES: Final = 2000
 AT_ONCE: Final = 250  # rows that are looked at: some two milliseconds
-_ANYONE: Final = "anyone"  # the account shared by all submits that need no key
 
 
 class Near(NamedTuple):
@@ -130,7 +129,7 @@ class _Choice:
 
 def known_profile(live: Live, seen: CallersSeen, account: str) -> Profile | None:
     """The limits of an account; those of a caller are known once this replica has seen him."""
-    if account == _ANYONE:
+    if account == ANYONE:
         return live.state.anonymous
     if key_id_of(account) is not None:
         return profile_of(live.state, account)

@@ -24,7 +24,8 @@ from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.model import patterns
-from gateway.model.keys import KeyRecord, key_account
+from gateway.model.account_names import key_account
+from gateway.model.keys import KeyRecord
 from gateway.units import LATEST
 
 _OPERATION: Final = re.compile(patterns.OPERATION)
