@@ -3,6 +3,7 @@
 import shlex
 from typing import Final
 
+from gateway.model.account_names import OF_CALLERS
 from gateway.model.reasons import Reason, Why
 
 _OF_TOKENS: Final = frozenset(
@@ -31,6 +32,6 @@ def command_for(why: str | None, reason: str, key_id: str | None) -> str | None:
         return "gateway explain --certificate FILE"
     if key_id is not None and ":" not in key_id:
         return f"gateway keys show {key_id}"
-    if key_id is not None and key_id.startswith(("jwt:", "cert:")):
+    if key_id is not None and key_id.startswith(OF_CALLERS):
         return f"gateway callers show {shlex.quote(key_id)}"
     return "gateway keys list" if why in {Why.NOT_KNOWN, Why.NOT_WHOLE, Why.CLOSED} else None

@@ -16,9 +16,10 @@ from gateway.ledger import listings as joblist
 from gateway.ledger.deliveries import retry
 from gateway.ledger.listings import JobMark, WebhookMark, shown
 from gateway.ledger.schema import DeliveryState, JobState
-from gateway.model.keys import qualified
+from gateway.model import patterns
+from gateway.model.account_names import qualified
 
-_WEBHOOK_ID: Final = re.compile(r"[a-z0-9-]{1,63}\Z")
+_WEBHOOK_ID: Final = re.compile(patterns.ID)
 _NO_WEBHOOK: Final = "The ledger has no such webhook."
 _NOT_TO_BE_SENT: Final = {
     DeliveryState.WAITING: "It waits for the end of its job.",
@@ -89,7 +90,7 @@ async def retry_webhook(context: Context, call: Call) -> job_answers.Webhook:
 
 
 def _known(call: Call) -> str:
-    if not _WEBHOOK_ID.match(call.subject):
+    if not _WEBHOOK_ID.fullmatch(call.subject):
         raise AdminProblem("webhook_not_found", _NO_WEBHOOK)
     return call.subject
 

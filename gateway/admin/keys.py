@@ -27,7 +27,8 @@ from gateway.keys.validation import Wanted
 from gateway.ledger.usage import with_ends
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.report import limits_report
-from gateway.model.keys import KeyRecord, key_account, key_id_of
+from gateway.model.account_names import key_account, key_id_of
+from gateway.model.keys import KeyRecord
 from gateway.units import maybe_moment, moment
 
 

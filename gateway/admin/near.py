@@ -7,8 +7,8 @@ from gateway.admin.context import Call, Context
 from gateway.admin.near_accounts import Near
 from gateway.admin.requests import NearQuery
 from gateway.limits.prices import MILLION
+from gateway.model.account_names import key_id_of
 from gateway.model.identity import Profile
-from gateway.model.keys import key_id_of
 from gateway.units import maybe_moment
 
 _MOST_NAMED: Final = 1000

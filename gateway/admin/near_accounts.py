@@ -12,17 +12,15 @@ from gateway.admin.portions import convert_all
 from gateway.config.state import Live, profile_of
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.usage import WindowRow, in_flight, read_counts_of_many, windows_now
-from gateway.limits.quotas import AccountCounts, Limit, Windows, limits_of, windows_at
+from gateway.limits.quotas import AccountCounts, Limit, Windows, budgets_of, limits_of, windows_at
+from gateway.model.account_names import ANYONE, key_id_of
 from gateway.model.identity import Profile
-from gateway.model.keys import key_id_of
 from gateway.observe.callers_seen import CallersSeen
 
-_SHARE: Final = 0.8
 _SHARED_FOR: Final = 10.0
 _MOST_COUNTED: Final = 20_000
 MOST_CANDIDATES: Final = 2000
 AT_ONCE: Final = 250  # rows that are looked at: some two milliseconds
-_ANYONE: Final = "anyone"  # the account shared by all submits that need no key
 
 
 class Near(NamedTuple):
@@ -91,12 +89,12 @@ class NearAccounts:
     async def _find(self, now: float) -> Found:
         rows = await self._ledger.report(lambda c: windows_now(c, now, _MOST_COUNTED + 1))
         open_ = await self._ledger.report(lambda c: in_flight(c, _MOST_COUNTED))
-        choice = _Choice(self._known)
+        choice = _Choice(self._known, now)
         await convert_all(rows[:_MOST_COUNTED], choice.consider_used, AT_ONCE)
         await convert_all(open_, choice.consider_open, AT_ONCE)
         candidates = list(choice.chosen)[:MOST_CANDIDATES]
         counts = await self._ledger.report(lambda c: read_counts_of_many(c, candidates, now))
-        of_one = partial(_near, choice.profiles, now, windows_at(now))
+        of_one = partial(_near, choice.profiles, now, choice.windows)
         near = [one for found in await convert_all(list(counts.items()), of_one) for one in found]
         near.sort(key=lambda one: (-one.share, one.account))
         is_complete = len(rows) <= _MOST_COUNTED and len(choice.chosen) <= MOST_CANDIDATES
@@ -106,15 +104,20 @@ class NearAccounts:
 class _Choice:
     """Chooses the accounts that are worth counting, one by one: `chosen`, in this order."""
 
-    def __init__(self, known: Callable[[str], Profile | None]) -> None:
+    def __init__(self, known: Callable[[str], Profile | None], now: float) -> None:
         self._known = known
+        self._now = now
+        self.windows = windows_at(now)
         self.profiles: dict[str, Profile | None] = {}
         self.chosen: dict[str, None] = {}
         self.unknown = 0
 
     def consider_used(self, row: WindowRow) -> None:
-        profile = self._profile(row.account)
-        if profile is not None and _may_be_near(profile, row):
+        """Those of which one budget is near its end if nothing is granted: there are few."""
+        profile, counts = self._profile(row.account), AccountCounts(day=row.day, month=row.month)
+        if profile is not None and any(
+            budget.is_near for budget in budgets_of(profile, counts, self._now, self.windows)
+        ):
             self.chosen[row.account] = None
 
     def consider_open(self, account: str) -> None:
@@ -130,24 +133,12 @@ class _Choice:
 
 def known_profile(live: Live, seen: CallersSeen, account: str) -> Profile | None:
     """The limits of an account; those of a caller are known once this replica has seen him."""
-    if account == _ANYONE:
+    if account == ANYONE:
         return live.state.anonymous
     if key_id_of(account) is not None:
         return profile_of(live.state, account)
     sighting = seen.sighting(account)
     return None if sighting is None or sighting.profile is None else live.state.profiles.get(sighting.profile)
-
-
-def _may_be_near(profile: Profile, row: WindowRow) -> bool:
-    """Whether one budget is near its end if nothing is granted: there are few of these, and only they are counted."""
-    budgets = (
-        (profile.pages_per_day, row.day.pages),
-        (profile.pages_per_month, row.month.pages),
-        (profile.requests_per_day, row.day.requests),
-        (profile.requests_per_month, row.month.requests),
-        (profile.spend_per_month, row.month.spend),
-    )
-    return any(most is not None and used >= _SHARE * most for most, used in budgets)
 
 
 def _near(
@@ -159,4 +150,4 @@ def _near(
     if profile is None:
         return []
     limits = limits_of(profile, counts._replace(tat=0.0), now, windows)
-    return [Near(account, profile, limit) for limit in limits if limit.used and limit.ratio >= _SHARE]
+    return [Near(account, profile, limit) for limit in limits if limit.used and limit.is_near]

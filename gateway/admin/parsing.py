@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.admin.problem import AdminProblem, InvalidValue
-from gateway.config.settings.fields import NAME
 from gateway.http.strict_json import MAX_MARKS, has_too_many_marks, member_twice
+from gateway.model import patterns
 
 MAX_BYTES: Final = 65_536
 SECONDS: Final = 10.0
@@ -21,12 +21,12 @@ _MAX_LENGTH: Final = 300
 _TOO_LARGE: Final = f"A body has {MAX_BYTES} bytes at the most."
 _FORM: Final = "string_pattern_mismatch"
 _IN_WORDS: Final[Mapping[str, str]] = {
-    r"^[a-z0-9-]{1,63}$": "has to be of 1 to 63 characters: a-z, 0-9 and -",
-    NAME: "has to be of 1 to 63 characters: a-z, 0-9, _ and -",
-    r"^[A-Za-z0-9._@-]{1,128}$": "has to be of 1 to 128 characters: letters, digits, ., _, @ and -",
-    r"^[A-Za-z0-9:._-]{1,64}$": "has to be of 1 to 64 characters: letters, digits, :, ., _ and -",
-    r"^[\x21-\x7e]{1,128}$": "has to be of 1 to 128 visible characters of ASCII, without spaces",
-    r"^[^\x00-\x1f\x7f]{1,600}$": "has to be of 1 to 600 characters, none of them a control character",
+    patterns.ID: "has to be of 1 to 63 characters: a-z, 0-9 and -",
+    patterns.NAME: "has to be of 1 to 63 characters: a-z, 0-9, _ and -",
+    patterns.OWNER: "has to be of 1 to 128 characters: letters, digits, ., _, @ and -",
+    patterns.SCOPE: "has to be of 1 to 64 characters: letters, digits, :, ., _ and -",
+    patterns.OPERATION: "has to be of 1 to 128 visible characters of ASCII, without spaces",
+    patterns.ANY_OWNER: "has to be of 1 to 600 characters, none of them a control character",
 }
 M = TypeVar("M", bound=BaseModel)
 

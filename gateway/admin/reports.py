@@ -12,7 +12,7 @@ from gateway.admin.requests import AuditQuery, UsageQuery
 from gateway.ledger.audit import AuditMark, recorded
 from gateway.ledger.usage import UsedByMode, UsedOnDay, used_by_mode, used_since
 from gateway.limits.windows import day_of
-from gateway.model.keys import key_account
+from gateway.model.account_names import key_account
 from gateway.units import day
 
 _MAX_ROWS: Final = 10_000

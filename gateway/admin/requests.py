@@ -27,6 +27,7 @@ from gateway.keys.validation import DEFAULT
 from gateway.ledger.audit import AuditMark
 from gateway.ledger.listings import JobMark, WebhookMark
 from gateway.ledger.refusals import RefusalMark
+from gateway.model import patterns
 from gateway.units import MOST_COUNTED, seconds
 
 _DAY: Final = 86_400
@@ -67,7 +68,7 @@ Span = Annotated[float, BeforeValidator(seconds), AfterValidator(_at_most_a_year
 # Its values are mappings as _limit_changes makes them; the type named here is the one in the schema.
 LimitChanges = Annotated[LimitOverrides, _OrDefault(), WrapValidator(_limit_changes)]
 ProfileName = Name
-OperationId = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
+OperationId = Annotated[str, Field(pattern=patterns.OPERATION)]
 Scopes = Annotated[list[Scope], Field(max_length=64)]
 CIDRs = Annotated[list[CIDR], Field(max_length=256)]
 
@@ -238,7 +239,7 @@ def as_written(limits: LimitOverrides) -> dict[str, Any]:
 
 
 PageSize = Annotated[int, Field(ge=1, le=1000)]
-OwnerName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,600}$")]
+OwnerName = Annotated[str, Field(pattern=patterns.ANY_OWNER)]
 UpstreamName = Name
 
 

@@ -9,8 +9,9 @@ from gateway.keys.view import facts_of
 from gateway.ledger.usage import GrantRow, UsedByMode, UsedOnDay
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import Used
+from gateway.model.account_names import key_id_of
 from gateway.model.audit import Entry
-from gateway.model.keys import KeyRecord, key_id_of
+from gateway.model.keys import KeyRecord
 from gateway.units import day, maybe_moment, moment
 
 

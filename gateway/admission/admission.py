@@ -7,7 +7,9 @@ expiry, so its retries end: in a long outage they would pile up for nothing.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from enum import Enum
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, Final, NamedTuple, Protocol
@@ -22,18 +24,11 @@ from gateway.ledger.closing import Settled
 from gateway.ledger.deliveries import Planned
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.replica import Replica
-from gateway.ledger.reservations import (
-    Ask,
-    Claim,
-    RequestIdTaken,
-    ReservationLost,
-    StepOutcome,
-    renew,
-)
+from gateway.ledger.reservations import Claim, RequestIdTaken, ReservationLost, renew
 from gateway.ledger.steps import Accept, Admit, Cancel, Reserve, Steps
 from gateway.limits.quotas import AccountCounts, Limit, limits_of, rate_limit_lines, soft_among, soft_limits
+from gateway.limits.submit_decisions import Ask, StepOutcome
 from gateway.model.identity import Profile
-from gateway.model.reasons import Denial
 from gateway.model.request import Permit
 
 _LEASE_SECONDS: Final = 60.0
@@ -144,6 +139,26 @@ class Admission:
             await self._replica.ledger.write(partial(_renew, sorted(self._held), until))
 
 
+class LeaseState(Enum):
+    """How far a submit has come, and so what `close` does, which makes each of them OVER at once.
+
+        HELD ──reserve──> RESERVING ──mark_released──> RELEASED ──accept──> OVER
+                              ▲                           │
+                              └───────mark_refused────────┘
+
+    An accept that fails leaves it RELEASED, and a refused admit, which took nothing, makes it OVER.
+    """
+
+    HELD = "held"
+    """Has a slot, or asks for one: closing gives it back, or lets it expire after some tries."""
+    RESERVING = "reserving"
+    """May have pages, too: closing gives all back, however many tries that takes."""
+    RELEASED = "released"
+    """The upstream may have the whole request: closing has it charged, likewise."""
+    OVER = "over"
+    """The job has been accepted, nothing was taken, or the rest goes on in the background."""
+
+
 class Lease:
     """One submit's slot and pages."""
 
@@ -153,22 +168,11 @@ class Lease:
         self._profile = profile
         self._ttl = reservation_ttl
         self._doing: asyncio.Task[Any] | None = None
-        self._may_have_pages = False
-        self.is_released = False
-        self._is_over = False
+        self._state = LeaseState.HELD
         self._shown: tuple[Profile, list[Limit], float] | None = None
 
     def __repr__(self) -> str:
-        state = (
-            "over"
-            if self._is_over
-            else "released"
-            if self.is_released
-            else "reserving"
-            if self._may_have_pages
-            else "held"
-        )
-        return f"<Lease {state} account={self._claim.account}>"
+        return f"<Lease {self._state.value} account={self._claim.account}>"
 
     async def admit(self) -> None:
         """Takes the slot.
@@ -192,7 +196,7 @@ class Lease:
             Refused: too_many_pages_in_flight, budget_exhausted or ledger_unavailable.
         """
         now = self._parts.replica.wall()
-        self._may_have_pages = True
+        self._state = LeaseState.RESERVING
         try:
             step = Reserve(self._claim, self._profile, ask, now, now + _LEASE_SECONDS)
             outcome: StepOutcome = await self._do(self._parts.steps.reserve(step))
@@ -202,7 +206,7 @@ class Lease:
 
     def mark_released(self) -> None:
         """Records that from now on the upstream may have the whole request."""
-        self.is_released = True
+        self._state = LeaseState.RELEASED
 
     async def accept(self, job: NewJob | None, webhook: Planned | None = None) -> None:
         """Records the job's owner, its id and its webhook; the client may see the id once this has returned.
@@ -225,16 +229,18 @@ class Lease:
 
     def mark_refused(self) -> None:
         """Records that the upstream has refused the job: closing the lease gives all back."""
-        self.is_released = False
+        if self.is_released:
+            self._state = LeaseState.RESERVING
 
     def close(self) -> None:
         """Gives back what is still held, in the background; called on every path, and idempotent."""
-        if not self._is_over:
+        last = self._state
+        if last is not LeaseState.OVER:
             self._end()
-            self._parts.replica.background.start(self._finish(self._lose if self.is_released else self._cancel))
+            self._parts.replica.background.start(self._finish(last))
 
     def _end(self) -> None:
-        self._is_over = True
+        self._state = LeaseState.OVER
         self._parts.held.discard(self._claim.id)
 
     def _judge(self, outcome: StepOutcome, now: float) -> None:
@@ -245,8 +251,7 @@ class Lease:
         soft = soft_among(profile, limits)
         counts.count_crossed(account, soft - soft_limits(profile, outcome.before, now) if soft else soft)
         if outcome.denial is not None:
-            denial = outcome.denial
-            raise Refused(Denial(denial.reason, denial.detail, denial.retry_after, (), denial.title, self.lines))
+            raise Refused(replace(outcome.denial, lines=self.lines))
 
     @property
     def lines(self) -> tuple[bytes, ...]:
@@ -265,13 +270,13 @@ class Lease:
         except LedgerUnavailable:
             raise ledger_away() from None
 
-    async def _finish(self, last: Callable[[], Awaitable[Settled | None]]) -> None:
+    async def _finish(self, last: LeaseState) -> None:
         if self._doing is not None:
             await asyncio.gather(self._doing, return_exceptions=True)
-        for wait in chain(RETRY_DELAYS, repeat(RETRY_DELAYS[-1]) if self._may_have_pages else ()):
+        for wait in chain(RETRY_DELAYS, () if last is LeaseState.HELD else repeat(RETRY_DELAYS[-1])):
             await asyncio.sleep(wait)
             try:
-                settled = await last()
+                settled = await (self._lose() if last is LeaseState.RELEASED else self._cancel())
             except LedgerUnavailable:
                 continue
             if settled is not None:
@@ -288,6 +293,11 @@ class Lease:
         replica = self._parts.replica
         now = replica.wall()
         await self._parts.steps.accept(Accept(self._claim, None, None, replica.name, now, now + self._ttl))
+
+    @property
+    def is_released(self) -> bool:
+        """Whether the upstream may have the whole request, and has not refused it."""
+        return self._state is LeaseState.RELEASED
 
     @property
     def reservation(self) -> str:

@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.reservations import StepOutcome
 from gateway.ledger.steps import MOST_OF_AN_ACCOUNT
 from gateway.limits.quotas import wait_for_submit
+from gateway.limits.submit_decisions import StepOutcome
 from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
 

@@ -7,11 +7,10 @@ are. Past `most` combinations of caller and reason, the rest counts as `others`.
 from collections.abc import Callable
 from typing import Final
 
+from gateway.model.account_names import ANYONE, qualified
 from gateway.model.audit import Action, Entry
-from gateway.model.keys import qualified
 from gateway.model.reasons import Reason
 
-ANYONE: Final = "anyone"
 OTHERS: Final = "others"
 _MINUTE: Final = 60
 _Counted = tuple[int, str, Reason]

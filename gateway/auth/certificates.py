@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from gateway.errors import refuse
+from gateway.model.account_names import CERTIFICATE
 from gateway.model.identity import ClientCertificate, Identity, Profile
 from gateway.model.reasons import Reason, Why
 
@@ -83,7 +84,7 @@ def certificate_identity(certificate: ClientCertificate | None, rules: Certifica
 
 def identity_named(name: str, profile: Profile) -> Identity:
     """The identity of the caller whom a certificate names so."""
-    owner = f"cert:{name}"
+    owner = CERTIFICATE + name
     return Identity(key_id=owner, owner=owner, profile=profile, label=_ACCEPTED, account=owner)
 
 

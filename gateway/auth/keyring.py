@@ -10,8 +10,9 @@ from math import inf
 from typing import NamedTuple
 
 from gateway.auth.api_keys import ApiKey
+from gateway.model.account_names import key_account
 from gateway.model.identity import Identity, Profile
-from gateway.model.keys import Generation, KeyRecord, key_account
+from gateway.model.keys import Generation, KeyRecord
 from gateway.model.networks import Networks
 
 

@@ -10,6 +10,7 @@ from gateway.authorize.job_id import job_id_of, names_in_query, refuse_in_query
 from gateway.config.state import State
 from gateway.errors import refuse
 from gateway.http.names import readings
+from gateway.model.account_names import ANYONE
 from gateway.model.identity import ClientAddress, Identity, Profile
 from gateway.model.reasons import Reason
 from gateway.model.request import BodyLimit, Permit
@@ -19,7 +20,6 @@ from gateway.policy.routes import Rule
 from gateway.uploads.field_rules import judged_by
 
 _BODY_OF_ANYONE: Final = 1_048_576
-ANYONE: Final = "anyone"  # the account shared by all submits that need no key
 
 
 def make_permit(

@@ -11,16 +11,15 @@ from shlex import quote
 from typing import Any, NamedTuple
 
 from gateway.authorize.cached_headers import CachedHeaders, cache_headers
-from gateway.authorize.permit import ANYONE
 from gateway.authorize.preparation import origin_for
 from gateway.cli.explain_key import Judged, called, check_networks, judge_key
 from gateway.cli.words import in_bytes
 from gateway.config.state import State
 from gateway.errors import Refused, refuse
 from gateway.http.headers import read_target
-from gateway.ledger.callers import PREFIXES
 from gateway.limits.quotas import AccountCounts, refuse_pages, refuse_submit
 from gateway.limits.report import limits_report
+from gateway.model.account_names import ANYONE, OF_CALLERS
 from gateway.model.identity import Identity, Peer
 from gateway.model.reasons import Denial, Reason
 from gateway.model.routes import Access, Kind
@@ -227,7 +226,7 @@ def _bytes(count: int) -> str:
 def _more(identity: Identity | None, config: str | None) -> str:
     if identity is None:
         return "Wait, or raise the limits of profiles.default."
-    if identity.key_id.startswith(PREFIXES):
+    if identity.key_id.startswith(OF_CALLERS):
         grant = called(f"gateway callers grant {quote(identity.key_id)} --pages N --until WHEN", config)
         return f"Wait; or for pages: {grant}"
     grant = called(f"gateway keys grant {identity.key_id} --pages N --until WHEN", config)

@@ -6,11 +6,11 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from gateway.cli.running_gateway import Samples
+from gateway.limits.quotas import NEAR
 from gateway.tls.file_ends import is_ca
 
 _DAY: Final = 86_400.0
 _SOON: Final = 14 * _DAY
-_NEAR: Final = 0.8
 _MOST: Final = 10
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -110,7 +110,7 @@ def _near(found: Samples) -> list[tuple[str, str, float]]:
         return [(entry["key"] or entry["account"], entry["name"], entry["share"]) for entry in told[:_MOST]]
     shares = found.metrics.get("gateway_limit_used_ratio", {}).items()
     near = [(dict(labels).get("key", ""), dict(labels).get("limit", ""), share) for labels, share in shares]
-    return sorted((entry for entry in near if entry[2] >= _NEAR), key=lambda entry: -entry[2])[:_MOST]
+    return sorted((entry for entry in near if entry[2] >= NEAR), key=lambda entry: -entry[2])[:_MOST]
 
 
 def _value(found: Samples, name: str, default: float) -> float:

@@ -17,9 +17,9 @@ from gateway.ledger.callers import CallerRow
 from gateway.ledger.usage import read_counts_of_many
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import AccountCounts, Used
+from gateway.model.account_names import CERTIFICATE
 from gateway.units import maybe_moment, moment
 
-_CERTIFICATE: Final = "cert:"
 _IDENTITY: Final = "authentication.certificates.identity"  # whether names of certificates have a case
 _SOON: Final = " A running gateway follows within 2 seconds."
 _NUMBERS: Final = ("pages today", "pages this month", "in flight", "granted")
@@ -97,7 +97,7 @@ async def _shown(session: Session, account: str) -> tuple[ShownCaller, str | Non
 
 def _needs(account: str) -> frozenset[str]:
     """Of what the configuration says, so much has to be right: a name is found as a gateway writes it."""
-    return LEDGER | {_IDENTITY} if account.startswith(_CERTIFICATE) else LEDGER
+    return LEDGER | {_IDENTITY} if account.startswith(CERTIFICATE) else LEDGER
 
 
 def _service(session: Session) -> CallerService:

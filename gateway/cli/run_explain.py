@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from gateway.authorize.permit import ANYONE
 from gateway.cli.credential_files import ShownCredential, judge_certificate_file, judge_token_file
 from gateway.cli.explanation import ExplainedRequest, Explanation, RuleStep, explain
 from gateway.cli.output import answer, named_config, print_lines
@@ -20,7 +19,7 @@ from gateway.ledger.accounts import read_counts
 from gateway.ledger.keys import one_key
 from gateway.ledger.reservations import count_overdue
 from gateway.limits.quotas import AccountCounts
-from gateway.model.keys import key_account
+from gateway.model.account_names import ANYONE, key_account
 from gateway.model.reasons import VERDICTS, Denial, Reason
 from gateway.tls.contexts import names_in
 

@@ -11,7 +11,7 @@ from gateway.cli.words import at
 from gateway.jobs.view import job_facts
 from gateway.ledger import listings as joblist
 from gateway.ledger.schema import JobState
-from gateway.model.keys import qualified
+from gateway.model.account_names import qualified
 
 _LISTED: Final = ("request_id", "upstream", "owner", "key", "state", "created_at", "ended_at", "expires_at")
 

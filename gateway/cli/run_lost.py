@@ -9,7 +9,7 @@ from gateway.cli.table import printable, show_table
 from gateway.cli.words import at
 from gateway.ledger.lost import Refund, lost, refund
 from gateway.ledger.schema import Stage
-from gateway.model.keys import key_id_of, qualified
+from gateway.model.account_names import key_id_of, qualified
 from gateway.units import maybe_moment, moment
 
 _LISTED: Final = ("request_id", "submit", "upstream", "owner", "key", "created_at", "charged_at", "pages")

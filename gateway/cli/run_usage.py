@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.authorize.permit import ANYONE
 from gateway.cli.output import answer, print_piece, say
 from gateway.cli.session import Session, read_ledger
 from gateway.cli.table import show_table
@@ -20,7 +19,7 @@ from gateway.ledger.lost import LostSum, sum_lost
 from gateway.ledger.usage import UsedOnDay, used_since
 from gateway.limits.prices import MILLION
 from gateway.limits.windows import day_of
-from gateway.model.keys import key_id_of, qualified
+from gateway.model.account_names import ANYONE, key_id_of, qualified
 from gateway.units import day
 
 _COUNTED: Final = ("requests", "failed", "pages", "refunded", "spend")

@@ -21,8 +21,8 @@ from gateway.ledger.usage import GrantRow, grants_of
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.report import limits_report, used_report
+from gateway.model.account_names import key_account
 from gateway.model.identity import Profile
-from gateway.model.keys import key_account
 from gateway.units import moment
 
 _NOTED_EVERY: Final = 10

@@ -30,8 +30,8 @@ from gateway.http.public_origin import Origins
 from gateway.limits.buckets import per_minute
 from gateway.limits.job_cost import FailedCosts
 from gateway.limits.prices import MILLION, Pricing, make_pricing
+from gateway.model.account_names import key_account
 from gateway.model.identity import Identity, Profile
-from gateway.model.keys import key_account
 from gateway.model.networks import Networks
 from gateway.model.routes import Kind, Route
 from gateway.policy.routes import Routes, Rule, compile_pattern

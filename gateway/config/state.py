@@ -12,8 +12,8 @@ from gateway.config.settings import Settings
 from gateway.http.public_origin import Origins
 from gateway.limits.buckets import Rate
 from gateway.limits.prices import Pricing
+from gateway.model.account_names import unqualified
 from gateway.model.identity import Profile
-from gateway.model.keys import unqualified
 from gateway.model.networks import Networks
 from gateway.policy.routes import Routes
 from gateway.uploads.form import FormRules

@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.ledger.schema import DeliveryState, JobState, Stage
-from gateway.model.keys import key_id_of
+from gateway.model.account_names import key_id_of
 from gateway.units import maybe_moment, moment
 
 _PAGES: Final = {Stage.SETTLED: "settled", Stage.CHARGED: "charged", Stage.REFUNDED: "refunded"}

@@ -12,16 +12,16 @@ from sqlalchemy import Connection
 from gateway.keys.grants import check_pages, detail_of, ended_grants
 from gateway.keys.validation import future
 from gateway.ledger import audit, callers, usage
-from gateway.ledger.callers import PREFIXES, CallerRow
+from gateway.ledger.callers import CallerRow
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.matching import can_be_stored
 from gateway.limits.quotas import AccountCounts, Used
+from gateway.model.account_names import CERTIFICATE, OF_CALLERS
 
 _MAX_NAME: Final = 600
 _NAMED: Final = "a caller is named jwt:<issuer>#<owner> or cert:<name>, as in the log"
 _POSSIBLE: Final = re.compile(r"jwt:[!-~]+#[!-~]+|cert:[!-~]+")
-_CERTIFICATE: Final = "cert:"
 
 
 class ShownCaller(NamedTuple):
@@ -140,7 +140,7 @@ def plain_account(account: str) -> str:
     Raises:
         KeyProblem: it is not.
     """
-    if not account.startswith(PREFIXES) or len(account) > _MAX_NAME or not can_be_stored(account):
+    if not account.startswith(OF_CALLERS) or len(account) > _MAX_NAME or not can_be_stored(account):
         raise KeyProblem(_NAMED, "invalid")
     return account
 
@@ -153,4 +153,4 @@ def possible_account(account: str, *, names_are_dns: bool) -> str:
     """
     if not _POSSIBLE.fullmatch(plain_account(account)):
         raise KeyProblem(f"{_NAMED}: visible characters of ASCII, no space", "invalid")
-    return account.lower() if names_are_dns and account.startswith(_CERTIFICATE) else account
+    return account.lower() if names_are_dns and account.startswith(CERTIFICATE) else account

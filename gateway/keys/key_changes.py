@@ -23,10 +23,12 @@ from gateway.ledger.accounts import read_counts
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger
 from gateway.limits.quotas import AccountCounts, Used
-from gateway.model.keys import KeyRecord, key_account
+from gateway.model import patterns
+from gateway.model.account_names import key_account
+from gateway.model.keys import KeyRecord
 from gateway.units import LATEST
 
-_OPERATION: Final = re.compile(r"[\x21-\x7e]{1,128}\Z")
+_OPERATION: Final = re.compile(patterns.OPERATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class KeyService:
         now = self._wall()
         if not 0 <= overlap <= LATEST - now:
             raise KeyProblem("an overlap is not negative, and ends before the year 10000", "invalid")
-        if operation is not None and not _OPERATION.match(operation):
+        if operation is not None and not _OPERATION.fullmatch(operation):
             raise KeyProblem("an operation is named by 1 to 128 visible characters", "invalid")
         secret = make_secret(self._plain(key_id), self._random(SECRET_BYTES))
 

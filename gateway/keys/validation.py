@@ -15,13 +15,14 @@ from gateway.config.compile import compile_overrides
 from gateway.config.consistency import nearest
 from gateway.config.settings import LimitOverrides, Settings
 from gateway.ledger.keys import KeyProblem, NewKeyRow
+from gateway.model import patterns
 from gateway.model.keys import KeyRecord
 from gateway.units import LATEST
 
 DEFAULT: Final = "default"  # the value that returns a limit to the profile's
-_ID: Final = re.compile(r"[a-z0-9-]{1,63}\Z")
-_OWNER: Final = re.compile(r"[A-Za-z0-9._@-]{1,128}\Z")
-_SCOPE: Final = re.compile(r"[A-Za-z0-9:._-]{1,64}\Z")
+_ID: Final = re.compile(patterns.ID)
+_OWNER: Final = re.compile(patterns.OWNER)
+_SCOPE: Final = re.compile(patterns.SCOPE)
 _STORED_AS: Final = {"page_range": "needs_page_range"}
 
 
@@ -44,7 +45,7 @@ def plain_id(key_id: str, settings: Settings) -> str:
     Raises:
         KeyProblem: it is malformed, or that of a configured key.
     """
-    if not _ID.match(key_id):
+    if not _ID.fullmatch(key_id):
         raise KeyProblem("an id has 1 to 63 characters of a-z, 0-9 and -", "invalid")
     if key_id in {key.id for key in settings.keys}:
         raise KeyProblem(f"{key_id} is a key of the configuration: change it there")
@@ -106,13 +107,13 @@ def _profile(name: str, settings: Settings) -> str:
 
 
 def _owner(owner: str) -> str:
-    if not _OWNER.match(owner):
+    if not _OWNER.fullmatch(owner):
         raise KeyProblem("an owner has 1 to 128 characters of A-Z, a-z, 0-9 and ._@-", "invalid")
     return owner
 
 
 def _scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
-    if not all(map(_SCOPE.match, scopes)):
+    if not all(map(_SCOPE.fullmatch, scopes)):
         raise KeyProblem("a scope has 1 to 64 characters of A-Z, a-z, 0-9 and :._-", "invalid")
     return tuple(dict.fromkeys(scopes))
 

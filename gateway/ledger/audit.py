@@ -14,8 +14,8 @@ from gateway.ledger.composite_keys import is_one_of
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.schema import audit, counters, jobs
 from gateway.ledger.statement import Statement
+from gateway.model.account_names import key_account
 from gateway.model.audit import Action, Entry
-from gateway.model.keys import key_account
 
 _AT_ONCE: Final = 500
 _INSERT: Final = insert(audit)

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, Select, String, column, delete, func, insert,
 from gateway.ledger.keys import KeyProblem, next_revision
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.schema import accounts, blocks
+from gateway.model.account_names import OF_CALLERS
 
 MAX_BLOCKS: Final = 10_000
-PREFIXES: Final = ("jwt:", "cert:")
 _FULL: Final = f"there are {MAX_BLOCKS} blocked callers already; let go of some first"
 
 
@@ -58,7 +58,7 @@ def callers(  # noqa: PLR0913 -- filters, most by name
 
 
 def _known() -> Select[tuple[str]]:
-    return select(accounts.c.account).where(or_(*(accounts.c.account.startswith(name) for name in PREFIXES)))
+    return select(accounts.c.account).where(or_(*(accounts.c.account.startswith(name) for name in OF_CALLERS)))
 
 
 def _given(names: Collection[str]) -> list[Select[tuple[str]]]:

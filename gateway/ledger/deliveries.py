@@ -24,6 +24,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, se
 
 from gateway.ledger.audit import record
 from gateway.ledger.composite_keys import is_one_of
+from gateway.ledger.conditions import WAITS
 from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.ledger.statement import Statement
 
@@ -31,11 +32,7 @@ _LOCK: Final = 0x686F_6F6B  # PostgreSQL's advisory lock for claims: "hook"
 _AT_ONCE: Final = 200
 _MAX_ROUNDS: Final = 20
 _FREE: Final = {"leased_by": None, "next_at": None}
-_OF_JOB: Final = (
-    deliveries.c.upstream == bindparam("at"),
-    deliveries.c.request_id == bindparam("named"),
-    deliveries.c.state == int(DeliveryState.WAITING),
-)
+_OF_JOB: Final = (deliveries.c.upstream == bindparam("at"), deliveries.c.request_id == bindparam("named"), WAITS)
 _MAKE_WAY: Final = Statement(delete(deliveries).where(*_OF_JOB))
 _FIRST_DUE: Final = Statement(
     select(deliveries.c.next_at).where(deliveries.c.next_at.is_not(None)).order_by(deliveries.c.next_at).limit(1)
@@ -116,7 +113,7 @@ def make_due(connection: Connection, upstream: str, request_id: str, status: str
 def drop(connection: Connection, *keys: tuple[str, str]) -> None:
     """Deletes the webhooks of jobs (upstream and id) that were deleted before their end; due ones are still sent."""
     of_jobs = is_one_of((deliveries.c.upstream, deliveries.c.request_id), keys)
-    connection.execute(delete(deliveries).where(of_jobs, deliveries.c.state == DeliveryState.WAITING))
+    connection.execute(delete(deliveries).where(of_jobs, WAITS))
 
 
 def make_way(connection: Connection, upstream: str, request_id: str) -> None:

@@ -34,6 +34,7 @@ from sqlalchemy import (
 )
 
 from gateway.ledger.accounts import lock_all
+from gateway.ledger.conditions import ENDED, FIRST_WAIT, GONE_AGAIN, GONE_FIRST, IS_READABLE, last_wait
 from gateway.ledger.deliveries import drop
 from gateway.ledger.jobs import any_of, known_of
 from gateway.ledger.schema import JobState, Stage, jobs, reservations
@@ -43,23 +44,12 @@ from gateway.units import milliseconds
 
 AT_ONCE: Final = 200
 _SWEEP_LOCK: Final = 0x7377_6570  # PostgreSQL's advisory lock of the replica that forgets expired jobs: "swep"
-_FIRST_WAIT: Final = 60  # seconds
 _MOST_MISSED: Final = 59
 LAST_WAIT: Final = 420
 """All waits together, each a second longer than the one before, are a day."""
 
 _MILLISECONDS: Final = 1000
-_GONE: Final = literal_column(str(int(JobState.GONE)), Integer)
-IS_READABLE: Final = jobs.c.state != _GONE
-ENDED: Final = reservations.c.stage >= literal_column(str(int(Stage.SETTLED)), Integer)
-"""Reservations that nobody renews: as indexed."""
-
 _DAY: Final = 86_400  # seconds; no submit takes so long, so a job's record is younger than its reservation by less
-_last_wait: Final = jobs.c.expires_at - jobs.c.changed_at // literal_column(str(_MILLISECONDS), Integer)
-GONE_FIRST: Final = (jobs.c.state == _GONE) & (_last_wait < literal_column(str(_FIRST_WAIT)))
-GONE_AGAIN: Final = (jobs.c.state == _GONE) & (_last_wait >= literal_column(str(_FIRST_WAIT)))
-"""Deletions that are due now or later, of jobs that the upstream was never asked about, and of others: as indexed."""
-
 _FIRST_EXPIRY: Final = Statement(
     select(jobs.c.expires_at).where(jobs.c.expires_at.is_not(None)).order_by(jobs.c.expires_at).limit(1)
 )
@@ -174,10 +164,10 @@ def _next_wait(now: int) -> ColumnElement[Any]:
     An upstream that fails may have more to delete than it can be asked about: attempts come late then, but no more of
     them in all. At most _MOST_MISSED count: the gateway may have been off for days.
     """
-    wait = case((_last_wait < _FIRST_WAIT, _FIRST_WAIT - 1), else_=_last_wait)
+    wait = case((last_wait < FIRST_WAIT, FIRST_WAIT - 1), else_=last_wait)
     missed = (now - jobs.c.expires_at) // (wait + 1)
     longer = wait + 1 + case((missed > _MOST_MISSED, _MOST_MISSED), else_=missed)
-    return case((_last_wait >= LAST_WAIT, null()), (longer > LAST_WAIT, LAST_WAIT), else_=longer)
+    return case((last_wait >= LAST_WAIT, null()), (longer > LAST_WAIT, LAST_WAIT), else_=longer)
 
 
 def mark_deleted(connection: Connection, rows: Sequence[Row[Any]], now: float) -> None:

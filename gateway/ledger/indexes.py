@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Index
 
-from gateway.ledger.expiry import ENDED, GONE_AGAIN, GONE_FIRST, IS_READABLE
-from gateway.ledger.schema import DeliveryState, JobState, audit, deliveries, jobs, reservations
+from gateway.ledger.conditions import ENDED, GONE_AGAIN, GONE_FIRST, IS_READABLE, WAITS
+from gateway.ledger.schema import audit, deliveries, jobs, reservations
 from gateway.ledger.schema import metadata as tables
 
 
@@ -28,14 +28,8 @@ for _column in (jobs.c.changed_at, jobs.c.expires_at):
 _partial_index("ix_jobs_gone_first", jobs.c.upstream, jobs.c.expires_at, where=GONE_FIRST)
 _partial_index("ix_jobs_gone_again", jobs.c.upstream, jobs.c.expires_at, where=GONE_AGAIN)
 _partial_index("ix_jobs_readable", jobs.c.expires_at, where=IS_READABLE & jobs.c.expires_at.is_not(None))
-_partial_index("ix_jobs_living", jobs.c.state, jobs.c.watcher, where=jobs.c.state != int(JobState.GONE))
+_partial_index("ix_jobs_living", jobs.c.state, jobs.c.watcher, where=IS_READABLE)
 _partial_index("ix_deliveries_next_at", deliveries.c.next_at, where=deliveries.c.next_at.is_not(None))
-_partial_index(
-    "uq_deliveries_waiting",
-    deliveries.c.upstream,
-    deliveries.c.request_id,
-    where=deliveries.c.state == int(DeliveryState.WAITING),
-    unique=True,
-)
+_partial_index("uq_deliveries_waiting", deliveries.c.upstream, deliveries.c.request_id, where=WAITS, unique=True)
 
 metadata: Final = tables

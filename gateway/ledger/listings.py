@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
 
-from gateway.ledger.jobs import LIVES
+from gateway.ledger.conditions import IS_READABLE
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.schema import DeliveryState, JobState, deliveries, jobs, reservations
 
@@ -113,7 +113,7 @@ def _in_state(state: JobState | None) -> list[ColumnElement[bool]]:
     """Names the states even if all are wanted, so that SQLite scans only the living jobs."""
     if state == JobState.GONE:
         return [jobs.c.state == int(state)]
-    return [LIVES, jobs.c.state.in_(_LIVING if state is None else [int(state)])]
+    return [IS_READABLE, jobs.c.state.in_(_LIVING if state is None else [int(state)])]
 
 
 def _upstreams(connection: Connection) -> list[str]:

@@ -144,9 +144,9 @@ WITH owing AS (
     FROM given WHERE jobs.upstream = given.upstream AND jobs.request_id = given.request_id
         AND EXISTS (SELECT FROM sure)
 ), due AS (
-    UPDATE deliveries SET state = 1, status = given.status, next_at = :now, ended_at = :now
+    UPDATE deliveries SET state = {DeliveryState.DUE:d}, status = given.status, next_at = :now, ended_at = :now
     FROM given WHERE deliveries.upstream = given.upstream AND deliveries.request_id = given.request_id
-        AND deliveries.state = 0 AND given.status IS NOT NULL AND EXISTS (SELECT FROM sure)
+        AND deliveries.state = {DeliveryState.WAITING:d} AND given.status IS NOT NULL AND EXISTS (SELECT FROM sure)
 )
 SELECT count(*) FROM sure""",
     {**dict.fromkeys(_TEXTS, ARRAY(String)), **dict.fromkeys(_NUMBERS, ARRAY(BigInteger))},

@@ -28,8 +28,9 @@ from sqlalchemy import (
 )
 
 from gateway.ledger.accounts import MICROSECONDS, counts_in
-from gateway.ledger.schema import accounts, grants, reservations, windows
+from gateway.ledger.schema import DeliveryState, JobState, Stage, accounts, grants, reservations, windows
 from gateway.limits.quotas import AccountCounts
+from gateway.limits.submit_decisions import Ask
 from gateway.limits.windows import day_of, month_of
 
 _TYPES: Final[dict[str, Any]] = {
@@ -49,8 +50,8 @@ _DEFAULT: Final = BigInteger()
 
 
 def statement(words: str, types: dict[str, Any] = _TYPES) -> TextClause:
-    """A statement whose parameters have these types; the others are numbers."""
-    made = text(words)
+    """A statement whose parameters have these types; the others are numbers. Its words may name states."""
+    made = text(words.format(Stage=Stage, JobState=JobState, DeliveryState=DeliveryState))
     names = list(made._bindparams)  # noqa: SLF001 -- the names in the text
     return made.bindparams(*(bindparam(name, type_=types.get(name, _DEFAULT)) for name in names))
 
@@ -91,7 +92,7 @@ WITH account AS (
 ), held AS (
     INSERT INTO reservations
         (id, account, owner, upstream, stage, mode, pages, price, day, month, created_at, expires_at)
-    SELECT id, account, owner, upstream, 0, '', 0, 0, :day, :month, :now, :until
+    SELECT id, account, owner, upstream, {Stage.ADMITTED:d}, '', 0, 0, :day, :month, :now, :until
     FROM account, unnest(:ids, :owners, :upstreams) AS claim (id, owner, upstream)
 )
 SELECT count(*) FROM account""")
@@ -100,7 +101,7 @@ WITH asked AS (
     SELECT * FROM unnest(:ids, :pages, :prices, :modes) AS ask (id, pages, price, mode)
 ), mine AS (
     SELECT id FROM reservations
-    WHERE id = ANY (:ids) AND account = :of AND stage = 0 AND day = :day AND month = :month
+    WHERE id = ANY (:ids) AND account = :of AND stage = {Stage.ADMITTED:d} AND day = :day AND month = :month
 ), account AS (
     UPDATE accounts SET pages_in_flight = pages_in_flight + :total
     WHERE account = :of AND CAST(xmin AS varchar) = :version
@@ -116,7 +117,7 @@ WITH asked AS (
     WHERE id = ANY (:ids) ORDER BY reservations.id FOR UPDATE OF reservations
 ), reserved AS (
     UPDATE reservations
-    SET stage = 1, pages = asked.pages, price = asked.price, mode = asked.mode, expires_at = :until
+    SET stage = {Stage.RESERVED:d}, pages = asked.pages, price = asked.price, mode = asked.mode, expires_at = :until
     FROM asked, held WHERE reservations.id = asked.id AND asked.id = held.id
 )
 SELECT count(*) FROM account""")
@@ -128,7 +129,8 @@ WITH given AS (
     SELECT account FROM accounts WHERE account = :of FOR UPDATE
 ), mine AS (
     SELECT reservations.id, reservations.upstream, reservations.owner FROM reservations, account
-    WHERE reservations.id = ANY (:ids) AND reservations.account = account.account AND reservations.stage = 1
+    WHERE reservations.id = ANY (:ids) AND reservations.account = account.account
+        AND reservations.stage = {Stage.RESERVED:d}
     ORDER BY reservations.id FOR UPDATE OF reservations
 ), sure AS (
     SELECT mine.* FROM mine WHERE (SELECT count(*) FROM mine) = (SELECT count(*) FROM given)
@@ -136,17 +138,17 @@ WITH given AS (
     UPDATE accounts SET concurrent = concurrent - (SELECT count(*) FROM sure)
     WHERE account = :of AND EXISTS (SELECT FROM sure)
 ), accepted AS (
-    UPDATE reservations SET stage = 2, request_id = given.request_id, expires_at = given.until
+    UPDATE reservations SET stage = {Stage.ACCEPTED:d}, request_id = given.request_id, expires_at = given.until
     FROM sure, given WHERE reservations.id = sure.id AND sure.id = given.id
 ), begun AS (
     INSERT INTO jobs
         (upstream, request_id, reservation, account, owner, shape, path, check_url, state, created_at, watcher)
-    SELECT upstream, request_id, id, :of, owner, shape, path, check_url, 0, :now, :watcher
+    SELECT upstream, request_id, id, :of, owner, shape, path, check_url, {JobState.RUNNING:d}, :now, :watcher
     FROM sure JOIN given USING (id) WHERE request_id IS NOT NULL
 ), planned AS (
     INSERT INTO deliveries
         (id, upstream, request_id, owner, url, destination, check_url, state, attempts, created_at)
-    SELECT hook.*, 0, 0, :now
+    SELECT hook.*, {DeliveryState.WAITING:d}, 0, :now
     FROM unnest(:hook_ids, :hook_upstreams, :hook_names, :hook_owners, :hook_urls, :destinations, :hook_checks)
         AS hook (id, upstream, request_id, owner, url, destination, check_url)
     WHERE EXISTS (SELECT FROM sure)
@@ -180,16 +182,16 @@ def admit(connection: Connection, seen: Seen, tat: float, claims: Sequence[Any],
 
 
 def reserve(
-    connection: Connection, account: str, seen: Seen, asks: Sequence[tuple[str, Any]], now: float, until: float
+    connection: Connection, account: str, seen: Seen, asks: Sequence[tuple[str, Ask]], now: float, until: float
 ) -> bool:
     """Reserves pages for all; returns False if the account has changed, or a slot is missing or not of today.
 
-    `asks` are pairs of a reservation's id and a reservations.Ask.
+    `asks` are pairs of a reservation's id and what it asks for.
     """
     what = [ask for _, ask in asks]
     return any_row(
         connection, _RESERVE, of=account, version=seen.version, total=sum(ask.pages for ask in what),
-        spend=sum(ask.pages * ask.price for ask in what), **_days(now), until=int(until),
+        spend=sum(ask.spend for ask in what), **_days(now), until=int(until),
         ids=[name for name, _ in asks], pages=[ask.pages for ask in what], prices=[ask.price for ask in what],
         modes=[ask.mode for ask in what],
     )  # fmt: skip

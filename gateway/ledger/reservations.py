@@ -22,7 +22,7 @@ by time alone; two jobs have one upstream's id; a step finds a row of another su
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -33,18 +33,10 @@ from gateway.ledger.closing import HOLDS_SLOT, Closing, Settled, UsageChange
 from gateway.ledger.schema import Stage, accounts, reservations, usage, usage_by_mode
 from gateway.ledger.statement import Statement
 from gateway.ledger.upserts import or_add
-from gateway.limits.quotas import (
-    ALL_COUNTED,
-    AccountCounts,
-    Uncounted,
-    Used,
-    refuse_pages,
-    refuse_submit,
-    take_submit,
-)
+from gateway.limits.quotas import ALL_COUNTED, AccountCounts, Uncounted, Used
+from gateway.limits.submit_decisions import Ask, StepOutcome, decide_pages, decide_submit
 from gateway.limits.windows import day_of, month_of
 from gateway.model.identity import Profile
-from gateway.model.reasons import Denial
 
 _AT_ONCE: Final = 200
 
@@ -94,39 +86,15 @@ class RequestIdTaken(Exception):
     """The upstream gave two jobs one id."""
 
 
-class StepOutcome(NamedTuple):
-    """The result of a step: the account's counts before and after it, and the denial, if it was refused."""
-
-    before: AccountCounts
-    after: AccountCounts
-    denial: Denial | None = None
-
-
 def admit(connection: Connection, claim: Claim, profile: Profile, now: float, until: float) -> StepOutcome:
     """Takes a submit's slot (rate and concurrency) before its body. Times are seconds since the epoch."""
-    counts, denial = _decide(connection, claim, now, lambda found: refuse_submit(profile, found, now))
-    if denial is not None:
-        return StepOutcome(counts, counts, denial)
-    tat = take_submit(profile, counts.tat, now)
-    periods = day_of(now).period, month_of(now).period
-    take_slot(connection, claim.account, tat)
-    add_to_windows(connection, claim.account, periods, Used(requests=1))
-    _INSERT.run(connection, **_row_of(claim, periods, now, until))
-    return StepOutcome(counts, with_slot(counts, tat))
-
-
-def with_slot(counts: AccountCounts, tat: float) -> AccountCounts:
-    """The account's counts after a submit has taken its slot and its token of the bucket."""
-    one = Used(requests=1)
-    return _plus(counts._replace(tat=tat, concurrent=counts.concurrent + 1), one, one)
-
-
-class Ask(NamedTuple):
-    """The most pages that a job may cost, the price of a page in millionths, and its mode (empty: unknown)."""
-
-    pages: int
-    price: int
-    mode: str
+    outcome = _decide(connection, claim, now, lambda counts: decide_submit(profile, counts, now))
+    if outcome.denial is None:
+        periods = day_of(now).period, month_of(now).period
+        take_slot(connection, claim.account, outcome.after.tat)
+        add_to_windows(connection, claim.account, periods, Used(requests=1))
+        _INSERT.run(connection, **_row_of(claim, periods, now, until))
+    return outcome
 
 
 def reserve(
@@ -137,30 +105,22 @@ def reserve(
     Raises:
         ReservationLost: the reservation was reclaimed.
     """
-    more, periods = Used(pages=ask.pages, spend=ask.pages * ask.price), (day_of(now).period, month_of(now).period)
+    periods = day_of(now).period, month_of(now).period
 
-    def refuse(found: AccountCounts) -> Denial | None:
-        uncounted = _uncounted(find(connection, claim.id), periods)
-        return refuse_pages(profile, found, more.pages, more.spend, now, uncounted)
+    def decide(counts: AccountCounts) -> StepOutcome:
+        return decide_pages(profile, ask, counts, now, _uncounted(find(connection, claim.id), periods))
 
-    counts, denial = _decide(connection, claim, now, refuse)
+    outcome = _decide(connection, claim, now, decide)
     row = find(connection, claim.id)
     if row is None or row.stage != Stage.ADMITTED:
         raise ReservationLost
-    if denial is not None:
-        return StepOutcome(counts, counts, denial)
-    change(connection, claim.account, in_flight=ask.pages)
-    _move_requests(connection, row, periods)
-    add_to_windows(connection, claim.account, periods, more)
-    reserved = {"stage": Stage.RESERVED, "day": periods[0], "month": periods[1], "expires_at": int(until)}
-    _set(connection, _RESERVE, claim.id, **ask._asdict(), **reserved)
-    return StepOutcome(counts, with_pages(counts, ask, _uncounted(row, periods)))
-
-
-def with_pages(counts: AccountCounts, ask: Ask, uncounted: Uncounted = ALL_COUNTED) -> AccountCounts:
-    """The account's counts after the pages are reserved."""
-    day, month = (Used(requests, ask.pages, ask.pages * ask.price) for requests in uncounted)
-    return _plus(counts._replace(pages_in_flight=counts.pages_in_flight + ask.pages), day, month)
+    if outcome.denial is None:
+        change(connection, claim.account, in_flight=ask.pages)
+        _move_requests(connection, row, periods)
+        add_to_windows(connection, claim.account, periods, Used(pages=ask.pages, spend=ask.spend))
+        reserved = {"stage": Stage.RESERVED, "day": periods[0], "month": periods[1], "expires_at": int(until)}
+        _set(connection, _RESERVE, claim.id, **ask._asdict(), **reserved)
+    return outcome
 
 
 def accept(connection: Connection, claim: Claim, request_id: str | None, until: float) -> None:
@@ -243,15 +203,13 @@ def renew(connection: Connection, ids: list[str], until: float) -> None:
 
 
 def _decide(
-    connection: Connection, claim: Claim, now: float, refuse: Callable[[AccountCounts], Denial | None]
-) -> tuple[AccountCounts, Denial | None]:
+    connection: Connection, claim: Claim, now: float, decide: Callable[[AccountCounts], StepOutcome]
+) -> StepOutcome:
     """Decides under the account's lock; before it refuses, it reclaims the account's expired reservations."""
-    counts = locked_counts(connection, claim.account, now)
-    denial = refuse(counts)
-    if denial is not None and reclaim(connection, claim.account, now) is not None:
-        counts = locked_counts(connection, claim.account, now)
-        denial = refuse(counts)
-    return counts, denial
+    outcome = decide(locked_counts(connection, claim.account, now))
+    if outcome.denial is not None and reclaim(connection, claim.account, now) is not None:
+        outcome = decide(locked_counts(connection, claim.account, now))
+    return outcome
 
 
 def _row_of(claim: Claim, periods: tuple[int, int], now: float, until: float) -> dict[str, Any]:
@@ -346,11 +304,3 @@ def _add_usage(connection: Connection, row: Row[Any], **more: int) -> None:
     values = {"account": row.account, "day": row.day, **dict.fromkeys(UsageChange._fields, 0), **more}
     _ADD_USAGE.run(connection, **values)
     _ADD_BY_MODE.run(connection, **values, mode=row.mode)
-
-
-def _plus(counts: AccountCounts, day: Used, month: Used) -> AccountCounts:
-    return counts._replace(day=_sum(counts.day, day), month=_sum(counts.month, month))
-
-
-def _sum(one: Used, other: Used) -> Used:
-    return Used(*map(sum, zip(one, other, strict=True)))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -24,22 +24,14 @@ from gateway.ledger.accounts import lock
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.jobs import NewJob, begin
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.reservations import (
-    Ask,
-    Claim,
-    RequestIdTaken,
-    ReservationLost,
-    StepOutcome,
-    reclaim,
-    with_pages,
-    with_slot,
-)
-from gateway.limits.quotas import refuse_pages, refuse_submit, take_submit
+from gateway.ledger.reservations import Claim, RequestIdTaken, ReservationLost, reclaim
+from gateway.limits.submit_decisions import Ask, StepOutcome, decide_in_turn, decide_pages, decide_submit
 from gateway.model.identity import Profile
 
 MOST_OF_AN_ACCOUNT: Final = 64  # submits that may wait for a step
 _TRIES: Final = 3
 _FAULTS: Final = (IntegrityError, ReservationLost, RequestIdTaken)
+_Step = TypeVar("_Step")
 
 
 class Admit(NamedTuple):
@@ -229,17 +221,12 @@ def _admit_several(connection: Connection, steps: Sequence[Admit]) -> list[StepO
         return [_admit_one(connection, step) for step in steps]
     account, now = steps[0].claim.account, max(step.now for step in steps)
     seen = postgres_submits.read_account(connection, account, now)
-    counts, outcomes, taken = seen.counts, list[StepOutcome](), list[Claim]()
-    for step in steps:
-        before, denial = counts, refuse_submit(step.profile, counts, now)
-        if denial is None:
-            counts = with_slot(counts, take_submit(step.profile, counts.tat, now))
-            taken.append(step.claim)
-        outcomes.append(StepOutcome(before, counts, denial))
+    outcomes = decide_in_turn(steps, seen.counts, lambda step, counts: decide_submit(step.profile, counts, now))
+    taken = [step.claim for step in _admitted(steps, outcomes)]
     if seen.is_overdue and len(taken) < len(steps):
         return NotDone.OVERDUE
     until = max(step.until for step in steps)
-    if taken and not postgres_submits.admit(connection, seen, counts.tat, taken, now, until):
+    if taken and not postgres_submits.admit(connection, seen, outcomes[-1].after.tat, taken, now, until):
         return NotDone.CHANGED
     return outcomes
 
@@ -253,20 +240,20 @@ def _reserve_several(connection: Connection, steps: Sequence[Reserve]) -> list[S
         return [_reserve_one(connection, step) for step in steps]
     account, now = steps[0].claim.account, max(step.now for step in steps)
     seen = postgres_submits.read_account(connection, account, now)
-    counts, outcomes, taken = seen.counts, list[StepOutcome](), list[tuple[str, Ask]]()
-    for step in steps:
-        spend = step.ask.pages * step.ask.price
-        before, denial = counts, refuse_pages(step.profile, counts, step.ask.pages, spend, now)
-        if denial is None:
-            counts = with_pages(counts, step.ask)
-            taken.append((step.claim.id, step.ask))
-        outcomes.append(StepOutcome(before, counts, denial))
-    if len(taken) < len(steps) and seen.is_overdue:
+    outcomes = decide_in_turn(
+        steps, seen.counts, lambda step, counts: decide_pages(step.profile, step.ask, counts, now)
+    )
+    taken = [(step.claim.id, step.ask) for step in _admitted(steps, outcomes)]
+    if seen.is_overdue and len(taken) < len(steps):
         return NotDone.OVERDUE
     until = max(step.until for step in steps)
     if taken and not postgres_submits.reserve(connection, account, seen, taken, now, until):
         return NotDone.CHANGED
     return outcomes
+
+
+def _admitted(steps: Sequence[_Step], outcomes: Sequence[StepOutcome]) -> list[_Step]:
+    return [step for step, outcome in zip(steps, outcomes, strict=True) if outcome.denial is None]
 
 
 def _accept_one(connection: Connection, step: Accept) -> None:

@@ -15,6 +15,9 @@ from gateway.limits.windows import Window, day_of, month_of
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial, Reason
 
+NEAR: Final = 0.8
+"""The share of a limit from which on its account is near it, for those who look after accounts."""
+
 _MINUTE: Final = 60
 _RETRY_IN_FLIGHT: Final = 5
 
@@ -70,6 +73,11 @@ class Limit(NamedTuple):
     def ratio(self) -> float:
         """The share of it that is used."""
         return self.used / self.limit if self.limit else 1.0
+
+    @property
+    def is_near(self) -> bool:
+        """Whether its account is near it."""
+        return self.ratio >= NEAR
 
 
 class Windows(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Final
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +41,3 @@ class KeyRecord:
     disabled_at: int | None = None
     generations: tuple[Generation, ...] = ()
     unreadable: tuple[str, ...] = ()
-
-
-_NAMESPACE: Final = "key:"
-
-
-def key_account(name: str) -> str:
-    """The account of the key with this id, or the owner whom keys name so: no token can name them."""
-    return _NAMESPACE + name
-
-
-def qualified(name: str) -> str:
-    """An account or owner as the ledger has it; one without a namespace is a key's (their names have no colon)."""
-    return name if ":" in name else key_account(name)
-
-
-def key_id_of(account: str) -> str | None:
-    """The id of the key that has this account; None if the account is not a key's."""
-    return account.removeprefix(_NAMESPACE) if account.startswith(_NAMESPACE) else None
-
-
-def unqualified(account: str) -> str:
-    """A key's id, or the account of another caller: the reverse of `qualified`."""
-    return account.removeprefix(_NAMESPACE)

@@ -7,7 +7,7 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from gateway.model.keys import key_account, key_id_of, unqualified
+from gateway.model.account_names import key_account, key_id_of, unqualified
 from gateway.observe.key_labels import OTHER, KeyLabels
 
 log = structlog.get_logger()

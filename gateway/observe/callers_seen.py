@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.model.keys import qualified, unqualified
+from gateway.model.account_names import qualified, unqualified
 from gateway.model.reasons import REFUSALS, Reason, Why
 from gateway.model.request import Exchange
 

@@ -10,8 +10,8 @@ from gateway.admission.admission import Lease
 from gateway.errors import Refused, UpstreamBrokeOff
 from gateway.jobs.checkpoints import Checkpoints
 from gateway.ledger.jobs import NewJob
-from gateway.ledger.reservations import Ask
 from gateway.limits.prices import Pricing
+from gateway.limits.submit_decisions import Ask
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
 from gateway.uploads.file_kind import FileKind

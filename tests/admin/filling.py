@@ -11,8 +11,9 @@ from gateway.ledger.deliveries import Bounds, DeliveryOutcome, claim_due, mark_d
 from gateway.ledger.jobs import forget
 from gateway.ledger.keys import NewKeyRow, create, next_revision, note_used
 from gateway.ledger.ledger import open_ledger
-from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
+from gateway.ledger.reservations import Claim, accept, admit, reserve
 from gateway.ledger.schema import accounts, keys, secrets, windows
+from gateway.limits.submit_decisions import Ask
 from gateway.limits.windows import month_of
 from tests.support.endings import end, job_of, settle
 from tests.support.gateway import Running

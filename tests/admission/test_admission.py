@@ -22,9 +22,10 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.replica import Replica
-from gateway.ledger.reservations import Ask, overdue, reclaim
+from gateway.ledger.reservations import overdue, reclaim
 from gateway.ledger.schema import JobState, Stage, deliveries, jobs, reservations
 from gateway.limits.quotas import AccountCounts, Used
+from gateway.limits.submit_decisions import Ask
 from gateway.model.identity import Identity, Profile
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit

@@ -7,9 +7,9 @@ import pytest
 
 from gateway.admission.throttle import Throttle
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.reservations import StepOutcome
 from gateway.ledger.steps import MOST_OF_AN_ACCOUNT
 from gateway.limits.quotas import AccountCounts, refuse_submit
+from gateway.limits.submit_decisions import StepOutcome
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial, Reason
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.audit.refusals import ANYONE, OTHERS, Refusals, actor_of
+from gateway.audit.refusals import OTHERS, Refusals, actor_of
+from gateway.model.account_names import ANYONE
 from gateway.model.audit import Action, Entry
 from gateway.model.reasons import REFUSALS, VERDICTS, Reason
 from tests.support.ledgers import NOON

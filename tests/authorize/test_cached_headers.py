@@ -3,13 +3,13 @@ from pathlib import Path
 import pytest
 
 from gateway.authorize.cached_headers import cache_headers
-from gateway.authorize.permit import ANYONE
 from gateway.authorize.permit import make_permit as permit_of
 from gateway.authorize.preparation import prepare_request
 from gateway.authorize.prepared_request import RequestLine
 from gateway.config.compile import compile_settings
 from gateway.config.state import State, with_names
 from gateway.jobs.job import Job, job_not_found
+from gateway.model.account_names import ANYONE
 from gateway.model.identity import ClientAddress, Peer, Profile
 from gateway.model.jobs import JobRef
 from gateway.model.reasons import Reason

@@ -15,8 +15,9 @@ from gateway.cli.main import cli
 from gateway.ledger.accounts import read_counts
 from gateway.ledger.jobs import forget
 from gateway.ledger.ledger import open_ledger
-from gateway.ledger.reservations import Ask, Claim, admit, charge_one, reserve
+from gateway.ledger.reservations import Claim, admit, charge_one, reserve
 from gateway.ledger.schema import reservations
+from gateway.limits.submit_decisions import Ask
 from tests.support.endings import end, job_of
 from tests.support.joblists import CANARY, make_job
 from tests.support.ledgers import NOON, make_profile

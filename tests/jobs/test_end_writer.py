@@ -17,7 +17,7 @@ from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.engine import Engine
 from gateway.ledger.expiry import mark_deleted
 from gateway.ledger.jobs import job_ref
-from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
+from gateway.ledger.reservations import Claim, accept, admit, reserve
 from gateway.ledger.schema import (
     DeliveryState,
     JobState,
@@ -30,6 +30,7 @@ from gateway.ledger.schema import (
 )
 from gateway.ledger.sync import LedgerSync, SyncListeners
 from gateway.limits.job_cost import Facts, Known
+from gateway.limits.submit_decisions import Ask
 from gateway.model.jobs import JobRef
 from gateway.model.times import Times
 from tests.jobs.conftest import MakeRoom

@@ -15,8 +15,9 @@ from gateway.aio.iteration import Iteration
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.jobs import forget
 from gateway.ledger.lost import refund
-from gateway.ledger.reservations import Ask, Claim, RequestIdTaken, accept, admit, cancel, reclaim, reserve
+from gateway.ledger.reservations import Claim, RequestIdTaken, accept, admit, cancel, reclaim, reserve
 from gateway.ledger.schema import JobState, Stage, jobs, reservations
+from gateway.limits.submit_decisions import Ask
 from tests.jobs.conftest import MakeRoom
 from tests.support.backend import Backend, answer
 from tests.support.endings import job_of

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.jobs.view import job_facts, webhook_facts
 from gateway.ledger.schema import DeliveryState, JobState, Stage
-from gateway.model.keys import qualified
+from gateway.model.account_names import qualified
 
 NOON = 1_795_435_200
 CANARY = "canary-secret"

@@ -12,7 +12,8 @@ from gateway.cli.key_view import configured_view, ledger_view
 from gateway.cli.words import money
 from gateway.config.settings import Settings
 from gateway.keys.view import facts_of, limits_as_written
-from gateway.model.keys import Generation, KeyRecord, key_id_of
+from gateway.model.account_names import key_id_of
+from gateway.model.keys import Generation, KeyRecord
 from gateway.units import day, maybe_moment, moment
 from tests.support.pure import make_settings
 

@@ -10,8 +10,9 @@ from gateway.ledger import audit as steps
 from gateway.ledger.audit import FirstRead, record, recorded, state_secrets, take_untold
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob, begin
-from gateway.ledger.reservations import Ask, accept, admit, reserve
+from gateway.ledger.reservations import accept, admit, reserve
 from gateway.ledger.schema import jobs
+from gateway.limits.submit_decisions import Ask
 from gateway.model.audit import Action, Entry
 from tests.ledger.test_plans import plans
 from tests.support.ledgers import NOON, make_claim, make_profile

@@ -33,10 +33,10 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts, jobs_with_id, listed, shown
-from gateway.ledger.reservations import Ask
 from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.ledger.steps import Accept, Admit, Reserve, Steps
 from gateway.limits.job_cost import Facts, FailedCosts, Known
+from gateway.limits.submit_decisions import Ask
 from gateway.model.jobs import JobRef
 from tests.support.ledgers import NOON, Script, make_claim, make_profile, rows_of
 

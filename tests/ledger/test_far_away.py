@@ -15,9 +15,10 @@ from gateway.ledger.deliveries import Planned
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.reservations import Ask, RequestIdTaken, ReservationLost
+from gateway.ledger.reservations import RequestIdTaken, ReservationLost
 from gateway.ledger.schema import Stage, accounts, deliveries, jobs, reservations
 from gateway.ledger.steps import Accept, Admit, Cancel, Reserve, Steps
+from gateway.limits.submit_decisions import Ask
 from gateway.model.reasons import Reason
 from tests.support.faraway import FarAway
 from tests.support.ledgers import NOON, Postgres, assert_sound, beat, make_claim, make_profile, open_engine, rows_of

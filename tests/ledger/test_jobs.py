@@ -16,19 +16,11 @@ from gateway.ledger.accounts import read_counts
 from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob, Recorded, record_facts
-from gateway.ledger.reservations import (
-    Ask,
-    Claim,
-    RequestIdTaken,
-    ReservationLost,
-    accept,
-    admit,
-    reclaim,
-    reserve,
-)
+from gateway.ledger.reservations import Claim, RequestIdTaken, ReservationLost, accept, admit, reclaim, reserve
 from gateway.ledger.schema import JobState, Stage, jobs, replicas, reservations
 from gateway.ledger.usage import reset, used_since
 from gateway.limits.job_cost import Facts, FailedCosts, Known
+from gateway.limits.submit_decisions import Ask
 from gateway.model.jobs import JobRef
 from tests.ledger.test_plans import plans
 from tests.support.endings import end, job_of, settle

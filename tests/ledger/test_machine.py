@@ -34,11 +34,12 @@ from gateway.ledger import usage as reports
 from gateway.ledger.accounts import read_counts
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.reservations import Ask, Claim, ReservationLost
+from gateway.ledger.reservations import Claim, ReservationLost
 from gateway.ledger.schema import Stage, accounts, grants, usage, windows
 from gateway.ledger.steps import Accept, Cancel, Steps
 from gateway.limits.job_cost import Facts, FailedCosts, Known
 from gateway.limits.quotas import Used
+from gateway.limits.submit_decisions import Ask
 from gateway.limits.windows import day_of, month_of
 from gateway.model.identity import Profile
 from gateway.model.jobs import JobRef

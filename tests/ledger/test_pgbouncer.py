@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy import text
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.reservations import Ask, accept, admit, reserve
+from gateway.ledger.reservations import accept, admit, reserve
 from gateway.ledger.schema import reservations
+from gateway.limits.submit_decisions import Ask
 from tests.support.ledgers import (
     NOON,
     Postgres,

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, insert, text
 from gateway.ledger import audit, checkpoints, deliveries, inbound_webhooks, keys, schema, usage
 from gateway.ledger import reservations as steps
 from gateway.ledger.engine import Engine
-from gateway.ledger.reservations import Ask
 from gateway.ledger.schema import Stage, reservations, windows
 from gateway.ledger.schema import usage as usage_table
 from gateway.ledger.statement import raw_of
+from gateway.limits.submit_decisions import Ask
 from gateway.model.audit import Action, Entry
 from tests.support.endings import settle
 from tests.support.ledgers import NOON, make_claim, make_profile

@@ -18,7 +18,8 @@ from gateway.errors import LedgerUnavailable, OwnerWaited, ValueNotKept
 from gateway.ledger.engine import Engine, OwnTurn
 from gateway.ledger.jobs import find
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.reservations import Ask, accept, admit, cancel, reserve
+from gateway.ledger.reservations import accept, admit, cancel, reserve
+from gateway.limits.submit_decisions import Ask
 from tests.support.faraway import close_all
 from tests.support.ledgers import (
     NOON,

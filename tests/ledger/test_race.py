@@ -15,7 +15,8 @@ CLIENTS = """
 import asyncio, json, sys
 from collections import Counter
 from functools import partial
-from gateway.ledger.reservations import Ask, accept, admit, cancel, reserve
+from gateway.ledger.reservations import accept, admit, cancel, reserve
+from gateway.limits.submit_decisions import Ask
 from tests.support.endings import settle
 from tests.support.ledgers import make_claim, make_profile, open_engine
 

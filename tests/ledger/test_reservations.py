@@ -13,11 +13,12 @@ from gateway.ledger.accounts import read_counts
 from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.reservations import Ask, Claim, RequestIdTaken, ReservationLost
+from gateway.ledger.reservations import Claim, RequestIdTaken, ReservationLost
 from gateway.ledger.schema import reservations
 from gateway.ledger.steps import Reserve, Steps
 from gateway.ledger.usage import UsedOnDay, active_counts, grant, reset, used_since
 from gateway.limits.quotas import AccountCounts, Used
+from gateway.limits.submit_decisions import Ask
 from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
 from tests.support.endings import settle

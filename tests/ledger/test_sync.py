@@ -17,9 +17,10 @@ from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
 from gateway.ledger.keys import NewKeyRow, change_key, create, one_key, revision_of, revoke
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.reservations import Ask, admit, overdue, reclaim, reserve
+from gateway.ledger.reservations import admit, overdue, reclaim, reserve
 from gateway.ledger.sync import LedgerSync, SyncListeners
 from gateway.limits.quotas import AccountCounts
+from gateway.limits.submit_decisions import Ask
 from gateway.model.identity import Profile
 from gateway.model.keys import KeyRecord
 from gateway.model.times import Times

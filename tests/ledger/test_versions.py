@@ -48,7 +48,8 @@ if sys.argv[2]:
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.connecting import Connector
 from gateway.ledger.migrate import HEAD
-from gateway.ledger.reservations import Ask, accept, admit, reserve
+from gateway.ledger.reservations import accept, admit, reserve
+from gateway.limits.submit_decisions import Ask
 from tests.support.ledgers import NOON, make_claim, make_profile, open_engine
 
 async def submit(engine, name):

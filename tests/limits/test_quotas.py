@@ -109,6 +109,14 @@ def test_lines_are_structured_fields_in_ascii(profile: Profile, counts: AccountC
     assert re.fullmatch(rb'RateLimit: ("\w+";r=\d+;t=\d+)(, "\w+";r=\d+;t=\d+)*', limits)
 
 
+@pytest.mark.parametrize(
+    ("used_up", "limit", "is_near"),
+    [(0, 0, True), (0, 1, False), (7, 9, False), (4, 5, True), (80, 100, True), (9, 5, True)],
+)
+def test_an_account_is_near_a_limit_once_four_fifths_are_used(used_up: int, limit: int, *, is_near: bool) -> None:
+    assert Limit("pages_per_day", limit, used_up).is_near is is_near
+
+
 def test_money_is_no_header() -> None:
     profile = make(spend_per_month=10**6)
     lines = b"\n".join(rate_limit_lines(profile, limits_of(profile, AccountCounts(), NOON), NOON))

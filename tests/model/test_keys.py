@@ -1,9 +1,9 @@
-"""Keys of the ledger, the names of their accounts, and a job's."""
+"""Keys of the ledger, and the names of jobs."""
 
 import pytest
 
 from gateway.model.jobs import JobRef
-from gateway.model.keys import Generation, key_account, key_id_of, qualified, unqualified
+from gateway.model.keys import Generation
 from gateway.model.routes import Kind
 
 
@@ -17,13 +17,6 @@ def test_a_secret_is_live_until_its_end_and_never_after_it_was_revoked(
     is_live: bool,
 ) -> None:
     assert Generation(1, b"digest", 1, not_after, revoked_at).is_live(100.0) is is_live
-
-
-def test_a_keys_account_is_no_others() -> None:
-    assert key_account("ci") == qualified("ci") == "key:ci"
-    assert qualified("jwt:https://idp.test#ann") == "jwt:https://idp.test#ann"
-    assert (key_id_of("key:ci"), key_id_of("cert:ci")) == ("ci", None)
-    assert (unqualified("key:ci"), unqualified("cert:ci")) == ("ci", "cert:ci")
 
 
 def test_a_job_is_asked_for_by_upstream_and_id() -> None:

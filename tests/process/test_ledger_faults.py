@@ -26,7 +26,8 @@ _LEAST = 6  # steps that a process tells of before it is killed
 LIVES = """
 import asyncio, sys
 from gateway.ledger.keys import NewKeyRow, create
-from gateway.ledger.reservations import Ask, accept, admit, cancel, reserve
+from gateway.ledger.reservations import accept, admit, cancel, reserve
+from gateway.limits.submit_decisions import Ask
 from tests.support.endings import settle
 from tests.support.ledgers import NOON, make_claim, make_profile, open_engine
 

@@ -7,8 +7,9 @@ from sqlalchemy import Connection
 
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.jobs import NewJob, begin
-from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
+from gateway.ledger.reservations import Claim, accept, admit, reserve
 from gateway.ledger.watchers import beat
+from gateway.limits.submit_decisions import Ask
 from tests.support.ledgers import NOON, make_profile
 
 CANARY: Final = "canary-secret"

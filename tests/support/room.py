@@ -30,9 +30,10 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob, begin, find, forget
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.replica import Replica
-from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
+from gateway.ledger.reservations import Claim, accept, admit, reserve
 from gateway.ledger.schema import JobState
 from gateway.ledger.usage import used_since
+from gateway.limits.submit_decisions import Ask
 from gateway.model.jobs import JobRef
 from gateway.model.times import Times
 from gateway.upstream.client import UpstreamClient

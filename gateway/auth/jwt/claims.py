@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from gateway.auth.jwt.key_set import KeySet
 from gateway.errors import Refused, refuse
+from gateway.model.account_names import JWT
 from gateway.model.identity import Identity, Profile
 from gateway.model.reasons import Bearer, Reason, Why
 from gateway.units import LATEST
@@ -168,7 +169,7 @@ def _owner(claims: Mapping[str, Any], issuer: Issuer) -> str | None:
 
 def namespace_of(issuer: str) -> str:
     """The prefix of the names of all owners of an issuer; no other issuer has the same."""
-    return f"jwt:{issuer.replace('%', '%25').replace('#', '%23')}#"
+    return f"{JWT}{issuer.replace('%', '%25').replace('#', '%23')}#"
 
 
 def _scopes(claims: Mapping[str, Any]) -> frozenset[str] | None:

@@ -23,15 +23,16 @@ from gateway.config.settings.fields import (
     one_container,
 )
 from gateway.config.settings.limits import LimitOverrides
+from gateway.model import patterns
 from gateway.model.routes import Access, Kind
 from gateway.policy.routes import compile_pattern
 
 _MAX_LEEWAY = 60.0
 
-KeyId = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
-Owner = Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,128}$")]
+KeyId = Annotated[str, Field(pattern=patterns.ID)]
+Owner = Annotated[str, Field(pattern=patterns.OWNER)]
 RouteName = Name
-Scope = Annotated[str, Field(pattern=r"^[A-Za-z0-9:._-]{1,64}$")]
+Scope = Annotated[str, Field(pattern=patterns.SCOPE)]
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384", "HS512"
 ]

@@ -28,13 +28,13 @@ from gateway.aio.named_files import read_named, require_named
 from gateway.config.fault_words import is_variable_name
 from gateway.config.networks import read_network
 from gateway.errors import FileUnusable
+from gateway.model import patterns
 from gateway.policy.routes import compile_pattern
 from gateway.units import MOST_COUNTED, seconds, size
 
 DURATION_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)$", "examples": ["5s", "1h"]}
 SIZE_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?(B|KB|MB|GB)$", "examples": ["200MB"]}
 ONE_CONTAINER = "takes one container: its licence forbids balancing load, and a job lives in the one that made it"
-NAME = r"^[a-z0-9_-]{1,63}$"
 HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[[0-9a-f:.]+\]")
 _DIGEST_BYTES = 32
 _MAX_SECRET = 65536
@@ -84,7 +84,7 @@ Bound = Annotated[int, Field(ge=0, le=MOST_COUNTED, strict=True)]
 Size = Annotated[
     int, BeforeValidator(size), AfterValidator(_positive), AfterValidator(_countable), WithJsonSchema(SIZE_SCHEMA)
 ]
-Name = Annotated[str, Field(pattern=NAME)]
+Name = Annotated[str, Field(pattern=patterns.NAME)]
 Port = Annotated[int, Field(ge=0, le=65535, strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(ge=1, le=MOST_COUNTED, strict=True)]

@@ -16,6 +16,7 @@ from gateway.config.settings.fields import (
     Timeout,
     default,
 )
+from gateway.model import patterns
 from gateway.webhooks.egress.rules import Rules, read_entry
 from gateway.webhooks.egress.webhook_url import MAX_CHARACTERS, read_url
 from gateway.webhooks.signature import TOLERANCE, Secrets, check_secret
@@ -155,7 +156,7 @@ class WebhooksOut(RotatedSecret):
 class WebhookIn(Section):
     """Webhooks that are received at /gateway/v1/webhooks/<name> and handed on."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
+    name: Annotated[str, Field(pattern=patterns.ID)]
     """The last part of the path they come to."""
     secret: WebhookSecret
     """What their sender signs with: {env: NAME} or {file: PATH}, 16 bytes or more."""

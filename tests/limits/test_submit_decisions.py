@@ -1,0 +1,49 @@
+"""Submits of one account, decided one after the other."""
+
+from gateway.limits.quotas import AccountCounts, Uncounted, Used
+from gateway.limits.submit_decisions import Ask, StepOutcome, decide_in_turn, decide_pages, decide_submit
+from gateway.model.reasons import Reason
+from tests.support.ledgers import NOON, make_profile
+
+ASK = Ask(3, 5, "fast")
+
+
+def test_an_admitted_submit_takes_a_slot_a_token_and_counts_in_day_and_month() -> None:
+    before = AccountCounts()
+    decided = decide_submit(make_profile(requests_per_minute=60), before, NOON)
+    one = Used(requests=1)
+    assert decided == StepOutcome(before, AccountCounts(tat=NOON + 1, concurrent=1, day=one, month=one))
+
+
+def test_a_submit_that_is_refused_by_its_head_takes_nothing() -> None:
+    before = AccountCounts(concurrent=2)
+    decided = decide_submit(make_profile(concurrent_requests=2), before, NOON)
+    assert decided.denial is not None
+    assert decided.denial.reason is Reason.TOO_MANY_REQUESTS_IN_FLIGHT
+    assert decided.after == decided.before == before
+
+
+def test_pages_count_in_flight_and_in_day_and_month() -> None:
+    decided = decide_pages(make_profile(), ASK, AccountCounts(), NOON)
+    used = Used(pages=3, spend=15)
+    assert decided == StepOutcome(AccountCounts(), AccountCounts(pages_in_flight=3, day=used, month=used))
+
+
+def test_a_submit_over_midnight_counts_in_the_new_day_with_its_pages() -> None:
+    decided = decide_pages(make_profile(), ASK, AccountCounts(), NOON, Uncounted(day=1))
+    assert (decided.after.day, decided.after.month) == (Used(1, 3, 15), Used(0, 3, 15))
+
+
+def test_pages_that_are_refused_take_nothing() -> None:
+    before = AccountCounts(day=Used(pages=8))
+    decided = decide_pages(make_profile(pages_per_day=10), ASK, before, NOON)
+    assert decided.denial is not None
+    assert decided.denial.reason is Reason.BUDGET_EXHAUSTED
+    assert decided.after == decided.before == before
+
+
+def test_each_is_decided_on_what_the_ones_before_it_left() -> None:
+    profile, asks = make_profile(pages_per_day=7), [ASK, ASK, Ask(2, 5, "fast"), Ask(1, 5, "fast")]
+    outcomes = decide_in_turn(asks, AccountCounts(), lambda ask, counts: decide_pages(profile, ask, counts, NOON))
+    assert [outcome.denial is None for outcome in outcomes] == [True, True, False, True]
+    assert [outcome.after.day.pages for outcome in outcomes] == [3, 6, 6, 7]
