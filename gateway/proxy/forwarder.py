@@ -6,7 +6,7 @@ request ended in an error.
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import Refused, UpstreamBrokeOff, UpstreamTimeout
@@ -46,6 +46,14 @@ class AnswerObserver(Protocol):
         """The watch that examines one answer to a client's poll; None when nothing depends on it."""
 
 
+class BegunAnswer(NamedTuple):
+    """What has come of an answer: its head. A part of the request's body may still be unsent."""
+
+    upstream: UpstreamConnection
+    upload: Upload
+    head: ResponseHead
+
+
 Recheck = Callable[[PreparedRequest, ClientConnection], Permit]
 
 
@@ -83,19 +91,19 @@ class Forwarder:
         if order.job is not None and not order.job.is_running and _is_download(order.prepared):
             self._allow(self._downloads.check, order)
         pool = self._upstreams.pool_of(order.prepared.target)
-        upstream, upload = await self._ask_safely(order, pool)
+        begun = await self._ask_safely(order, pool)
         try:
             if order.job is not None and order.delete_before is None:
                 await self._confirm(order.job)
             if order.submit is None:  # an accepted job is always reported, whatever became of its sender's permit
                 self.recheck_if_stale(order)
-            await self._pass_on(order, upstream, upload)
+            await self._pass_on(order, begun)
         except BaseException:
-            pool.discard(upstream)
+            pool.discard(begun.upstream)
             raise
         finally:
             order.delivery.ended = self._clock()
-        pool.give_back(upstream, order.delivery.ended)
+        pool.give_back(begun.upstream, order.delivery.ended)
 
     def recheck_if_stale(self, order: ForwardOrder) -> None:
         """Checks the permit again, if the request has waited past the time until which it was valid.
@@ -117,7 +125,7 @@ class Forwarder:
         order.delivery.gives_nothing = answer.gives_nothing
         order.client.is_last = closes
 
-    async def _ask_safely(self, order: ForwardOrder, pool: Pool) -> tuple[UpstreamConnection, Upload]:
+    async def _ask_safely(self, order: ForwardOrder, pool: Pool) -> BegunAnswer:
         """Sends the request; retries a safe one once on a new connection if a reused connection lost it."""
         delivery = order.delivery
         upstream = None if order.prepared.headers.has_body else pool.take_idle(self._clock())
@@ -133,10 +141,8 @@ class Forwarder:
         delivery.connection = "new"
         return await self._ask(order, pool, upstream)
 
-    async def _ask(
-        self, order: ForwardOrder, pool: Pool, upstream: UpstreamConnection
-    ) -> tuple[UpstreamConnection, Upload]:
-        """Sends the request and waits for the answer's head; a part of the body may still be unsent then."""
+    async def _ask(self, order: ForwardOrder, pool: Pool, upstream: UpstreamConnection) -> BegunAnswer:
+        """Sends the request and waits for the answer's head."""
         client, prepared, delivery = order.client, order.prepared, order.delivery
         upload = Upload(order, upstream, partial(self.recheck_if_stale, order))
         try:
@@ -159,17 +165,14 @@ class Forwarder:
                 client.finishes_alone = True
             client.expect(prepared.target.read_timeout, _silence)
             await upstream.answered
-            if upstream.failure is not None:
-                raise upstream.failure
+            return BegunAnswer(upstream, upload, upstream.head_or_failure())
         except BaseException:
             pool.discard(upstream)
             raise
-        return upstream, upload
 
-    async def _pass_on(self, order: ForwardOrder, upstream: UpstreamConnection, upload: Upload) -> None:
-        client, prepared, answer = order.client, order.prepared, upstream.head
-        if answer is None:  # pragma: no cover -- `answered` without a failure is set once the head is there
-            raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
+    async def _pass_on(self, order: ForwardOrder, begun: BegunAnswer) -> None:
+        client, prepared = order.client, order.prepared
+        upstream, _, answer = begun
         closes = client.must_close(prepared.headers, order.body)
         framing = _framing(prepared, answer, closes)
         if order.submit is not None and answer.status >= _FIRST_NOT_GOOD:
@@ -185,9 +188,9 @@ class Forwarder:
             self._send_whole(order, answer, framing, content)
             await self._look_at(order, answer, content)
         elif _is_download(prepared) and not (upstream.is_held_whole or _is_small(answer)):
-            await self._download(order, upstream, upload, framing)
+            await self._download(order, begun, framing)
         else:
-            await self._stream(order, upstream, upload, framing)
+            await self._stream(order, begun, framing)
         client.is_last = framing.closes
 
     def _allow(self, take: Callable[[str, Profile], Denial | None], order: ForwardOrder) -> None:
@@ -195,23 +198,18 @@ class Forwarder:
         if denial is not None:
             raise Refused(denial)
 
-    async def _download(
-        self, order: ForwardOrder, upstream: UpstreamConnection, upload: Upload, framing: BodyFraming
-    ) -> None:
+    async def _download(self, order: ForwardOrder, begun: BegunAnswer, framing: BodyFraming) -> None:
         """Streams an answer about a job, which the upstream holds in its memory until the client took it."""
         self._allow(self._downloads.take, order)
         try:
-            await self._stream(order, upstream, upload, framing)
+            await self._stream(order, begun, framing)
         finally:
             self._downloads.give_back(order.prepared.subject)
 
-    async def _stream(
-        self, order: ForwardOrder, upstream: UpstreamConnection, upload: Upload, framing: BodyFraming
-    ) -> None:
+    async def _stream(self, order: ForwardOrder, begun: BegunAnswer, framing: BodyFraming) -> None:
         """Streams the answer to the client, while the rest of the request's body may still go upstream."""
-        client, prepared, answer = order.client, order.prepared, upstream.head
-        if answer is None:  # pragma: no cover -- as in _pass_on
-            raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
+        client, prepared = order.client, order.prepared
+        upstream, upload, answer = begun
         order.delivery.status = answer.status
         download = Download(client, upstream, order.delivery, prepared.target.read_timeout, chunked=framing.chunked)
         watch = download.watch = self._watch(order, answer)

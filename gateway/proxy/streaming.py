@@ -93,8 +93,6 @@ class Download:
         finally:
             client.on_writable(None)
             client.expect_nothing()
-        if upstream.failure is not None:
-            raise upstream.failure
         if self.rewriter is not None:
             self._send(self.rewriter.end())
         if self._chunked:
@@ -150,10 +148,7 @@ class Collected:
         Raises:
             UpstreamBrokeOff: the answer failed midway, or is larger than 256 KB.
         """
-        upstream = self._upstream
-        await upstream.flow(self, is_read=False)
-        if upstream.failure is not None:
-            raise upstream.failure
+        await self._upstream.flow(self, is_read=False)
         return bytes(self._content)
 
     def take(self, data: bytes) -> None:
