@@ -59,6 +59,7 @@ from gateway.observe.observer import Observer, ObserverHooks
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.handler import Handler, HandlerParts
 from gateway.proxy.job_requests import JobRequests
+from gateway.proxy.poll_examination import PollExaminer
 from gateway.proxy.submits import SubmitRequests
 from gateway.tls.contexts import Certificates
 from gateway.upstream.health import HealthProbe
@@ -216,8 +217,8 @@ def _handle_requests(
     trail: AuditTrail,
 ) -> Handler:
     date, access = HttpDate(), jobs.access
-    recheck = partial(_recheck, live)
-    forwarder = Forwarder(upstreams, time.monotonic, date, jobs.completion, recheck, access.registry.confirm)
+    recheck, examiner = partial(_recheck, live), PollExaminer(jobs.completion, time.monotonic)
+    forwarder = Forwarder(upstreams, time.monotonic, date, examiner, recheck, access.registry.confirm)
     admission = ledger_parts.admission
     submits = SubmitRequests(admission, ledger_parts.spool, ledger_parts.counter, forwarder, access, jobs.planning)
     parts = HandlerParts(

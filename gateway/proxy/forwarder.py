@@ -6,7 +6,7 @@ request ended in an error.
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import Refused, UpstreamBrokeOff, UpstreamTimeout
@@ -19,7 +19,8 @@ from gateway.model.reasons import Denial
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
-from gateway.proxy.streaming import Collected, Download, ResponseWatch, end_watch
+from gateway.proxy.poll_examination import PollExaminer, note_shared
+from gateway.proxy.streaming import Collected, Download
 from gateway.proxy.submission import Submission
 from gateway.proxy.upload import Upload
 from gateway.upstream.check_url import PublicAnswer, public_answer
@@ -30,20 +31,9 @@ from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.url_rewriter import UrlRewriter
 
 _FIRST_NOT_GOOD: Final = 300
-_OK: Final = 200
 _SMALL: Final = 16_384  # bytes
 _DOWNLOADS: Final = frozenset({Kind.RESULT, Kind.ASSET})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-class AnswerObserver(Protocol):
-    """Examines the answers to polls, which may show that a job has ended."""
-
-    def is_unfinished(self, job: Job, content: bytes) -> bool:
-        """Whether this same answer was examined before, and said that such a job still runs."""
-
-    def watch_read(self, job: Job, asked: str) -> ResponseWatch | None:
-        """The watch that examines one answer to a client's poll; None when nothing depends on it."""
 
 
 class BegunAnswer(NamedTuple):
@@ -68,11 +58,11 @@ class Forwarder:
         upstreams: Upstreams,
         clock: Callable[[], float],
         date: Callable[[], bytes],
-        answer_observer: AnswerObserver,
+        examiner: PollExaminer,
         recheck: Recheck,
         confirm: Callable[[Job], Awaitable[None]],
     ) -> None:
-        self._answer_observer = answer_observer
+        self._examiner = examiner
         self.recheck = recheck
         self._confirm = confirm
         self._upstreams = upstreams
@@ -121,8 +111,7 @@ class Forwarder:
         order.delivery.connection = "shared"
         closes = order.client.must_close(order.prepared.headers, order.body)
         self._send_whole(order, answer.head, BodyFraming(len(answer.content), False, closes), answer.content)
-        order.delivery.is_final, order.delivery.is_unfinished = answer.is_final, not answer.is_final
-        order.delivery.gives_nothing = answer.gives_nothing
+        note_shared(order.delivery, answer)
         order.client.is_last = closes
 
     async def _ask_safely(self, order: ForwardOrder, pool: Pool) -> BegunAnswer:
@@ -186,7 +175,7 @@ class Forwarder:
             if answer.length is not None and len(content) != answer.length:
                 raise UpstreamBrokeOff("The upstream's answer is not as long as it says.", arrived=True)
             self._send_whole(order, answer, framing, content)
-            await self._look_at(order, answer, content)
+            await self._examiner.examine(order, answer, content)
         elif _is_download(prepared) and not (upstream.is_held_whole or _is_small(answer)):
             await self._download(order, begun, framing)
         else:
@@ -208,62 +197,21 @@ class Forwarder:
 
     async def _stream(self, order: ForwardOrder, begun: BegunAnswer, framing: BodyFraming) -> None:
         """Streams the answer to the client, while the rest of the request's body may still go upstream."""
-        client, prepared = order.client, order.prepared
         upstream, upload, answer = begun
         order.delivery.status = answer.status
-        download = Download(client, upstream, order.delivery, prepared.target.read_timeout, chunked=framing.chunked)
-        watch = download.watch = self._watch(order, answer)
-        if _is_rewritten(prepared, answer):
-            download.rewriter = _rewriter(order)
-        asked_at = _mark_asked(order, watch, self._clock())
+        examination = self._examiner.begin(order, answer)
+        rewriter = _rewriter(order) if _is_rewritten(order.prepared, answer) else None
+        download = Download(order, upstream, examination, rewriter, chunked=framing.chunked)
         if order.question is not None and (answer.length is None or answer.length > MAX_CONTENT):
             order.question.close()  # nobody else waits for what a slow client reads
         if upstream.wants_body:
-            upload.go_on(download.set_clocks, client.interrupt)
+            upload.go_on(download.set_clocks, order.client.interrupt)
         try:
             await download.run(self._client_head(order, answer, framing))
-            if watch is not None and watch.content is not None:
-                self._keep_running(order, answer, watch.content)
         finally:
             upload.stop()
-            _unmark_if_silent(order, watch, asked_at)
-
-    async def _look_at(self, order: ForwardOrder, answer: ResponseHead, content: bytes) -> None:
-        """Examines a whole answer."""
-        job = order.job
-        if job is None:
-            return
-        if answer.status == _OK and job.is_running and self._answer_observer.is_unfinished(job, content):
-            order.delivery.is_unfinished = order.delivery.gives_nothing = True
-            if order.prepared.asked == job.target:
-                job.mark_asked(self._clock())
-                job.note_known()
-                self._keep_running(order, answer, content)
-            return
-        watch = self._watch(order, answer)
-        if watch is not None:
-            asked_at = _mark_asked(order, watch, self._clock())
-            watch.take(content)
-            await end_watch(watch, order.delivery)
-            _unmark_if_silent(order, watch, asked_at)
-            self._keep_running(order, answer, content)
-
-    def _keep_running(self, order: ForwardOrder, answer: ResponseHead, content: bytes) -> None:
-        """Keeps an answer that said that the job runs, and no more, for others who ask."""
-        delivery = order.delivery
-        if order.question is not None and delivery.is_unfinished and delivery.gives_nothing:
-            order.question.keep(StatusAnswer(answer, content, is_final=False, gives_nothing=True), self._clock())
-
-    def _watch(self, order: ForwardOrder, answer: ResponseHead) -> ResponseWatch | None:
-        """The watch that examines this answer, if anything depends on what it says about a job."""
-        job, prepared = order.job, order.prepared
-        is_result = prepared.permit.route.kind is Kind.RESULT and prepared.method != "HEAD"
-        if job is None or not is_result or answer.status != _OK:
-            return None
-        watch = self._answer_observer.watch_read(job, prepared.asked)
-        if watch is not None:
-            watch.begin(answer)
-        return watch
+            if examination is not None:
+                examination.close()
 
     def _send_whole(self, order: ForwardOrder, answer: ResponseHead, framing: BodyFraming, content: bytes) -> None:
         if order.client.is_gone:
@@ -296,23 +244,6 @@ def _framing(prepared: PreparedRequest, answer: ResponseHead, closes: bool) -> B
         return BodyFraming(answer.stated, False, closes)
     chunked = prepared.headers.http_1_1
     return BodyFraming(None, chunked, closes or not chunked)
-
-
-def _mark_asked(order: ForwardOrder, watch: ResponseWatch | None, now: float) -> float:
-    """Notes that the job's state is being read now, so that no one else has to ask; returns the previous time."""
-    job = order.job
-    if job is None or watch is None or order.prepared.asked != job.target:
-        return 0.0
-    return job.mark_asked(now)
-
-
-def _unmark_if_silent(order: ForwardOrder, watch: ResponseWatch | None, asked_at: float) -> None:
-    """Restores the previous time if the answer said nothing of the job's state: the client may have caused that."""
-    job = order.job
-    if job is None or watch is None or order.prepared.asked != job.target:
-        return
-    if not (watch.is_final or watch.is_unfinished):
-        job.unmark_asked(asked_at)
 
 
 def _is_rewritten(prepared: PreparedRequest, answer: ResponseHead) -> bool:
