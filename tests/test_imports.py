@@ -44,6 +44,7 @@ PURE = [
     "auth.validity",
     "upstream.heads", "upstream.response_head", "upstream.response_reader", "upstream.states", "upstream.location",
     "upstream.check_url", "upstream.url_rewriter", "upstream.json_scanner", "upstream.json_depth", "upstream.job_api",
+    "upstream.submit_answer",
     "webhooks.egress.rules", "webhooks.egress.webhook_url", "webhooks.egress.forbidden", "webhooks.signature",
     "webhooks.outbound.backoff", "webhooks.outbound.circuit_breaker", "webhooks.outbound.outcome",
     "webhooks.inbound.verification",

@@ -23,11 +23,11 @@ from gateway.proxy.poll_examination import PollExaminer, note_shared
 from gateway.proxy.streaming import Collected, Download
 from gateway.proxy.submission import Submission
 from gateway.proxy.upload import Upload
-from gateway.upstream.check_url import PublicAnswer, public_answer
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.heads import BodyFraming, client_head, led_to_us, upstream_head
 from gateway.upstream.pool import Pool, Upstreams
 from gateway.upstream.response_head import ResponseHead
+from gateway.upstream.submit_answer import read_submit_answer
 from gateway.upstream.url_rewriter import UrlRewriter
 
 _FIRST_NOT_GOOD: Final = 300
@@ -258,17 +258,10 @@ async def _accept_job(
         raise UpstreamBrokeOff("The upstream accepted a job before it had the whole of it.", arrived=True)
     content = await Collected(upstream).run()
     await order.client.time_for(len(content))
-    public = _public(content, answer, order)
-    await submit.take_answer(public.answer, public.check_url)
-    return public.answer
-
-
-def _public(content: bytes, answer: ResponseHead, order: ForwardOrder) -> PublicAnswer:
-    if any(name == b"content-encoding" for name, _ in answer.headers):
-        detail = "The upstream's answer to a submit used a content coding that was not requested."
-        raise UpstreamBrokeOff(detail, arrived=True)
     prepared = order.prepared
-    return public_answer(content, prepared.origin, prepared.permit.path, prepared.job_shape)
+    accepted = read_submit_answer(answer, content, prepared.origin, prepared.permit.path, prepared.job_shape)
+    await submit.take_answer(accepted)
+    return accepted.content
 
 
 def _rewriter(order: ForwardOrder) -> UrlRewriter:
