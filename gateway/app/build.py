@@ -38,19 +38,15 @@ from gateway.audit.refusal_log import RefusalLog
 from gateway.audit.refusals import Refusals
 from gateway.audit.trail import AuditTrail
 from gateway.authorize.login import Login
-from gateway.authorize.prepared_request import PreparedRequest
-from gateway.authorize.recheck import recheck_permit
 from gateway.config.settings import Log, Settings
 from gateway.config.state import Live, routed_upstreams
 from gateway.errors import ClientGone, SetupError
 from gateway.keys.callers import CallerService
 from gateway.keys.key_changes import KeyService
 from gateway.listener.accept import Acceptor, bind
-from gateway.listener.connection import ClientConnection
 from gateway.listener.connections import Connections, accept_limits_of
 from gateway.listener.traffic import Traffic
 from gateway.model.reasons import Reason
-from gateway.model.request import Permit
 from gateway.model.times import Times
 from gateway.observe.callers_seen import CallersSeen
 from gateway.observe.log import LogStream
@@ -60,6 +56,7 @@ from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.handler import Handler, HandlerParts
 from gateway.proxy.job_requests import JobRequests
 from gateway.proxy.poll_examination import PollExaminer
+from gateway.proxy.still_permitted import StillPermitted
 from gateway.proxy.submits import SubmitRequests
 from gateway.tls.contexts import Certificates
 from gateway.upstream.health import HealthProbe
@@ -217,17 +214,27 @@ def _handle_requests(
     trail: AuditTrail,
 ) -> Handler:
     date, access = HttpDate(), jobs.access
-    recheck, examiner = partial(_recheck, live), PollExaminer(jobs.completion, time.monotonic)
-    forwarder = Forwarder(upstreams, time.monotonic, date, examiner, recheck, access.registry.confirm)
+    permitted = StillPermitted(live, time.monotonic, time.time)
+    examiner = PollExaminer(jobs.completion, time.monotonic)
+    forwarder = Forwarder(upstreams, time.monotonic, date, examiner, permitted, access.registry.confirm)
     admission = ledger_parts.admission
-    submits = SubmitRequests(admission, ledger_parts.spool, ledger_parts.counter, forwarder, access, jobs.planning)
+    submits = SubmitRequests(
+        admission=admission,
+        spool=ledger_parts.spool,
+        counter=ledger_parts.counter,
+        forwarder=forwarder,
+        still_permitted=permitted,
+        jobs=access,
+        webhooks=jobs.planning,
+    )
     parts = HandlerParts(
         live=live,
         login=Login(live, ledger_parts.key_sets.refetch, time.time),
         admission=admission,
         submits=submits,
-        job_requests=JobRequests(access, forwarder, jobs.unverified, trail, time.monotonic),
+        job_requests=JobRequests(access, forwarder, permitted, jobs.unverified, trail, time.monotonic),
         forwarder=forwarder,
+        still_permitted=permitted,
         observer=observer,
         date=date,
         wall=ledger_parts.replica.wall,
@@ -339,8 +346,3 @@ async def _cut_off(acceptor: Acceptor, connections: Connections) -> None:
     await asyncio.sleep(0)
     for connection in connections.all():  # exchanges that outlive their client, while the ledger is open
         connection.interrupt(ClientGone("The gateway ended before the upstream's answer."))
-
-
-def _recheck(live: Live, prepared: PreparedRequest, client: ClientConnection) -> Permit:
-    """Authorizes a request that has waited once more, by what is in force now."""
-    return recheck_permit(live.state, prepared, client.peer, time.time())

@@ -10,16 +10,15 @@ from typing import Final, NamedTuple
 
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import Refused, UpstreamBrokeOff, UpstreamTimeout
-from gateway.jobs.job import Job, job_not_found
+from gateway.jobs.job import Job
 from gateway.jobs.status_answer import MAX_CONTENT, StatusAnswer
 from gateway.limits.concurrency import downloads
-from gateway.listener.connection import ClientConnection
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial
-from gateway.model.request import Permit
 from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.poll_examination import PollExaminer, note_shared
+from gateway.proxy.still_permitted import StillPermitted
 from gateway.proxy.streaming import Collected, Download
 from gateway.proxy.submission import Submission
 from gateway.proxy.upload import Upload
@@ -44,13 +43,10 @@ class BegunAnswer(NamedTuple):
     head: ResponseHead
 
 
-Recheck = Callable[[PreparedRequest, ClientConnection], Permit]
-
-
 class Forwarder:
     """Forwards requests. `clock` is the loop's, in seconds; `date` returns the value of a Date header.
 
-    `recheck` checks the permit of a request that has waited; `confirm`, that its job was not deleted meanwhile.
+    `confirm` checks that the job of a request that has waited was not deleted meanwhile.
     """
 
     def __init__(
@@ -59,11 +55,11 @@ class Forwarder:
         clock: Callable[[], float],
         date: Callable[[], bytes],
         examiner: PollExaminer,
-        recheck: Recheck,
+        still_permitted: StillPermitted,
         confirm: Callable[[Job], Awaitable[None]],
     ) -> None:
         self._examiner = examiner
-        self.recheck = recheck
+        self._still_permitted = still_permitted
         self._confirm = confirm
         self._upstreams = upstreams
         self._clock = clock
@@ -86,7 +82,7 @@ class Forwarder:
             if order.job is not None and order.delete_before is None:
                 await self._confirm(order.job)
             if order.submit is None:  # an accepted job is always reported, whatever became of its sender's permit
-                self.recheck_if_stale(order)
+                self._still_permitted.check_if_stale(order)
             await self._pass_on(order, begun)
         except BaseException:
             pool.discard(begun.upstream)
@@ -94,17 +90,6 @@ class Forwarder:
         finally:
             order.delivery.ended = self._clock()
         pool.give_back(begun.upstream, order.delivery.ended)
-
-    def recheck_if_stale(self, order: ForwardOrder) -> None:
-        """Checks the permit again, if the request has waited past the time until which it was valid.
-
-        Raises:
-            Refused: it would not be permitted now.
-        """
-        if self._clock() >= order.prepared.good_until:
-            self.recheck(order.prepared, order.client)
-        if order.job is not None and order.job.is_gone and order.delete_before is None:
-            raise job_not_found()  # its id may be another owner's by now
 
     def share(self, order: ForwardOrder, answer: StatusAnswer) -> None:
         """Sends the client the whole answer to one upstream request that serves several clients."""
@@ -133,10 +118,10 @@ class Forwarder:
     async def _ask(self, order: ForwardOrder, pool: Pool, upstream: UpstreamConnection) -> BegunAnswer:
         """Sends the request and waits for the answer's head."""
         client, prepared, delivery = order.client, order.prepared, order.delivery
-        upload = Upload(order, upstream, partial(self.recheck_if_stale, order))
+        upload = Upload(order, upstream, partial(self._still_permitted.check_if_stale, order))
         try:
             delivery.started = delivery.started or self._clock()
-            self.recheck_if_stale(order)  # opening the connection may have taken seconds
+            self._still_permitted.check_if_stale(order)  # opening the connection may have taken seconds
             if order.delete_before is not None and self._clock() >= order.delete_before:
                 raise UpstreamTimeout("The upstream could not be asked in time to delete the job.")
             upstream.ask(

@@ -49,6 +49,7 @@ from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.job_requests import JobRequests
 from gateway.proxy.request_body import read_whole
+from gateway.proxy.still_permitted import StillPermitted
 from gateway.proxy.streaming import drain
 from gateway.proxy.submits import SubmitRequests
 from gateway.webhooks.inbound.inbound_receiver import Receiver
@@ -71,6 +72,7 @@ class HandlerParts(NamedTuple):
     submits: SubmitRequests
     job_requests: JobRequests
     forwarder: Forwarder
+    still_permitted: StillPermitted
     observer: Observer
     date: Callable[[], bytes]
     wall: Callable[[], float]
@@ -249,7 +251,7 @@ class Handler:
         """Answers GET /gateway/v1/me."""
         permit = order.prepared.permit
         counts = await self._parts.admission.read_counts(permit)
-        self._forwarder.recheck_if_stale(order)
+        self._parts.still_permitted.check_if_stale(order)
         self._answer(order, orjson.dumps(account_report(permit, counts, self._wall())))
 
     async def _receive_webhook(self, order: ForwardOrder) -> None:
@@ -261,7 +263,7 @@ class Handler:
             headers.setdefault(header.lower(), []).append(value)
         limit = BodyLimit(receiver.expect(name, headers), "webhooks.in[].body_limit")
         content = await read_whole(order, limit, self._parts.unverified)
-        self._forwarder.recheck_if_stale(order)
+        self._parts.still_permitted.check_if_stale(order)
         answer = await receiver.take(name, headers, content, order.trace.request_id.decode("ascii"))
         self._answer(order, answer)
 
