@@ -55,7 +55,9 @@ from gateway.observe.observer import Observer, ObserverHooks
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.handler import Handler, HandlerParts
 from gateway.proxy.job_requests import JobRequests
+from gateway.proxy.own_requests import OwnRequests
 from gateway.proxy.poll_examination import PollExaminer
+from gateway.proxy.responses import Responses
 from gateway.proxy.still_permitted import StillPermitted
 from gateway.proxy.submits import SubmitRequests
 from gateway.tls.contexts import Certificates
@@ -213,11 +215,11 @@ def _handle_requests(
     observer: Observer,
     trail: AuditTrail,
 ) -> Handler:
-    date, access = HttpDate(), jobs.access
+    date, access, wall = HttpDate(), jobs.access, ledger_parts.replica.wall
     permitted = StillPermitted(live, time.monotonic, time.time)
     examiner = PollExaminer(jobs.completion, time.monotonic)
     forwarder = Forwarder(upstreams, time.monotonic, date, examiner, permitted, access.registry.confirm)
-    admission = ledger_parts.admission
+    admission, responses = ledger_parts.admission, Responses(date, time.monotonic)
     submits = SubmitRequests(
         admission=admission,
         spool=ledger_parts.spool,
@@ -230,17 +232,14 @@ def _handle_requests(
     parts = HandlerParts(
         live=live,
         login=Login(live, ledger_parts.key_sets.refetch, time.time),
-        admission=admission,
         submits=submits,
         job_requests=JobRequests(access, forwarder, permitted, jobs.unverified, trail, time.monotonic),
+        own_requests=OwnRequests(admission, jobs.receiver, jobs.unverified, permitted, responses, wall),
         forwarder=forwarder,
-        still_permitted=permitted,
+        responses=responses,
         observer=observer,
-        date=date,
-        wall=ledger_parts.replica.wall,
+        wall=wall,
         uses=ledger_parts.uses,
-        receiver=jobs.receiver,
-        unverified=jobs.unverified,
     )
     return Handler(parts, time.monotonic, RandomIds())
 
