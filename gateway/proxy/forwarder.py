@@ -22,9 +22,10 @@ from gateway.proxy.still_permitted import StillPermitted
 from gateway.proxy.streaming import Collected, Download
 from gateway.proxy.submission import Submission
 from gateway.proxy.upload import Upload
+from gateway.upstream.client_head import BodyFraming, client_head, with_public_location
 from gateway.upstream.connection import UpstreamConnection
-from gateway.upstream.heads import BodyFraming, client_head, led_to_us, upstream_head
 from gateway.upstream.pool import Pool, Upstreams
+from gateway.upstream.request_head import upstream_head
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.submit_answer import read_submit_answer
 from gateway.upstream.url_rewriter import UrlRewriter
@@ -206,8 +207,8 @@ class Forwarder:
         order.client.send(self._client_head(order, answer, framing) + content)
 
     def _client_head(self, order: ForwardOrder, answer: ResponseHead, framing: BodyFraming) -> bytes:
-        if answer.leads:
-            answer = led_to_us(answer, order.prepared.target, order.prepared.origin)
+        if answer.has_location:
+            answer = with_public_location(answer, order.prepared.target, order.prepared.origin)
         head = client_head(answer, framing, order.trace.request_id, order.prepared.permit.route.kind, self._date)
         if order.submit is None or not order.submit.lines:
             return head
