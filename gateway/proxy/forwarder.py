@@ -98,7 +98,8 @@ class Forwarder:
         closes = order.client.must_close(order.prepared.headers, order.body)
         self._send_whole(order, answer.head, BodyFraming(len(answer.content), False, closes), answer.content)
         note_shared(order.delivery, answer)
-        order.client.is_last = closes
+        if closes:
+            order.client.end_after_this()
 
     async def _ask_safely(self, order: ForwardOrder, pool: Pool) -> BegunAnswer:
         """Sends the request; retries a safe one once on a new connection if a reused connection lost it."""
@@ -137,7 +138,7 @@ class Forwarder:
             elif prepared.headers.has_body:
                 await upload.run()
             if order.delete_before is not None:
-                client.finishes_alone = True
+                client.finish_alone()
             client.expect(prepared.target.read_timeout, _silence)
             await upstream.answered
             return BegunAnswer(upstream, upload, upstream.head_or_failure())
@@ -166,7 +167,8 @@ class Forwarder:
             await self._download(order, begun, framing)
         else:
             await self._stream(order, begun, framing)
-        client.is_last = framing.closes
+        if framing.closes:
+            client.end_after_this()
 
     def _allow(self, take: Callable[[str, Profile], Denial | None], order: ForwardOrder) -> None:
         denial = take(order.prepared.subject, order.prepared.permit.profile)

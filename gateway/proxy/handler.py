@@ -107,7 +107,6 @@ class Handler:
             log.error("internal error", request_id=exchange.request_id, error=whereabouts(error))
             await self._responses.refuse(client, body, exchange, Denial(Reason.INTERNAL, _INTERNAL))
         finally:
-            client.finishes_alone = False
             exchange.ended = exchange.ended or self._clock()
             self._observer.record(exchange)
 

@@ -27,7 +27,8 @@ class Responses:
         answer = own_answer(content, order.trace.request_id, self._date(), closes=closes, bodiless=bodiless)
         order.delivery.status, order.delivery.sent = 200, len(content)
         client.send(answer)
-        client.is_last = closes
+        if closes:
+            client.end_after_this()
 
     async def refuse(self, client: ClientConnection, body: StreamReader, exchange: Exchange, denial: Denial) -> None:
         """Answers with a problem, unless an answer has begun or nobody is there to read it."""
@@ -42,7 +43,7 @@ class Responses:
         client.send(problem(denial, exchange.request_id, self._date(), closes=closes, bodiless=bodiless))
         exchange.ended = self._clock()
         if closes:
-            client.is_last = True
+            client.end_after_this()
         if not body.is_eof() and not client.is_coded and not exchange.waits_for_invitation:
             await drain(client, body)
 

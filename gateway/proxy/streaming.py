@@ -151,4 +151,4 @@ async def drain(client: ClientConnection, body: StreamReader) -> None:
     finally:
         client.expect_nothing()
         if not (body.is_eof() and body.at_eof()):
-            client.is_last = True
+            client.end_after_this()
