@@ -38,19 +38,15 @@ from gateway.audit.refusal_log import RefusalLog
 from gateway.audit.refusals import Refusals
 from gateway.audit.trail import AuditTrail
 from gateway.authorize.login import Login
-from gateway.authorize.prepared_request import PreparedRequest
-from gateway.authorize.recheck import recheck_permit
 from gateway.config.settings import Log, Settings
 from gateway.config.state import Live, routed_upstreams
 from gateway.errors import ClientGone, SetupError
 from gateway.keys.callers import CallerService
 from gateway.keys.key_changes import KeyService
 from gateway.listener.accept import Acceptor, bind
-from gateway.listener.connection import ClientConnection
 from gateway.listener.connections import Connections, accept_limits_of
 from gateway.listener.traffic import Traffic
 from gateway.model.reasons import Reason
-from gateway.model.request import Permit
 from gateway.model.times import Times
 from gateway.observe.callers_seen import CallersSeen
 from gateway.observe.log import LogStream
@@ -59,6 +55,10 @@ from gateway.observe.observer import Observer, ObserverHooks
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.handler import Handler, HandlerParts
 from gateway.proxy.job_requests import JobRequests
+from gateway.proxy.own_requests import OwnRequests
+from gateway.proxy.poll_examination import PollExaminer
+from gateway.proxy.responses import Responses
+from gateway.proxy.still_permitted import StillPermitted
 from gateway.proxy.submits import SubmitRequests
 from gateway.tls.contexts import Certificates
 from gateway.upstream.health import HealthProbe
@@ -215,24 +215,31 @@ def _handle_requests(
     observer: Observer,
     trail: AuditTrail,
 ) -> Handler:
-    date, access = HttpDate(), jobs.access
-    recheck = partial(_recheck, live)
-    forwarder = Forwarder(upstreams, time.monotonic, date, jobs.findings, recheck, access.registry.confirm)
-    admission = ledger_parts.admission
-    submits = SubmitRequests(admission, ledger_parts.spool, ledger_parts.counter, forwarder, access, jobs.planning)
+    date, access, wall = HttpDate(), jobs.access, ledger_parts.replica.wall
+    permitted = StillPermitted(live, time.monotonic, time.time)
+    examiner = PollExaminer(jobs.findings, time.monotonic)
+    forwarder = Forwarder(upstreams, time.monotonic, date, examiner, permitted, access.registry.confirm)
+    admission, responses = ledger_parts.admission, Responses(date, time.monotonic)
+    submits = SubmitRequests(
+        admission=admission,
+        spool=ledger_parts.spool,
+        counter=ledger_parts.counter,
+        forwarder=forwarder,
+        still_permitted=permitted,
+        jobs=access,
+        webhooks=jobs.planning,
+    )
     parts = HandlerParts(
         live=live,
         login=Login(live, ledger_parts.key_sets.refetch, time.time),
-        admission=admission,
         submits=submits,
-        job_requests=JobRequests(access, forwarder, jobs.unverified, trail, time.monotonic),
+        job_requests=JobRequests(access, forwarder, permitted, jobs.unverified, trail, time.monotonic),
+        own_requests=OwnRequests(admission, jobs.receiver, jobs.unverified, permitted, responses, wall),
         forwarder=forwarder,
+        responses=responses,
         observer=observer,
-        date=date,
-        wall=ledger_parts.replica.wall,
+        wall=wall,
         uses=ledger_parts.uses,
-        receiver=jobs.receiver,
-        unverified=jobs.unverified,
     )
     return Handler(parts, time.monotonic, RandomIds())
 
@@ -338,8 +345,3 @@ async def _cut_off(acceptor: Acceptor, connections: Connections) -> None:
     await asyncio.sleep(0)
     for connection in connections.all():  # exchanges that outlive their client, while the ledger is open
         connection.interrupt(ClientGone("The gateway ended before the upstream's answer."))
-
-
-def _recheck(live: Live, prepared: PreparedRequest, client: ClientConnection) -> Permit:
-    """Authorizes a request that has waited once more, by what is in force now."""
-    return recheck_permit(live.state, prepared, client.peer, time.time())

@@ -13,7 +13,7 @@ from gateway.model.reasons import Reason
 from gateway.model.request import Headers, Permit
 from gateway.model.routes import Kind, Route
 from gateway.uploads.multipart.content_type import boundary_of
-from gateway.upstream.heads import upstream_body_length, upstream_lines
+from gateway.upstream.request_head import upstream_body_length, upstream_lines
 
 _MISDIRECTED: Final = (
     "The Host of this request is not a name of this service: use public_url, or a name in its certificates or routes."

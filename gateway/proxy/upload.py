@@ -158,7 +158,7 @@ class Upload:
         Any other exchange has no consequences, and ends with its client.
         """
         if self._submit is not None:
-            self._client.finishes_alone = True
+            self._client.finish_alone()
             self._submit.mark_released()
 
     async def _until_writable(self, watch_upstream: Callable[[], None]) -> None:

@@ -49,7 +49,7 @@ class BodySink(Protocol):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """Carries one exchange at a time: `ask`, then `send`, `answered`, and the body by `flow` or `held`."""
+    """Carries one exchange at a time: `ask`, `send`, `answered`, `head_or_failure`; the body by `flow` or `held`."""
 
     __slots__ = (
         "_backlog",
@@ -189,11 +189,25 @@ class UpstreamConnection(asyncio.Protocol):
         """The head of the answer, once it came."""
         return self._reader.head
 
+    def head_or_failure(self) -> ResponseHead:
+        """The head of the answer, once `answered` is set.
+
+        Raises:
+            UpstreamFailed: the exchange has failed.
+        """
+        head = self._reader.head
+        if self.failure is not None or head is None:
+            raise self.failure or UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
+        return head
+
     async def flow(self, sink: BodySink, *, is_read: bool) -> None:
-        """Hands the body, from its first byte on, to a sink, until all of it came or the exchange has failed.
+        """Hands the body, from its first byte on, to a sink, until all of it came.
 
         `is_read` says that the sink looks into it: what that costs is known only afterwards, so it gets a little at a
         time.
+
+        Raises:
+            UpstreamFailed: the exchange failed midway.
         """
         self._is_read = is_read
         while self.held:
@@ -206,6 +220,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.resume()
         if not self.is_answered and self.failure is None:
             await self.finished
+        if self.failure is not None:
+            raise self.failure
 
     async def _hand_on(self, data: bytes, sink: BodySink) -> None:
         """Gives a sink that reads what was held; when a turn is over, others have theirs."""

@@ -9,8 +9,6 @@ from gateway.proxy.streaming import Collected
 class Dribbling:
     """An upstream that sends two bytes at a time."""
 
-    failure = None
-
     async def flow(self, sink: Collected, *, is_read: bool) -> None:
         assert not is_read
         tracemalloc.start()

@@ -419,7 +419,7 @@ async def test_what_fails_while_the_body_waits_for_its_turn_is_told_behind_it() 
     line.lose()
     for _ in range(20):
         await asyncio.sleep(0)
-    assert ended == [None]
+    assert ended == [line.connection.failure]
     assert len(reader.got) == 60_000
     assert line.connection.failure is not None
 
