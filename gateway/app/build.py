@@ -22,7 +22,7 @@ from gateway.admin.probes import Probed
 from gateway.admin.server import make_admin
 from gateway.aio.iteration import Iteration
 from gateway.aio.sweep import DeadlineSweep
-from gateway.app.configuration_swap import RENDER, CertificateStores, ConfigurationSwap, Observation, set_log, utc_now
+from gateway.app.configuration_swap import CertificateStores, ConfigurationSwap
 from gateway.app.garbage import collect_garbage
 from gateway.app.gateway import Addresses, Gateway, Listeners, Public
 from gateway.app.ids import HttpDate, RandomIds
@@ -30,8 +30,10 @@ from gateway.app.job_parts import JobParts
 from gateway.app.ledger_parts import LedgerParts
 from gateway.app.memory import release_memory, resident_bytes
 from gateway.app.metrics import make_registry, of_admin
+from gateway.app.observation import Observation, renderers, utc_now
 from gateway.app.overview import Overview
-from gateway.app.reload import Prepared, Reloader
+from gateway.app.prepare import Prepared
+from gateway.app.reload import Reloader
 from gateway.app.systemd import Notifier
 from gateway.app.tasks import work
 from gateway.audit.refusal_log import RefusalLog
@@ -95,7 +97,7 @@ async def running(
     live = Live(prepared.state)
     async with AsyncExitStack() as stack:
         sockets = _bind_both(stack, prepared.state.settings)
-        observation = _observe(stack, prepared.state.settings.log)
+        observation = _observe(stack, prepared.state.settings.log, environ)
         tls = _load_certificates(prepared)
         loop = _share_the_loop(stack)
         upstreams = _reach_upstreams(stack, loop, observation.observer)
@@ -136,9 +138,9 @@ def _bind(stack: AsyncExitStack, section: str, address: str, port: int) -> socke
     return listening
 
 
-def _observe(stack: AsyncExitStack, settings: Log) -> Observation:
-    refusals = Refusals()
-    stream = LogStream(1, RENDER[settings.format])
+def _observe(stack: AsyncExitStack, settings: Log, environ: Mapping[str, str]) -> Observation:
+    refusals, lines = Refusals(), renderers(environ)
+    stream = LogStream(1, lines[settings.format])
     stream.start()
     stack.callback(stream.close)
     requests = RequestMetrics()
@@ -149,9 +151,10 @@ def _observe(stack: AsyncExitStack, settings: Log) -> Observation:
     seen, kept = CallersSeen(), RefusalLog(time.time, RandomIds())
     hooks = ObserverHooks(refused, lambda found: seen.note(found, time.time()), kept.note, kept.sum_up)
     observer = Observer(requests, stream, settings.level, utc_now, hooks)
-    set_log(settings, stream, observer)
     stack.callback(observer.close)
-    return Observation(refusals, stream, requests, observer, seen, kept)
+    observation = Observation(refusals, stream, requests, observer, seen, kept, lines)
+    observation.configure_log(settings)
+    return observation
 
 
 def _load_certificates(prepared: Prepared) -> CertificateStores:

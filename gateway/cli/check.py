@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from gateway.aio.iteration import Iteration
-from gateway.app.reload import prepare
+from gateway.app.prepare import prepare
 from gateway.auth.jwks.fetch import FetchFailed, fetch_keys
 from gateway.auth.jwks.files import is_fetched
 from gateway.cli.check_ledger import Looked, ledger_warnings, look_at_ledger, why_not_made

@@ -13,7 +13,7 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from gateway.app.reload import prepare
+from gateway.app.prepare import prepare
 from gateway.cli.check import Checked, check_live, check_settings, local_addresses
 from gateway.errors import SetupError
 from gateway.http.public_origin import UNKNOWN, UNSIGNABLE

@@ -17,7 +17,7 @@ import yaml
 
 from gateway.app import build
 from gateway.app.gateway import Gateway
-from gateway.app.reload import prepare
+from gateway.app.prepare import prepare
 from gateway.config.settings import Settings
 from gateway.jobs.job import Job
 from gateway.model.jobs import JobRef
