@@ -17,7 +17,7 @@ _GIVEN: Final = frozenset({Kind.RESULT, Kind.ASSET})
 def may_share(order: ForwardOrder) -> bool:
     """Whether this request can share another's answer, because it would get the same one."""
     prepared = order.prepared
-    return order.job is not None and prepared.asked == order.job.target and not prepared.permit.route.rewrites
+    return order.job is not None and prepared.asks_status(order.job) and not prepared.permit.route.rewrites
 
 
 def may_share_ours(order: ForwardOrder, answer: StatusAnswer) -> bool:
@@ -30,7 +30,7 @@ def poll_of(order: ForwardOrder) -> Poll | None:
     prepared = order.prepared
     if not prepared.is_plain_poll or prepared.headers.size > _MOST_OF_HEADERS or not may_share(order):
         return None
-    return Poll(prepared.target, prepared.origin, prepared.headers.kept)
+    return Poll(prepared.upstream, prepared.origin, prepared.headers.kept)
 
 
 def has_taken_result(order: ForwardOrder) -> bool:
@@ -64,10 +64,8 @@ def has_read_result(order: ForwardOrder, job: Job, *, had_reported_end: bool) ->
     requests does not show what this client got. Where another request gives the result, the container has reported
     the end before.
     """
-    prepared = order.prepared
-    is_result = (
-        prepared.permit.route.kind is Kind.RESULT and prepared.method == "GET" and job.is_result(prepared.asked)
-    )
+    prepared, route = order.prepared, order.prepared.permit.route
+    is_result = route.kind is Kind.RESULT and prepared.method == "GET" and job.is_result(prepared.path_and_query)
     says_so = not job.is_result(job.target) and had_reported_end and not order.delivery.gives_nothing
     has_all = order.delivery.is_final or says_so
     return is_result and has_all and order.delivery.status == _OK and not order.client.is_gone

@@ -45,7 +45,7 @@ class Download:
     ) -> None:
         self._client = order.client
         self._upstream = upstream
-        self._read_timeout = order.prepared.target.read_timeout
+        self._read_timeout = order.prepared.upstream.read_timeout
         self._chunked = chunked
         self._delivery = order.delivery
         self._examination = examination
