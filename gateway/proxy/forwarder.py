@@ -15,7 +15,6 @@ from gateway.jobs.status_answer import MAX_CONTENT, StatusAnswer
 from gateway.limits.concurrency import downloads
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial
-from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.poll_examination import PollExaminer, note_shared
 from gateway.proxy.still_permitted import StillPermitted
@@ -32,7 +31,6 @@ from gateway.upstream.url_rewriter import UrlRewriter
 
 _FIRST_NOT_GOOD: Final = 300
 _SMALL: Final = 16_384  # bytes
-_DOWNLOADS: Final = frozenset({Kind.RESULT, Kind.ASSET})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -218,7 +216,7 @@ class Forwarder:
 
 
 def _is_download(prepared: PreparedRequest) -> bool:
-    return prepared.permit.route.kind in _DOWNLOADS and prepared.method != "HEAD"
+    return prepared.permit.route.kind.gives_content and prepared.method != "HEAD"
 
 
 def _is_small(answer: ResponseHead) -> bool:

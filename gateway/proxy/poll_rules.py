@@ -11,7 +11,6 @@ from gateway.proxy.forward_order import ForwardOrder
 _OK: Final = 200
 _MOST_OF_HEADERS: Final = 4096  # bytes; they are kept with the job for as long as a poll may share its answer
 _SEEN: Final = frozenset({200, 206})
-_GIVEN: Final = frozenset({Kind.RESULT, Kind.ASSET})
 
 
 def may_share(order: ForwardOrder) -> bool:
@@ -45,7 +44,7 @@ def has_taken_result(order: ForwardOrder) -> bool:
     return (
         delivery.sent > 0
         and delivery.status in _SEEN
-        and prepared.permit.route.kind in _GIVEN
+        and prepared.permit.route.kind.gives_content
         and prepared.method != "HEAD"
     )
 
