@@ -73,7 +73,6 @@ class UpstreamConnection(asyncio.Protocol):
         "finished",
         "held",
         "idle_since",
-        "reused",
         "transport",
         "writable",
         "writing_paused",
@@ -84,7 +83,6 @@ class UpstreamConnection(asyncio.Protocol):
     ) -> None:
         self.transport: asyncio.Transport | TlsTransport | None = None
         self.idle_since = 0.0
-        self.reused = False
         self.writing_paused = False
         self.writable = Signal()
         self.answered = Signal()
