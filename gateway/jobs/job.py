@@ -40,9 +40,9 @@ class Job:
     one that is named as its owner.
     `target` is where its status is requested. `expires_at` is None while it runs, and 0 once it has no owner;
     `asked_at` is when anyone here last learnt its status; `misses` counts how often in a row the upstream did not
-    know it, `unread` how often in a row its answer was unreadable. `is_followed`: this process watches it; `is_read`:
-    this process noted who read it; `ticket`: which of the watcher's dates counts. `waiters` are callbacks, one for
-    each long poll; they run when the job ends.
+    know it, `unread` how often in a row its answer was unreadable. `is_followed`: this process watches it;
+    `read_is_noted`: this process noted who read it first; `ticket`: which of the watcher's dates counts.
+    `waiters` are callbacks, one for each long poll; they run when the job ends.
     `cached_at` is when the registry cached it, `sure_at` when the ledger was last asked about this one job.
     `answer` is the last answer to our own request. It is kept for a moment, if it is small and a client waits; once
     the job has ended, it is final. `running_answer` and `question` are shared_polls.py's. `known` is what this
@@ -60,7 +60,6 @@ class Job:
         "expires_at",
         "heard",
         "is_followed",
-        "is_read",
         "is_running",
         "known",
         "missed_at",
@@ -68,6 +67,7 @@ class Job:
         "owner",
         "path",
         "question",
+        "read_is_noted",
         "ref",
         "request_id",
         "running_answer",
@@ -95,7 +95,7 @@ class Job:
         self.heard: tuple[Any, ...] | None = None
         self.is_running = True
         self.is_followed = False
-        self.is_read = False
+        self.read_is_noted = False
         self.asked_at = 0.0
         self.cached_at = self.sure_at = 0.0
         self.misses = 0

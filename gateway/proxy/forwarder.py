@@ -15,7 +15,6 @@ from gateway.jobs.status_answer import MAX_CONTENT, StatusAnswer
 from gateway.limits.concurrency import downloads
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial
-from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.poll_examination import PollExaminer, note_shared
 from gateway.proxy.still_permitted import StillPermitted
@@ -32,7 +31,6 @@ from gateway.upstream.url_rewriter import UrlRewriter
 
 _FIRST_NOT_GOOD: Final = 300
 _SMALL: Final = 16_384  # bytes
-_DOWNLOADS: Final = frozenset({Kind.RESULT, Kind.ASSET})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -77,7 +75,7 @@ class Forwarder:
         """
         if order.job is not None and not order.job.is_running and _is_download(order.prepared):
             self._allow(self._downloads.check, order)
-        pool = self._upstreams.pool_of(order.prepared.target)
+        pool = self._upstreams.pool_of(order.prepared.upstream)
         begun = await self._ask_safely(order, pool)
         try:
             if order.job is not None and order.delete_before is None:
@@ -139,7 +137,7 @@ class Forwarder:
                 await upload.run()
             if order.delete_before is not None:
                 client.finish_alone()
-            client.expect(prepared.target.read_timeout, _silence)
+            client.expect(prepared.upstream.read_timeout, _silence)
             await upstream.answered
             return BegunAnswer(upstream, upload, upstream.head_or_failure())
         except BaseException:
@@ -154,7 +152,7 @@ class Forwarder:
         if order.submit is not None and answer.status >= _FIRST_NOT_GOOD:
             order.submit.mark_refused()
         if order.submit is not None and answer.status < _FIRST_NOT_GOOD and prepared.method != "HEAD":
-            client.expect(prepared.target.read_timeout, _silence)
+            client.expect(prepared.upstream.read_timeout, _silence)
             content = await _accept_job(order, order.submit, upstream, answer)
             self._send_whole(order, answer, BodyFraming(len(content), chunked=False, closes=closes), content)
         elif upstream.is_held_whole and not framing.chunked and not _is_rewritten(prepared, answer):
@@ -210,7 +208,7 @@ class Forwarder:
 
     def _client_head(self, order: ForwardOrder, answer: ResponseHead, framing: BodyFraming) -> bytes:
         if answer.has_location:
-            answer = with_public_location(answer, order.prepared.target, order.prepared.origin)
+            answer = with_public_location(answer, order.prepared.upstream, order.prepared.origin)
         head = client_head(answer, framing, order.trace.request_id, order.prepared.permit.route.kind, self._date)
         if order.submit is None or not order.submit.lines:
             return head
@@ -218,7 +216,7 @@ class Forwarder:
 
 
 def _is_download(prepared: PreparedRequest) -> bool:
-    return prepared.permit.route.kind in _DOWNLOADS and prepared.method != "HEAD"
+    return prepared.permit.route.kind.gives_content and prepared.method != "HEAD"
 
 
 def _is_small(answer: ResponseHead) -> bool:
@@ -253,8 +251,8 @@ async def _accept_job(
 
 
 def _rewriter(order: ForwardOrder) -> UrlRewriter:
-    target = order.prepared.target
-    old = f"{target.scheme}://{target.authority}/"
+    upstream = order.prepared.upstream
+    old = f"{upstream.scheme}://{upstream.authority}/"
     return UrlRewriter(old.encode("ascii"), order.prepared.origin.encode("ascii") + b"/")
 
 

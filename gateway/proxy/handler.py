@@ -188,7 +188,7 @@ class Handler:
             return identity
         if headers.has_body:
             check_takes_body(route, exchange.method)
-        if route.kind is Kind.SUBMIT or route.kind.is_of_a_job:
+        if route.kind.is_about_jobs:
             client.note_identity()  # where nobody is asked, these are the customers
         return None
 

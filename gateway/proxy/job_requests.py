@@ -16,8 +16,9 @@ from gateway.model.reasons import Reason
 from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.forwarder import Forwarder
-from gateway.proxy.job_access import JobAccess, has_reported_end, has_taken_result, is_read, may_share_ours, poll_of
+from gateway.proxy.job_access import JobAccess
 from gateway.proxy.job_in_body import LIMIT, check_names_none
+from gateway.proxy.poll_rules import has_read_result, has_reported_end, has_taken_result, may_share_ours, poll_of
 from gateway.proxy.request_body import read_whole
 from gateway.proxy.still_permitted import StillPermitted
 
@@ -55,7 +56,7 @@ class JobRequests:
         order = await self._before_delete(order, job)
         had_reported_end = has_reported_end(job)
         await self._answer(order, job, state.settings.jobs.status_age)
-        if state.settings.jobs.delete_after_read and is_read(order, job, had_reported_end=had_reported_end):
+        if state.settings.jobs.delete_after_read and has_read_result(order, job, had_reported_end=had_reported_end):
             await self._forget(order, job)
 
     async def serve_named_in_body(self, order: ForwardOrder) -> None:
@@ -157,7 +158,7 @@ class JobRequests:
         if not has_taken_result(order):
             return
         self._jobs.completion.mark_taken(job)
-        if not job.is_read:
+        if not job.read_is_noted:
             permit = order.prepared.permit
             self._trail.read(job, permit.account, str(permit.client.ip))
 

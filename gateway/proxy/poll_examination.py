@@ -60,7 +60,7 @@ class PollExamination:
         self._answer = answer
         self._watch = watch
         self._clock = clock
-        self._asked_before = job.mark_asked(clock()) if order.prepared.asked == job.target else None
+        self._asked_before = job.mark_asked(clock()) if order.prepared.asks_status(job) else None
         watch.begin(answer)
 
     def take(self, data: bytes) -> None:
@@ -111,13 +111,13 @@ class PollExaminer:
         is_result = prepared.permit.route.kind is Kind.RESULT and prepared.method != "HEAD"
         if job is None or not is_result or answer.status != _OK:
             return None
-        watch = self._observer.watch_read(job, prepared.asked)
+        watch = self._observer.watch_read(job, prepared.path_and_query)
         return None if watch is None else PollExamination(order, job, answer, watch, self._clock)
 
     def _note_unfinished(self, order: ForwardOrder, job: Job, answer: ResponseHead, content: bytes) -> None:
         """Notes an answer that was examined before: nearly all are of this kind."""
         order.delivery.is_unfinished = order.delivery.gives_nothing = True
-        if order.prepared.asked == job.target:
+        if order.prepared.asks_status(job):
             now = self._clock()
             job.mark_asked(now)
             job.note_known()

@@ -45,7 +45,7 @@ class Download:
     ) -> None:
         self._client = order.client
         self._upstream = upstream
-        self._read_timeout = order.prepared.target.read_timeout
+        self._read_timeout = order.prepared.upstream.read_timeout
         self._chunked = chunked
         self._delivery = order.delivery
         self._examination = examination
@@ -63,7 +63,7 @@ class Download:
         client.on_writable(self._client_writable)
         self.set_clocks()
         try:
-            await upstream.flow(self, is_read=self._examination is not None or self._rewriter is not None)
+            await upstream.flow(self, looks_inside=self._examination is not None or self._rewriter is not None)
         finally:
             client.on_writable(None)
             client.expect_nothing()
@@ -122,7 +122,7 @@ class Collected:
         Raises:
             UpstreamBrokeOff: the answer failed midway, or is larger than 256 KB.
         """
-        await self._upstream.flow(self, is_read=False)
+        await self._upstream.flow(self, looks_inside=False)
         return bytes(self._content)
 
     def take(self, data: bytes) -> None:

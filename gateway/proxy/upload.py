@@ -172,5 +172,5 @@ class Upload:
         self._client.start_body(self._body)
 
     def _expect_room(self) -> None:
-        read_timeout = self._prepared.target.read_timeout
+        read_timeout = self._prepared.upstream.read_timeout
         self._client.expect(read_timeout, lambda: UpstreamTimeout("The upstream takes no more of the body."))

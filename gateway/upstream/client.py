@@ -169,7 +169,7 @@ class UpstreamClient:
             await connection.answered
             head = connection.head_or_failure()
             sink.begin(head)
-            await connection.flow(sink, is_read=True)
+            await connection.flow(sink, looks_inside=True)
         except BaseException:
             pool.discard(connection)
             raise

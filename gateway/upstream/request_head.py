@@ -57,5 +57,5 @@ def upstream_lines(
 
 def upstream_body_length(headers: Headers, route: Route) -> int | None:
     """The body's size upstream; None when it goes in chunks, since fields may be removed from a form."""
-    is_inspected = route.kind is Kind.SUBMIT or route.kind.is_of_a_job
-    return None if headers.chunked or (is_inspected and headers.has_body) else headers.content_length or 0
+    is_inspected = route.kind.is_about_jobs and headers.has_body
+    return None if headers.chunked or is_inspected else headers.content_length or 0
