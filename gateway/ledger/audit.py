@@ -111,7 +111,6 @@ def recorded(  # noqa: PLR0913 -- filters, all but the first by name
     *,
     since: float = 0,
     of: str | None = None,
-    changes_only: bool = False,
     text: str | None = None,
     most: int = 1000,
     before: AuditRecord | None = None,
@@ -132,8 +131,6 @@ def recorded(  # noqa: PLR0913 -- filters, all but the first by name
         query = query.where(_concerns(of))
     if text:
         query = query.where(holds(text, audit.c.actor, audit.c.action, audit.c.subject, audit.c.detail))
-    if changes_only:
-        query = query.where(audit.c.action.like("key.%"))
     if action is not None:
         of_kind = audit.c.action.startswith(action, autoescape=True)
         query = query.where(of_kind if action.endswith(".") else audit.c.action == action)
