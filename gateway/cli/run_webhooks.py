@@ -11,17 +11,18 @@ from gateway.cli.session import Session, change, read_ledger
 from gateway.cli.table import printable, show_facts, show_table
 from gateway.cli.words import at
 from gateway.jobs.view import webhook_facts
+from gateway.ledger import listings
 from gateway.ledger.deliveries import retry
-from gateway.ledger.listings import listed, shown
 from gateway.ledger.schema import DeliveryState
 
+_MOST: Final = 1000
 _LISTED: Final = ("id", "state", "owner", "request_id", "destination", "attempts", "trouble", "created_at", "next_at")
 
 
 def list_webhooks(config: Path, state: str | None) -> None:
     """Prints the latest webhooks."""
     which = None if state is None else DeliveryState[state.upper()]
-    rows = read_ledger(config, lambda session: session.ledger.read(lambda c: listed(c, which)))
+    rows = read_ledger(config, lambda session: session.ledger.read(lambda c: listings.list_webhooks(c, which, _MOST)))
     views = list(map(webhook_facts, rows))
     headings = [name.removesuffix("_at").replace("_", " ") for name in _LISTED]
     cells = [[_cell(view, name) for name in _LISTED] for view in views]
@@ -30,7 +31,7 @@ def list_webhooks(config: Path, state: str | None) -> None:
 
 def show_webhook(config: Path, delivery: str) -> None:
     """Prints one webhook."""
-    row = read_ledger(config, lambda session: session.ledger.read(lambda c: shown(c, delivery)))
+    row = read_ledger(config, lambda session: session.ledger.read(lambda c: listings.shown(c, delivery)))
     if row is None:
         fail(f"there is no webhook {printable(delivery)} in the ledger")
     view = webhook_facts(row)
@@ -57,7 +58,7 @@ def retry_webhook(config: Path, delivery: str) -> None:
 def _retried(
     connection: Connection, session: Session, delivery: str
 ) -> tuple[DeliveryState | None, dict[str, Any] | None]:
-    return retry(connection, delivery, session.actor, session.wall()), shown(connection, delivery)
+    return retry(connection, delivery, session.actor, session.wall()), listings.shown(connection, delivery)
 
 
 def _cell(view: dict[str, Any], name: str) -> object:

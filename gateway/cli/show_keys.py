@@ -67,9 +67,7 @@ def _print(found: ShownKey, limits: dict[str, Any] | None) -> None:
 
 def show_audit(config: Path, key_id: str | None) -> None:
     """Prints the latest changes, the newest first."""
-    found = read_ledger(
-        config, lambda session: session.ledger.read(lambda c: recorded(c, of=key_id, changes_only=True))
-    )
+    found = read_ledger(config, lambda session: session.ledger.read(lambda c: recorded(c, of=key_id, action="key.")))
     rows = [{"id": number, **entry._asdict(), "at": moment(entry.at)} for number, entry in found]
     names = ("at", "actor", "action", "subject", "detail")
     cells = [[at(row["at"]), *(row[name] for name in names[1:-1]), _detail(row["detail"])] for row in rows]

@@ -155,8 +155,8 @@ class KeyService:
         now = self._wall()
 
         def work(connection: Connection) -> KeyRecord:
-            before = keys.change_key(connection, self._plain(key_id))  # changes nothing: it takes the lock on changes
-            values = changed_values(before, wanted, self._settings(), now)
+            record = keys.lock_key(connection, self._plain(key_id))
+            values = changed_values(record, wanted, self._settings(), now)
             record = keys.change_key(connection, key_id, **values)
             audit.record(connection, now, actor, "key.change", key_id, values)
             return record

@@ -8,10 +8,11 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
 
 from gateway.ledger.composite_keys import is_one_of
 from gateway.ledger.matching import can_be_stored, holds
+from gateway.ledger.paging import behind
 from gateway.ledger.schema import audit, counters, jobs
 from gateway.ledger.statement import Statement
 from gateway.model.account_names import key_account
@@ -110,7 +111,6 @@ def recorded(  # noqa: PLR0913 -- filters, all but the first by name
     *,
     since: float = 0,
     of: str | None = None,
-    changes_only: bool = False,
     text: str | None = None,
     most: int = 1000,
     before: AuditRecord | None = None,
@@ -131,15 +131,13 @@ def recorded(  # noqa: PLR0913 -- filters, all but the first by name
         query = query.where(_concerns(of))
     if text:
         query = query.where(holds(text, audit.c.actor, audit.c.action, audit.c.subject, audit.c.detail))
-    if changes_only:
-        query = query.where(audit.c.action.like("key.%"))
     if action is not None:
         of_kind = audit.c.action.startswith(action, autoescape=True)
         query = query.where(of_kind if action.endswith(".") else audit.c.action == action)
     if changes:
         query = query.where(audit.c.action.not_in(_BOUNDED))
     if before is not None:
-        query = query.where(tuple_(audit.c.at, audit.c.id) < tuple_(literal(before.entry.at), literal(before.id)))
+        query = behind(query, audit.c.at, before.entry.at, audit.c.id < before.id)
     return list(map(_recorded, connection.execute(query)))
 
 

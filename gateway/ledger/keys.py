@@ -185,6 +185,16 @@ def revoke(connection: Connection, key_id: str, generation: int | None, now: flo
     return ending
 
 
+def lock_key(connection: Connection, key_id: str) -> KeyRecord:
+    """Returns a key; until the end of the transaction, no other changes any key.
+
+    Raises:
+        KeyProblem: the key does not exist.
+    """
+    connection.execute(select(counters).where(counters.c.name == "keys").with_for_update())
+    return one_key(connection, key_id)
+
+
 def change_key(connection: Connection, key_id: str, **values: Any) -> KeyRecord:
     """Changes attributes of a key: profile, owner, scopes, networks, limits, expires_at, disabled_at.
 

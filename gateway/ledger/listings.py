@@ -7,10 +7,11 @@ last row of the page before: so rows that are added in the meantime shift nothin
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 
 from gateway.ledger.conditions import IS_READABLE
 from gateway.ledger.matching import can_be_stored, holds
+from gateway.ledger.paging import behind
 from gateway.ledger.schema import DeliveryState, JobState, deliveries, jobs, reservations
 
 MAX_UPSTREAMS: Final = 1000
@@ -75,7 +76,7 @@ def list_jobs(
         query = query.where(holds(text, jobs.c.request_id, jobs.c.owner, jobs.c.upstream))
     if after is not None:
         names = jobs.c.upstream, jobs.c.request_id
-        query = _behind(query, jobs.c.created_at, after.created_at, _is_later(names, after[1:]))
+        query = behind(query, jobs.c.created_at, after.created_at, _is_later(names, after[1:]))
     return list(connection.execute(query))
 
 
@@ -105,7 +106,7 @@ def list_webhooks(
         columns = deliveries.c.id, deliveries.c.request_id, deliveries.c.owner, deliveries.c.destination
         query = query.where(holds(text, *columns))
     if after is not None:
-        query = _behind(query, deliveries.c.created_at, after.created_at, deliveries.c.id > after.id)
+        query = behind(query, deliveries.c.created_at, after.created_at, deliveries.c.id > after.id)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
@@ -130,24 +131,9 @@ def _upstreams(connection: Connection) -> list[str]:
     return found
 
 
-def _behind(
-    query: Select[Any], created_at: ColumnElement[int], seconds: int, is_later: ColumnElement[bool]
-) -> Select[Any]:
-    """Continues after a mark; an index can start at the first condition."""
-    return query.where(created_at <= seconds, or_(created_at < seconds, is_later))
-
-
 def _is_later(columns: Sequence[ColumnElement[str]], values: Sequence[str]) -> ColumnElement[bool]:
     first, second = columns
     return or_(first > values[0], and_(first == values[0], second > values[1]))
-
-
-def listed(connection: Connection, state: DeliveryState | None = None, most: int = 1000) -> list[dict[str, Any]]:
-    """The latest deliveries, the newest first; of one state, or of all."""
-    query = select(deliveries).order_by(deliveries.c.created_at.desc(), deliveries.c.id).limit(most)
-    if state is not None:
-        query = query.where(deliveries.c.state == state)
-    return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def shown(connection: Connection, delivery: str) -> dict[str, Any] | None:

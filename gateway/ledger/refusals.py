@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, String, and_, cast, delete, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, String, cast, delete, func, insert, or_, select
 
 from gateway.ledger.matching import can_be_stored, holds
+from gateway.ledger.paging import behind
 from gateway.ledger.schema import refusals
 
 MOST: Final = 100_000
@@ -86,8 +87,7 @@ def listed(
     if text:
         query = query.where(_tells(text))
     if after is not None:
-        later = and_(refusals.c.at == after.at, refusals.c.request_id > after.request_id)
-        query = query.where(refusals.c.at <= after.at, or_(refusals.c.at < after.at, later))
+        query = behind(query, refusals.c.at, after.at, refusals.c.request_id > after.request_id)
     return [RefusalRow(*row) for row in connection.execute(query)]
 
 

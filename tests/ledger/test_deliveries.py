@@ -32,7 +32,7 @@ from gateway.ledger.deliveries import (
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.listings import counts, jobs_with_id, listed, shown
+from gateway.ledger.listings import counts, jobs_with_id, list_webhooks, shown
 from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.ledger.steps import Accept, Admit, Reserve, Steps
 from gateway.limits.job_cost import Facts, FailedCosts, Known
@@ -51,6 +51,10 @@ def planned(name: str = "d1", **changes: Any) -> Planned:
         "check_url": "https://gateway.example/api/v1/marker/r1",
     }  # fmt: skip
     return Planned(**{**values, **changes})
+
+
+async def ids_listed(engine: Engine, state: DeliveryState | None = None, most: int = 9) -> list[str]:
+    return [one["id"] for one in await engine.read(lambda c: list_webhooks(c, state, most))]
 
 
 async def plan_and_end(engine: Engine, name: str = "d1", at: float = NOON, **changes: Any) -> None:
@@ -113,7 +117,7 @@ async def test_a_job_that_is_deleted_takes_along_the_webhook_that_waits(engine: 
     await engine.write(lambda c: plan(c, planned(), NOON))
     await plan_and_end(engine, "d2")
     await engine.write(lambda c: drop(c, ("default", "job-d1"), ("default", "job-d2")))
-    assert [one["id"] for one in await engine.read(listed)] == ["d2"]
+    assert await ids_listed(engine) == ["d2"]
 
 
 async def test_a_claim_is_a_lease(engine: Engine) -> None:
@@ -258,14 +262,14 @@ async def test_they_are_listed_counted_and_forgotten(engine: Engine) -> None:
             (due,) = await claim(engine, NOON + 9)
             end = mark_delivered if name == "delivered" else mark_dead
             await engine.write(lambda c, d=due, end=end: end(c, d.lease, OK, NOON + 9))  # type: ignore[misc] # likewise
-    assert [one["id"] for one in await engine.read(listed)] == ["dead", "delivered", "due", "waiting"]
-    assert [one["id"] for one in await engine.read(lambda c: listed(c, DeliveryState.DEAD))] == ["dead"]
-    assert [one["id"] for one in await engine.read(lambda c: listed(c, None, 1))] == ["dead"]
+    assert await ids_listed(engine) == ["dead", "delivered", "due", "waiting"]
+    assert await ids_listed(engine, DeliveryState.DEAD) == ["dead"]
+    assert await ids_listed(engine, most=1) == ["dead"]
     assert await engine.read(counts) == dict.fromkeys(DeliveryState, 1)
     assert await engine.read(lambda c: shown(c, "nobody")) is None
     assert await engine.write(lambda c: purge(c, NOON + 3)) == 1
     assert await engine.write(lambda c: purge(c, NOON + 100)) == 1
-    assert [one["id"] for one in await engine.read(listed)] == ["due", "waiting"]
+    assert await ids_listed(engine) == ["due", "waiting"]
 
 
 CLAIMERS = """

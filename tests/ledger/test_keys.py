@@ -21,6 +21,7 @@ from gateway.ledger.keys import (
     change_key,
     changes_since,
     create,
+    lock_key,
     note_used,
     number_of,
     one_key,
@@ -88,9 +89,10 @@ async def test_an_id_is_there_once(engine: Engine) -> None:
         lambda c: one_key(c, "ci"),
         lambda c: rotate(c, "ci", digest("x"), 1, NOON, None),
         lambda c: revoke(c, "ci", None, NOON, force=True),
+        lambda c: lock_key(c, "ci"),
         lambda c: change_key(c, "ci", profile="other"),
     ],
-    ids=["show", "rotate", "revoke", "change"],
+    ids=["show", "rotate", "revoke", "lock", "change"],
 )
 async def test_a_key_that_is_not_there_is_not_changed(engine: Engine, change: Callable[[Connection], Any]) -> None:
     with pytest.raises(KeyProblem, match="no key ci") as caught:
@@ -170,6 +172,8 @@ async def test_a_key_is_changed_in_part(engine: Engine) -> None:
     assert (changed.limits, changed.owner, changed.revision) == (made.limits, made.owner, 2)
     changed = await engine.write(lambda c: change_key(c, "ci", disabled_at=None, limits={}))
     assert (changed.disabled_at, changed.limits) == (None, {})
+    assert await engine.write(lambda c: lock_key(c, "ci")) == changed
+    assert await engine.read(revision_of) == changed.revision == 3
 
 
 async def test_a_later_use_is_never_replaced_by_an_earlier_one(engine: Engine) -> None:
