@@ -13,7 +13,7 @@ import gateway.cli
 from gateway.cli import run_status
 from gateway.cli.main import cli
 from gateway.cli.output import answer, is_terminal, or_fail
-from gateway.cli.running_gateway import Samples
+from gateway.cli.samples import Samples
 from gateway.errors import ConfigurationError, Fault
 from tests.support.commands import CALLS, HOOK, KEY, LOST, call_of, leaves, takes, write_filled
 
