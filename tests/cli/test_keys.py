@@ -104,7 +104,7 @@ def test_a_key_is_shown_as_it_was_made(run: Run) -> None:
         (("create", "b", "--expires", "2020-01-31"), "the expiry is in the past"),
         (("create", "b", "--expires", "999999999d"), "the expiry is too far away"),
         (("create", "b", "--limit", "page_per_day=5"), "there is no limit page_per_day; did you mean pages_per_day?"),
-        (("create", "b", "--limit", "pages_per_day=-5"), "pages_per_day: input should be greater than or equal to 0"),
+        (("create", "b", "--limit", "pages_per_day=-5"), "pages_per_day: must be at least 0"),
         (("create", "b", "--limit", "polls_per_minute=none"),
          "polls_per_minute can't be none (null), as budgets of a day or a month can: leave it out"),
         (("create", "b", "--network", "10.0.0.1/8"),
