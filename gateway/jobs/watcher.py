@@ -30,7 +30,8 @@ import structlog
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed, UpstreamTimeout
 from gateway.jobs.findings import Findings
-from gateway.jobs.job import Job, after_unread, interval
+from gateway.jobs.job import Job
+from gateway.jobs.poll_interval import after_unread, interval
 from gateway.jobs.reading import is_answer
 from gateway.jobs.status_answer import RunningAnswer, StatusAnswer
 from gateway.jobs.status_queue import StatusQueue, StatusRequest

@@ -188,8 +188,8 @@ class Forwarder:
         examination = self._examiner.begin(order, answer)
         rewriter = _rewriter(order) if _is_rewritten(order.prepared, answer) else None
         download = Download(order, upstream, examination, rewriter, chunked=framing.chunked)
-        if order.question is not None and (answer.length is None or answer.length > MAX_CONTENT):
-            order.question.close()  # nobody else waits for what a slow client reads
+        if order.asking_poll is not None and (answer.length is None or answer.length > MAX_CONTENT):
+            order.asking_poll.close()  # nobody else waits for what a slow client reads
         if upstream.wants_body:
             upload.go_on(download.set_clocks, order.client.interrupt)
         try:

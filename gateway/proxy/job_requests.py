@@ -140,12 +140,12 @@ class JobRequests:
         if answer is not None:
             await self._share(order, job, answer)
             return
-        question = polls.begin(job, poll)
+        asking = polls.begin(job, poll)
         try:
-            await self._forwarder.forward(order._replace(question=question))
+            await self._forwarder.forward(order._replace(asking_poll=asking))
         finally:
-            if question is not None:
-                question.close()
+            if asking is not None:
+                asking.close()
 
     async def _share(self, order: ForwardOrder, job: Job, answer: StatusAnswer) -> None:
         """Answers by what another request of the same owner got, once it is sure that both still own the job."""

@@ -133,5 +133,5 @@ def note_shared(delivery: Delivery, answer: StatusAnswer) -> None:
 def _keep_running(order: ForwardOrder, answer: ResponseHead, content: bytes, now: float) -> None:
     """Keeps an answer that said that the job runs, and no more, for others who ask."""
     delivery = order.delivery
-    if order.question is not None and delivery.is_unfinished and delivery.gives_nothing:
-        order.question.keep(StatusAnswer(answer, content, is_final=False, gives_nothing=True), now)
+    if order.asking_poll is not None and delivery.is_unfinished and delivery.gives_nothing:
+        order.asking_poll.keep(StatusAnswer(answer, content, is_final=False, gives_nothing=True), now)

@@ -20,7 +20,7 @@ def may_share(order: ForwardOrder) -> bool:
 
 
 def may_share_ours(order: ForwardOrder, answer: StatusAnswer) -> bool:
-    """Whether it can share an answer to our own question."""
+    """Whether it can share an answer to our own request."""
     return may_share(order) and is_for_all_with(order.prepared.headers.kept, answer.head)
 
 

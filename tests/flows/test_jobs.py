@@ -130,7 +130,7 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that nobody polls are asked about at once."""
-    monkeypatch.setattr("gateway.jobs.job.SHORTEST", 0.02)
+    monkeypatch.setattr("gateway.jobs.poll_interval.SHORTEST", 0.02)
 
 
 def poll(job: str = "job-1", *headers: str, key: str | None = KEY, method: str = "GET") -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import gateway.jobs.watcher
-from gateway.jobs.job import interval
+from gateway.jobs.poll_interval import interval
 from gateway.ledger.schema import JobState
 from gateway.ledger.watchers import adopt
 from gateway.limits.job_cost import Facts, Known
