@@ -43,8 +43,8 @@ from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.job_requests import JobRequests
 from gateway.proxy.own_requests import OwnRequests
+from gateway.proxy.request_body import drain
 from gateway.proxy.responses import Responses, note_outcome
-from gateway.proxy.streaming import drain
 from gateway.proxy.submits import SubmitRequests
 
 _INTERNAL: Final = "The gateway failed; its log says where."

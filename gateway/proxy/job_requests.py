@@ -54,9 +54,10 @@ class JobRequests:
         order = await self._read_body(order._replace(job=job))
         await self._wait(order, job)
         order = await self._before_delete(order, job)
-        had_reported_end = has_reported_end(job)
-        await self._answer(order, job, state.settings.jobs.status_age)
-        if state.settings.jobs.delete_after_read and has_read_result(order, job, had_reported_end=had_reported_end):
+        settings = state.settings.jobs
+        had_reported_end = settings.delete_after_read and has_reported_end(job)
+        await self._answer(order, job, settings.status_age)
+        if settings.delete_after_read and has_read_result(order, job, had_reported_end=had_reported_end):
             await self._forget(order, job)
 
     async def serve_named_in_body(self, order: ForwardOrder) -> None:

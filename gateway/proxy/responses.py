@@ -9,7 +9,7 @@ from gateway.listener.connection import ClientConnection
 from gateway.model.reasons import VERDICTS, Denial, Reason
 from gateway.model.request import Exchange
 from gateway.proxy.forward_order import ForwardOrder
-from gateway.proxy.streaming import drain
+from gateway.proxy.request_body import drain
 
 
 class Responses:

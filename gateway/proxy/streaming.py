@@ -6,17 +6,12 @@ midway, the connection is cut, never ended properly, so that no client takes the
 
 from typing import Final, Protocol
 
-from aiohttp.streams import StreamReader
-
-from gateway.errors import ClientTooSlow, GatewayError, UpstreamBrokeOff, UpstreamTimeout
-from gateway.listener.connection import ClientConnection
-from gateway.listener.draining import MAX_DRAIN_BYTES
+from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.poll_examination import PollExamination
 from gateway.upstream.connection import UpstreamConnection
 
 _MAX_ANSWER: Final = 262_144  # reading it blocks the loop, for some 10 ms: what is in it is bounded (check_url.py)
-DRAIN_SECONDS: Final = 2.0
 
 
 class Rewriter(Protocol):
@@ -133,22 +128,3 @@ class Collected:
             )
         else:
             self._content += data
-
-
-async def drain(client: ClientConnection, body: StreamReader) -> None:
-    """Reads and drops the rest of an unwanted body, limited in bytes on the wire and in time.
-
-    Without this the kernel would reset the connection at the client's next bytes, which destroys our answer. If the
-    body does not end within the limits, the connection closes.
-    """
-    most = client.body_wire + MAX_DRAIN_BYTES
-    client.expect(DRAIN_SECONDS, lambda: ClientTooSlow("The rest of the body was not waited for."))
-    try:
-        while client.body_wire < most and not (body.is_eof() and body.at_eof()) and not client.is_gone:
-            await client.next_piece(body)
-    except GatewayError:
-        return
-    finally:
-        client.expect_nothing()
-        if not (body.is_eof() and body.at_eof()):
-            client.end_after_this()
