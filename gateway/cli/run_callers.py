@@ -50,16 +50,29 @@ def show_caller(config: Path, account: str) -> None:
     answer(_in_full(found), lambda: show_facts(_described(found, currency)))
 
 
-def block(config: Path, account: str, *, blocked: bool) -> None:
-    """Blocks a caller or lets him in again."""
+def block(config: Path, account: str) -> None:
+    """Blocks a caller."""
 
     async def work(session: Session) -> ShownCaller:
         service = _service(session)
-        await service.block(session.actor, account, blocked=blocked)
-        return await service.show(service.name_of(account) if blocked else account)
+        await service.block(session.actor, account)
+        return await service.show(service.name_of(account))
 
-    found, is_followed = change(config, work, needs=_needs(account) if blocked else LEDGER)
-    text = f"{shown(found.row.account)} is {'blocked' if blocked else 'not blocked'}.{_SOON if is_followed else ''}"
+    _tell("blocked", *change(config, work, needs=_needs(account)))
+
+
+def unblock(config: Path, account: str) -> None:
+    """Lets a caller in again."""
+
+    async def work(session: Session) -> ShownCaller:
+        await _service(session).unblock(session.actor, account)
+        return await _service(session).show(account)
+
+    _tell("not blocked", *change(config, work, needs=LEDGER))
+
+
+def _tell(standing: str, found: ShownCaller, is_followed: bool) -> None:
+    text = f"{shown(found.row.account)} is {standing}.{_SOON if is_followed else ''}"
     answer(_in_full(found), lambda: print_lines(text))
 
 
