@@ -25,6 +25,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, se
 from gateway.ledger.audit import record
 from gateway.ledger.composite_keys import is_one_of
 from gateway.ledger.conditions import WAITS
+from gateway.ledger.engine import is_postgres
 from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.ledger.statement import Statement
 
@@ -155,7 +156,7 @@ def claim_due(connection: Connection, me: str, now: float, until: float, bounds:
         until: when the leases end, likewise.
         bounds: how many to claim.
     """
-    if connection.dialect.name == "postgresql":
+    if is_postgres(connection):
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
     slots = _Slots(me, bounds.per_destination, bounds.per_owner, bounds.rooms or {})
     _count_running(connection, now, slots)

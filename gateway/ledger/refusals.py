@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, String, cast, delete, func, insert, or_, select
 
+from gateway.ledger.engine import is_postgres
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.paging import behind
 from gateway.ledger.schema import refusals
@@ -104,6 +105,6 @@ def purge(connection: Connection, before: float, most: int = MOST) -> int:
     oldest = select(refusals.c.request_id).order_by(refusals.c.at).with_for_update(skip_locked=True)
     old = refusals.c.at < int(before)
     due = oldest.limit(min(surplus, AT_ONCE)) if surplus > 0 else oldest.where(old).limit(AT_ONCE)
-    if connection.dialect.name == "postgresql":  # which may run a sub-select, and find others, for each row
+    if is_postgres(connection):  # which may run a sub-select, and find others, for each row
         due = select(due.cte("due").c.request_id)
     return connection.execute(delete(refusals).where(refusals.c.request_id.in_(due))).rowcount
