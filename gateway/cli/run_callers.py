@@ -15,8 +15,8 @@ from gateway.keys.callers import CallerService, ShownCaller
 from gateway.ledger import callers
 from gateway.ledger.callers import CallerRow
 from gateway.ledger.usage import read_counts_of_many
-from gateway.limits.prices import MILLION
 from gateway.limits.quotas import AccountCounts, Used
+from gateway.limits.report import used_report
 from gateway.model.account_names import CERTIFICATE
 from gateway.units import maybe_moment, moment
 
@@ -101,7 +101,7 @@ def reset(config: Path, account: str) -> None:
         f"The windows of {shown(name)} are reset; forgotten of this month: {used.requests} requests, "
         f"{used.pages} pages, spend {shown(spend(used.spend, currency))}. What is in flight stays."
     )
-    answer({"account": name, **_used(used)}, lambda: print_lines(text))
+    answer({"account": name, **used_report(used)}, lambda: print_lines(text))
 
 
 async def _shown(session: Session, account: str) -> tuple[ShownCaller, str | None]:
@@ -124,8 +124,8 @@ def _fields(row: CallerRow, counts: AccountCounts) -> dict[str, Any]:
         "method": row.account.partition(":")[0],
         "blocked_at": maybe_moment(row.blocked_at),
         "was_seen": row.is_known,
-        "used_today": _used(counts.day),
-        "used_this_month": _used(counts.month),
+        "used_today": used_report(counts.day),
+        "used_this_month": used_report(counts.month),
         "concurrent": counts.concurrent,
         "pages_in_flight": counts.pages_in_flight,
         "granted": counts.granted,
@@ -153,7 +153,3 @@ def _described(found: ShownCaller, currency: str | None) -> dict[str, object]:
 
 def _amount(used: Used, currency: str | None) -> str:
     return f"{used.requests} requests, {used.pages} pages, spend {shown(spend(used.spend, currency))}"
-
-
-def _used(used: Used) -> dict[str, Any]:
-    return {"requests": used.requests, "pages": used.pages, "spend": used.spend / MILLION}
