@@ -117,12 +117,12 @@ def counts_in(rows: Sequence[Row[Any]], day: int, month: int) -> AccountCounts:
     used = {row.period: Used(row.requests, row.pages, row.spend) for row in rows if row.period is not None}
     first = rows[0]
     return AccountCounts(
-        (first.tat or 0) / MICROSECONDS,
-        first.concurrent or 0,
-        first.pages_in_flight or 0,
-        used.get(day, Used()),
-        used.get(month, Used()),
-        int(first.granted),
+        tat=(first.tat or 0) / MICROSECONDS,
+        concurrent=first.concurrent or 0,
+        pages_in_flight=first.pages_in_flight or 0,
+        day=used.get(day, Used()),
+        month=used.get(month, Used()),
+        granted=int(first.granted),
     )
 
 

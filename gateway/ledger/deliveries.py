@@ -294,8 +294,9 @@ def _claim(connection: Connection, rows: Sequence[Row[Any]], me: str, until: flo
 
 def _due_of(row: Row[Any], lease: DeliveryLease) -> Due:
     return Due(
-        lease, row.request_id, row.owner, row.url, row.destination, row.check_url, row.status, int(row.ended_at)
-    )
+        lease=lease, request_id=row.request_id, owner=row.owner, url=row.url, destination=row.destination,
+        check_url=row.check_url, status=row.status, since=int(row.ended_at),
+    )  # fmt: skip
 
 
 def _held(lease: DeliveryLease) -> tuple[Any, ...]:
