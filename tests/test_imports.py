@@ -39,7 +39,7 @@ PURE = [
     "uploads.pages.cpu_budget", "uploads.pages.suspensions",
     "observe.request_log", "observe.refusal_sampling", "observe.history", "observe.callers_seen",
     "observe.key_labels",
-    "ledger.closing", "ledger.turns", "ledger.postgres_url",
+    "ledger.closing", "ledger.owner_turns", "ledger.postgres_url",
     "auth.api_keys", "auth.certificates", "auth.credential", "auth.jwt", "auth.keyring", "auth.key_secrets",
     "auth.validity",
     "upstream.heads", "upstream.response_head", "upstream.response_reader", "upstream.states", "upstream.location",
