@@ -27,8 +27,8 @@ from gateway.model.printable import printable
 from gateway.model.reasons import VERDICTS, Reason
 from gateway.model.request import Exchange
 from gateway.observe.refusal_sampling import Sum
+from gateway.units import DAY
 
-DAY: Final = 86_400
 _AT_ONCE: Final = 100
 _MOST: Final = 2000
 _BATCHES: Final = 20  # in one turn

@@ -9,10 +9,10 @@ from gateway.ledger.engine import is_postgres
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.paging import behind
 from gateway.ledger.schema import refusals
+from gateway.model.statuses import FIRST_FAILURE
 
 MOST: Final = 100_000
 AT_ONCE: Final = 500
-_FAILED: Final = 500  # the least status of a failure
 
 
 class RefusalRow(NamedTuple):
@@ -84,7 +84,7 @@ def listed(
         return []
     query = select(refusals).order_by(refusals.c.at.desc(), refusals.c.request_id).limit(most)
     if failed:
-        query = query.where(refusals.c.status >= _FAILED)
+        query = query.where(refusals.c.status >= FIRST_FAILURE)
     if text:
         query = query.where(_tells(text))
     if after is not None:
