@@ -38,7 +38,7 @@ PURE = [  # with those that say so in their first lines
     "uploads.pages.cpu_budget", "uploads.pages.suspensions",
     "observe.request_log", "observe.refusal_sampling", "observe.history", "observe.callers_seen",
     "observe.key_labels",
-    "ledger.closing", "ledger.turns", "ledger.postgres_url",
+    "ledger.closing", "ledger.owner_turns", "ledger.postgres_url",
     "auth.api_keys", "auth.certificates", "auth.credential", "auth.jwt", "auth.keyring", "auth.key_secrets",
     "auth.validity",
     "upstream.client_head", "upstream.request_head", "upstream.response_head", "upstream.response_reader",

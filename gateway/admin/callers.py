@@ -43,12 +43,19 @@ async def show(context: Context, call: Call) -> caller_answers.CallerInFull:
 
 async def block(context: Context, call: Call) -> caller_answers.CallerInFull:
     """Blocks one."""
-    return await _set_blocked(context, call, blocked=True)
+    _: Nothing = call.body
+    name = context.callers.name_of(call.subject)
+    await context.callers.block(call.actor, name)
+    await context.apply_changes()
+    return await _shown(context, name)
 
 
 async def unblock(context: Context, call: Call) -> caller_answers.CallerInFull:
     """Lets one in again."""
-    return await _set_blocked(context, call, blocked=False)
+    _: Nothing = call.body
+    await context.callers.unblock(call.actor, call.subject)
+    await context.apply_changes()
+    return await _shown(context, call.subject)
 
 
 async def grant(context: Context, call: Call) -> caller_answers.GrantedToCaller:
@@ -75,14 +82,6 @@ async def reset(context: Context, call: Call) -> caller_answers.ForgottenOfCalle
     name = context.callers.name_of(call.subject)
     forgotten = await context.callers.reset(call.actor, name)
     return caller_answers.ForgottenOfCaller(account=name, **views.amount(forgotten))
-
-
-async def _set_blocked(context: Context, call: Call, *, blocked: bool) -> caller_answers.CallerInFull:
-    _: Nothing = call.body
-    name = context.callers.name_of(call.subject) if blocked else call.subject
-    await context.callers.block(call.actor, name, blocked=blocked)
-    await context.apply_changes()
-    return await _shown(context, name)
 
 
 async def _shown(context: Context, name: str) -> caller_answers.CallerInFull:

@@ -112,7 +112,7 @@ async def change(context: Context, call: Call) -> key_answers.Key:
         record = await context.keys.change(call.actor, call.subject, **values)
         await context.apply_changes()
     if "disabled" in body.model_fields_set:
-        record = await context.keys.disable(call.actor, call.subject, disabled=body.disabled)
+        record = await context.keys.set_disabled(call.actor, call.subject, disabled=body.disabled)
         await context.apply_changes()
     assert record is not None  # noqa: S101 -- a body that names nothing was refused
     return key_answers.Key(**views.key_fields(record, context.live.state.settings, context.wall()))

@@ -28,9 +28,8 @@ from gateway.ledger.audit import AuditMark
 from gateway.ledger.listings import JobMark, WebhookMark
 from gateway.ledger.refusals import RefusalMark
 from gateway.model import patterns
-from gateway.units import MOST_COUNTED, seconds
+from gateway.units import DAY, MOST_COUNTED, seconds
 
-_DAY: Final = 86_400
 _YEAR: Final = 366
 
 
@@ -54,7 +53,7 @@ class _OrDefault:
 
 
 def _at_most_a_year(value: float) -> float:
-    if value > _YEAR * _DAY:
+    if value > _YEAR * DAY:
         raise ValueError(f"is more than {_YEAR}d")
     return value
 

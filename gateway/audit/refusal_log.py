@@ -27,8 +27,8 @@ from gateway.model.printable import printable
 from gateway.model.reasons import VERDICTS, Reason
 from gateway.model.request import Exchange
 from gateway.observe.refusal_sampling import Sum
+from gateway.units import DAY
 
-DAY: Final = 86_400
 _AT_ONCE: Final = 100
 _MOST: Final = 2000
 _BATCHES: Final = 20  # in one turn
@@ -84,27 +84,38 @@ class RefusalLog:
         detail = _detail(exchange)
         self._put(
             RefusalRow(
-                exchange.request_id[:_ID],
-                int(self._wall()),
-                1,
-                exchange.status,
-                str(exchange.reason),
-                None if exchange.why is None else str(exchange.why),
-                exchange.route,
-                exchange.method[:8],
-                exchange.name,
-                exchange.client_ip,
-                None if detail is None else printable(detail[:_LONGEST]),
+                request_id=exchange.request_id[:_ID],
+                at=int(self._wall()),
+                requests=1,
+                status=exchange.status,
+                reason=str(exchange.reason),
+                why=None if exchange.why is None else str(exchange.why),
+                route=exchange.route,
+                method=exchange.method[:8],
+                key_id=exchange.name,
+                client=exchange.client_ip,
+                detail=None if detail is None else printable(detail[:_LONGEST]),
             )
         )
 
     def sum_up(self, found: Sum) -> None:
         """Takes refusals of strangers that got no row of their own."""
         for reason, count in found.reasons.items():
-            status = VERDICTS[Reason(reason)].status
-            row_id = f"sum-{self._new_id()}"
-            at = int(self._wall())
-            self._put(RefusalRow(row_id, at, count, status, reason, None, "-", "-", None, found.client, None))
+            self._put(
+                RefusalRow(
+                    request_id=f"sum-{self._new_id()}",
+                    at=int(self._wall()),
+                    requests=count,
+                    status=VERDICTS[Reason(reason)].status,
+                    reason=reason,
+                    why=None,
+                    route="-",
+                    method="-",
+                    key_id=None,
+                    client=found.client,
+                    detail=None,
+                )
+            )
 
     async def run(self, ledger: Ledger) -> None:
         """Writes each second what waits, and forgets what is old."""

@@ -36,15 +36,16 @@ def make_permit(
         refuse_in_query(rule.route.id_name, query)
     if rule.route.kind is Kind.SUBMIT and query:
         _refuse_fields(state, rule, query)
+    names_a_job = rule.route.kind.is_of_a_job and rule.route.id_in != "body"
     return Permit(
-        rule.route,
-        path,
-        client,
-        identity,
-        _body_limit(state, rule, profile, is_known=identity is not None),
-        identity.account if identity else ANYONE,
-        profile,
-        job_id_of(state, rule, path, query) if rule.route.kind.is_of_a_job and rule.route.id_in != "body" else None,
+        route=rule.route,
+        path=path,
+        client=client,
+        identity=identity,
+        body_limit=_body_limit(state, rule, profile, is_known=identity is not None),
+        account=identity.account if identity else ANYONE,
+        profile=profile,
+        job_id=job_id_of(state, rule, path, query) if names_a_job else None,
     )
 
 

@@ -52,7 +52,7 @@ def block(config: Path, account: str) -> None:
     """Refuse a caller until he is unblocked, whatever token or certificate he shows."""
     from gateway.cli.run_callers import block as run  # noqa: PLC0415 -- as above
 
-    run(config, account, blocked=True)
+    run(config, account)
 
 
 @callers.command()
@@ -61,9 +61,9 @@ def block(config: Path, account: str) -> None:
 @AS_JSON
 def unblock(config: Path, account: str) -> None:
     """Let a blocked caller in again."""
-    from gateway.cli.run_callers import block as run  # noqa: PLC0415 -- as above
+    from gateway.cli.run_callers import unblock as run  # noqa: PLC0415 -- as above
 
-    run(config, account, blocked=False)
+    run(config, account)
 
 
 @callers.command()

@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 from gateway.cli.samples import Samples
 from gateway.limits.quotas import NEAR
 from gateway.tls.file_ends import is_ca
+from gateway.units import DAY
 
-_DAY: Final = 86_400.0
-_SOON: Final = 14 * _DAY
+_SOON: Final = 14 * DAY
 _MOST: Final = 10
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -99,7 +99,7 @@ def _file(found: Samples, setting: str) -> str:
 
 
 def _left(seconds: float) -> str:
-    days = int(seconds // _DAY)
+    days = int(seconds // DAY)
     return f"{days} days" if days > 1 else f"{seconds // 3600:.0f} hours"
 
 

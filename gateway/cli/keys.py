@@ -149,7 +149,7 @@ def audit(config: Path, key_id: str | None) -> None:
 @AS_JSON
 def disable(config: Path, key_id: str) -> None:
     """Refuse a key until it is enabled again; nothing else of it changes."""
-    from gateway.cli.run_keys import disable as run  # noqa: PLC0415 -- as above
+    from gateway.cli.run_keys import set_disabled as run  # noqa: PLC0415 -- as above
 
     run(config, key_id, disabled=True)
 
@@ -160,7 +160,7 @@ def disable(config: Path, key_id: str) -> None:
 @AS_JSON
 def enable(config: Path, key_id: str) -> None:
     """Let a disabled key in again."""
-    from gateway.cli.run_keys import disable as run  # noqa: PLC0415 -- as above
+    from gateway.cli.run_keys import set_disabled as run  # noqa: PLC0415 -- as above
 
     run(config, key_id, disabled=False)
 

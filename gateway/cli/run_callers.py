@@ -15,8 +15,8 @@ from gateway.keys.callers import CallerService, ShownCaller
 from gateway.ledger import callers
 from gateway.ledger.callers import CallerRow
 from gateway.ledger.usage import read_counts_of_many
-from gateway.limits.prices import MILLION
 from gateway.limits.quotas import AccountCounts, Used
+from gateway.limits.report import used_report
 from gateway.model.account_names import CERTIFICATE
 from gateway.units import maybe_moment, moment
 
@@ -50,16 +50,29 @@ def show_caller(config: Path, account: str) -> None:
     answer(_in_full(found), lambda: show_facts(_described(found, currency)))
 
 
-def block(config: Path, account: str, *, blocked: bool) -> None:
-    """Blocks a caller or lets him in again."""
+def block(config: Path, account: str) -> None:
+    """Blocks a caller."""
 
     async def work(session: Session) -> ShownCaller:
         service = _service(session)
-        await service.block(session.actor, account, blocked=blocked)
-        return await service.show(service.name_of(account) if blocked else account)
+        await service.block(session.actor, account)
+        return await service.show(service.name_of(account))
 
-    found, is_followed = change(config, work, needs=_needs(account) if blocked else LEDGER)
-    text = f"{shown(found.row.account)} is {'blocked' if blocked else 'not blocked'}.{_SOON if is_followed else ''}"
+    _tell("blocked", *change(config, work, needs=_needs(account)))
+
+
+def unblock(config: Path, account: str) -> None:
+    """Lets a caller in again."""
+
+    async def work(session: Session) -> ShownCaller:
+        await _service(session).unblock(session.actor, account)
+        return await _service(session).show(account)
+
+    _tell("not blocked", *change(config, work, needs=LEDGER))
+
+
+def _tell(standing: str, found: ShownCaller, is_followed: bool) -> None:
+    text = f"{shown(found.row.account)} is {standing}.{_SOON if is_followed else ''}"
     answer(_in_full(found), lambda: print_lines(text))
 
 
@@ -88,7 +101,7 @@ def reset(config: Path, account: str) -> None:
         f"The windows of {shown(name)} are reset; forgotten of this month: {used.requests} requests, "
         f"{used.pages} pages, spend {shown(spend(used.spend, currency))}. What is in flight stays."
     )
-    answer({"account": name, **_used(used)}, lambda: print_lines(text))
+    answer({"account": name, **used_report(used)}, lambda: print_lines(text))
 
 
 async def _shown(session: Session, account: str) -> tuple[ShownCaller, str | None]:
@@ -111,8 +124,8 @@ def _fields(row: CallerRow, counts: AccountCounts) -> dict[str, Any]:
         "method": row.account.partition(":")[0],
         "blocked_at": maybe_moment(row.blocked_at),
         "was_seen": row.is_known,
-        "used_today": _used(counts.day),
-        "used_this_month": _used(counts.month),
+        "used_today": used_report(counts.day),
+        "used_this_month": used_report(counts.month),
         "concurrent": counts.concurrent,
         "pages_in_flight": counts.pages_in_flight,
         "granted": counts.granted,
@@ -140,7 +153,3 @@ def _described(found: ShownCaller, currency: str | None) -> dict[str, object]:
 
 def _amount(used: Used, currency: str | None) -> str:
     return f"{used.requests} requests, {used.pages} pages, spend {shown(spend(used.spend, currency))}"
-
-
-def _used(used: Used) -> dict[str, Any]:
-    return {"requests": used.requests, "pages": used.pages, "spend": used.spend / MILLION}

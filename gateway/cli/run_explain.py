@@ -71,8 +71,9 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
     host = asked["host"] or urlsplit(state.origins.public_url or "").netloc or _host(names, session.settings)
     credential = None if shown is None else (shown.kind, shown.judged)
     question = ExplainedRequest(
-        method, path, host, asked["address"], key_id, asked["pages"], asked["mode"], credential, named_config()
-    )
+        method=method, target=path, host=host, address=asked["address"], key_id=key_id, pages=asked["pages"],
+        mode=asked["mode"], shown=credential, config=named_config(),
+    )  # fmt: skip
     explanation = explain(question, state, counts_by_account, now)
     if shown is not None:
         explanation.steps[:0] = _judgement(shown) if shown.judged.identity is None else _judgement(shown)[:1]

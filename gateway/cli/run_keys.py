@@ -96,11 +96,11 @@ def revoke(config: Path, key_id: str, generation: int | None, *, force: bool) ->
     answer({"id": key_id, "generations": ended}, lambda: print_lines(told))
 
 
-def disable(config: Path, key_id: str, *, disabled: bool) -> None:
+def set_disabled(config: Path, key_id: str, *, disabled: bool) -> None:
     """Disables or enables a key."""
 
     async def work(session: Session) -> View:
-        return _viewed(session, await session.keys.disable(session.actor, key_id, disabled=disabled))
+        return _viewed(session, await session.keys.set_disabled(session.actor, key_id, disabled=disabled))
 
     view, is_followed = change(config, work)
     told = _and_soon(f"Key {key_id} is {'disabled' if disabled else 'enabled'}.", is_followed)

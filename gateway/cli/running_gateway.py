@@ -22,6 +22,7 @@ from gateway.config.ledger_url import url_of
 from gateway.config.settings import Settings
 from gateway.errors import FileUnusable, SetupError
 from gateway.ledger.url import SQLITE
+from gateway.model.statuses import OK
 
 PATIENCE: Final = 5.0
 PATIENCE_BESIDE: Final = 2.0
@@ -30,7 +31,6 @@ _MOST: Final = 65536
 _MOST_OF_CERTIFICATES: Final = 1_048_576
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- bound so, reached here
-_OK: Final = 200
 
 
 async def ask(settings: Settings, config: Path, near: Mapping[str, Any] | None = None) -> Samples:
@@ -50,7 +50,7 @@ async def ask(settings: Settings, config: Path, near: Mapping[str, Any] | None =
                 readiness = json.loads(await answer.text())
             asked = session.get(f"{base}/metrics", ssl=context, headers=headers, allow_redirects=False)
             async with asked as answer:
-                if answer.status != _OK:
+                if answer.status != OK:
                     raise SetupError(f"{base} refuses /metrics ({answer.status}): is admin.token the one in force?")
                 metrics = read_metrics(await answer.text())
             asks = partial(_beside, session, f"{base}/admin/v1", ssl=context, headers=headers)
@@ -68,7 +68,7 @@ async def _beside(session: aiohttp.ClientSession, base: str, name: str, **how: A
     timeout = aiohttp.ClientTimeout(total=PATIENCE_BESIDE)
     with suppress(TimeoutError, aiohttp.ClientError, OSError, ValueError):
         async with session.get(f"{base}/{name}", timeout=timeout, allow_redirects=False, **how) as answer:
-            return json.loads(await answer.text()) if answer.status == _OK else {}
+            return json.loads(await answer.text()) if answer.status == OK else {}
     return {}
 
 

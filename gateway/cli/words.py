@@ -8,9 +8,10 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from gateway.limits.prices import MILLION
+from gateway.units import DAY
 
 _SIZES: Final = ("B", "KB", "MB", "GB")
-_SPANS: Final = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+_SPANS: Final = (("d", DAY), ("h", 3600), ("min", 60), ("s", 1))
 _SYMBOLS: Final = {"EUR": "€", "GBP": "£", "USD": "$"}
 _SHORT: Final = 60
 

@@ -67,19 +67,33 @@ class CallerService:
 
         return await self._ledger.read(work)
 
-    async def block(self, actor: str, account: str, *, blocked: bool) -> None:
-        """Blocks a caller, or lets him in again: then by any name, as an earlier version may have blocked it.
+    async def block(self, actor: str, account: str) -> None:
+        """Blocks a caller.
 
         Raises:
             KeyProblem: it can't be the name of one, or too many are blocked.
             LedgerUnavailable: it may have been done.
         """
-        name, now = self.name_of(account) if blocked else plain_account(account), self._wall()
+        name, now = self.name_of(account), self._wall()
 
         def work(connection: Connection) -> None:
-            changed = callers.block(connection, name, now) if blocked else callers.unblock(connection, name)
-            if changed:
-                audit.record(connection, now, actor, "caller.block" if blocked else "caller.unblock", name, {})
+            if callers.block(connection, name, now):
+                audit.record(connection, now, actor, "caller.block", name, {})
+
+        await self._ledger.write(work, durable=True)
+
+    async def unblock(self, actor: str, account: str) -> None:
+        """Lets a caller in again, by any name: an earlier version may have blocked it.
+
+        Raises:
+            KeyProblem: it can't be the name of one.
+            LedgerUnavailable: it may have been done.
+        """
+        name, now = plain_account(account), self._wall()
+
+        def work(connection: Connection) -> None:
+            if callers.unblock(connection, name):
+                audit.record(connection, now, actor, "caller.unblock", name, {})
 
         await self._ledger.write(work, durable=True)
 

@@ -163,7 +163,7 @@ class KeyService:
 
         return await self._ledger.write(work, durable=True)
 
-    async def disable(self, actor: str, key_id: str, *, disabled: bool) -> KeyRecord:
+    async def set_disabled(self, actor: str, key_id: str, *, disabled: bool) -> KeyRecord:
         """Disables a key, or enables it again; changes nothing else of it.
 
         Raises:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
 
+from gateway.ledger.engine import is_postgres
 from gateway.ledger.schema import accounts, grants, windows
 from gateway.ledger.statement import Statement
 from gateway.ledger.upserts import Upsert, or_add, or_nothing
@@ -57,14 +58,14 @@ _ADD: Final = or_add(windows, ["account", "period"], Used._fields)
 
 def lock(connection: Connection, account: str) -> bool:
     """Locks an account until the transaction ends; returns whether it exists."""
-    if connection.dialect.name != "postgresql":
+    if not is_postgres(connection):
         return True  # only one transaction writes at a time
     return _LOCK.first(connection, of=account) is not None
 
 
 def lock_all(connection: Connection, names: Collection[str]) -> None:
     """Locks several accounts, always in the same order, so that two transactions never wait for each other."""
-    if connection.dialect.name == "postgresql":
+    if is_postgres(connection):
         those = select(accounts.c.account).where(accounts.c.account.in_(names))
         connection.execute(those.order_by(accounts.c.account).with_for_update()).all()
 
@@ -116,12 +117,12 @@ def counts_in(rows: Sequence[Row[Any]], day: int, month: int) -> AccountCounts:
     used = {row.period: Used(row.requests, row.pages, row.spend) for row in rows if row.period is not None}
     first = rows[0]
     return AccountCounts(
-        (first.tat or 0) / MICROSECONDS,
-        first.concurrent or 0,
-        first.pages_in_flight or 0,
-        used.get(day, Used()),
-        used.get(month, Used()),
-        int(first.granted),
+        tat=(first.tat or 0) / MICROSECONDS,
+        concurrent=first.concurrent or 0,
+        pages_in_flight=first.pages_in_flight or 0,
+        day=used.get(day, Used()),
+        month=used.get(month, Used()),
+        granted=int(first.granted),
     )
 
 

@@ -25,6 +25,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, se
 from gateway.ledger.audit import record
 from gateway.ledger.composite_keys import is_one_of
 from gateway.ledger.conditions import WAITS
+from gateway.ledger.engine import is_postgres
 from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.ledger.statement import Statement
 
@@ -155,7 +156,7 @@ def claim_due(connection: Connection, me: str, now: float, until: float, bounds:
         until: when the leases end, likewise.
         bounds: how many to claim.
     """
-    if connection.dialect.name == "postgresql":
+    if is_postgres(connection):
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
     slots = _Slots(me, bounds.per_destination, bounds.per_owner, bounds.rooms or {})
     _count_running(connection, now, slots)
@@ -293,8 +294,9 @@ def _claim(connection: Connection, rows: Sequence[Row[Any]], me: str, until: flo
 
 def _due_of(row: Row[Any], lease: DeliveryLease) -> Due:
     return Due(
-        lease, row.request_id, row.owner, row.url, row.destination, row.check_url, row.status, int(row.ended_at)
-    )
+        lease=lease, request_id=row.request_id, owner=row.owner, url=row.url, destination=row.destination,
+        check_url=row.check_url, status=row.status, since=int(row.ended_at),
+    )  # fmt: skip
 
 
 def _held(lease: DeliveryLease) -> tuple[Any, ...]:

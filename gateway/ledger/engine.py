@@ -22,6 +22,11 @@ class OwnTurn(StrEnum):
 _OWN: Final = frozenset(OwnTurn)
 
 
+def is_postgres(connection: Connection) -> bool:
+    """Whether the ledger is on PostgreSQL: else it is on SQLite."""
+    return connection.dialect.name == "postgresql"
+
+
 def is_of_an_owner(turn: str) -> bool:
     """Whether a turn is an owner's, not the gateway's own."""
     return bool(turn) and turn not in _OWN

@@ -36,6 +36,7 @@ from sqlalchemy import (
 from gateway.ledger.accounts import lock_all
 from gateway.ledger.conditions import ENDED, FIRST_WAIT, GONE_AGAIN, GONE_FIRST, IS_READABLE, last_wait
 from gateway.ledger.deliveries import drop
+from gateway.ledger.engine import is_postgres
 from gateway.ledger.jobs import any_of, known_of
 from gateway.ledger.schema import JobState, Stage, jobs, reservations
 from gateway.ledger.statement import Statement
@@ -75,7 +76,7 @@ def forget_expired(
     Jobs of the shapes in `kept` the upstream does not delete. On PostgreSQL one replica does this at a time; another
     leaves them to it. Returns those that are to be forgotten one by one, since they are not settled.
     """
-    if connection.dialect.name == "postgresql":
+    if is_postgres(connection):
         free = text("SELECT pg_try_advisory_xact_lock(:number)")
         if not connection.execute(free, {"number": _SWEEP_LOCK}).scalar_one():
             return []
@@ -208,7 +209,7 @@ def purge_ended(connection: Connection, stage: Stage, before: float) -> int:
     which are few once `purge` is done.
     """
     old = jobs.c.created_at < int(before)
-    if connection.dialect.name == "postgresql":
+    if is_postgres(connection):
         has_none = ~exists().where(jobs.c.reservation == reservations.c.id, old)
     else:  # which would go through them again for each reservation
         has_none = reservations.c.id.not_in(select(jobs.c.reservation).where(old))

@@ -28,6 +28,7 @@ from gateway.ledger.accounts import lock
 from gateway.ledger.closing import Closing, Settled, settle_as
 from gateway.ledger.conditions import IS_READABLE
 from gateway.ledger.deliveries import drop, make_due, make_way
+from gateway.ledger.engine import is_postgres
 from gateway.ledger.reservations import RequestIdTaken, ReservationLost, apply, charge_one
 from gateway.ledger.reservations import find as find_reservation
 from gateway.ledger.schema import JobState, accounts, jobs, reservations
@@ -186,7 +187,7 @@ def record_facts(
 
 def record_locked(connection: Connection, asked: Sequence[NewFacts], now: float, ttl: float) -> list[Recorded | None]:
     """Does so for jobs of several reservations, their accounts locked first."""
-    if connection.dialect.name != "postgresql":
+    if not is_postgres(connection):
         return [_record_one(connection, one, now, ttl) for one in asked]
     for account in sorted({row.account for row in postgres_ends.read_jobs(connection, [one.job for one in asked])}):
         lock(connection, account)
@@ -206,7 +207,7 @@ def record_unlocked(
     connection: Connection, asked: Sequence[NewFacts], now: float, ttl: float
 ) -> list[Recorded | None] | None:
     """Does so without a lock, in two round trips; returns None if another changed any of them meanwhile."""
-    if connection.dialect.name != "postgresql":
+    if not is_postgres(connection):
         return record_locked(connection, asked, now, ttl)
     rows = {job_ref(row): row for row in postgres_ends.read_jobs(connection, [one.job for one in asked])}
     found = [(rows[one.job], one) for one in asked if one.job in rows]

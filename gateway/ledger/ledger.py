@@ -61,17 +61,7 @@ class Ledger:
         return await self._noted(self._engine.guarded(work, in_turn_of=in_turn_of))
 
     async def _noted(self, writing: Awaitable[T]) -> T:
-        try:
-            result = await writing
-        except ValueNotKept:
-            raise
-        except OwnerWaited:
-            self.is_in_doubt = True
-            raise
-        except LedgerUnavailable as failure:
-            self._failed_at = self._clock()
-            self._note(str(failure), self._not_reading)
-            raise
+        result = await self._judged(writing, self._note_unwritten)
         if self._not_writing is not None and self._clock() - self._failed_at >= self._calm:
             self._note(None, self._not_reading)
         return result
@@ -82,16 +72,8 @@ class Ledger:
         Raises:
             LedgerUnavailable: the ledger does not answer.
         """
-        try:
-            result = await self._engine.read(work, in_turn_of=in_turn_of)
-        except ValueNotKept:
-            raise
-        except OwnerWaited:
-            self.is_in_doubt = True
-            raise
-        except LedgerUnavailable as failure:
-            self._note(self._not_writing, str(failure))
-            raise
+        reading = self._engine.read(work, in_turn_of=in_turn_of)
+        result = await self._judged(reading, lambda why: self._note(self._not_writing, why))
         self._note(self._not_writing, None)
         return result
 
@@ -106,6 +88,22 @@ class Ledger:
     async def close(self) -> None:
         """Closes it."""
         await self._engine.close()
+
+    async def _judged(self, asked: Awaitable[T], note_failure: Callable[[str], None]) -> T:
+        try:
+            return await asked
+        except ValueNotKept:
+            raise
+        except OwnerWaited:
+            self.is_in_doubt = True
+            raise
+        except LedgerUnavailable as failure:
+            note_failure(str(failure))
+            raise
+
+    def _note_unwritten(self, why: str) -> None:
+        self._failed_at = self._clock()
+        self._note(why, self._not_reading)
 
     def _note(self, not_writing: str | None, not_reading: str | None) -> None:
         before = self.problem

@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import Connection, inspect, text
 
 from gateway.errors import LedgerEmpty, LedgerUnavailable
+from gateway.ledger.engine import is_postgres
 
 HEAD: Final = "0011"
 # The oldest version whose replicas can use the tables of HEAD. Raise it with a migration that removes or renames what
@@ -109,7 +110,7 @@ def migrate(connection: Connection) -> str | None:
     Raises:
         LedgerUnavailable: a newer version has made the tables, and this one can't use them.
     """
-    if connection.dialect.name == "postgresql":
+    if is_postgres(connection):
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
     match tables_of(connection):
         case Tables.OURS | Tables.NEWER_AND_USABLE:

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, text
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.engine import OwnTurn
+from gateway.ledger.engine import OwnTurn, is_postgres
 from gateway.ledger.statement import raw_of
 
 TOGETHER: Final = 0.02  # seconds: callers asking at the same moment share one query
@@ -68,7 +68,7 @@ class News:
 
 def state_of(connection: Connection) -> object:
     """Equals what it was before only if nothing has been committed in between."""
-    if connection.dialect.name == "postgresql":
+    if is_postgres(connection):
         return tuple(connection.execute(_SNAPSHOT).one())
     (number,) = raw_of(connection).execute("PRAGMA data_version").fetchone()
     return connection.info.setdefault("is", object()), number  # another connection counts anew

@@ -131,16 +131,14 @@ class PostgresEngine:
             await asyncio.wait(either, timeout=self._turn, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 fault = OwnerWaited if is_of_an_owner(in_turn_of) else LedgerUnavailable
-                await self._rest(task, within or self._timeout, fault, has_begun=has_begun.done())
+                if not has_begun.done():
+                    raise fault(_NO_TURN)
+                await self._answered(task, within or self._timeout, fault)
         finally:
             task.cancel()
         return task.result()
 
-    async def _rest(
-        self, task: "asyncio.Task[Any]", seconds: float, fault: type[LedgerUnavailable], *, has_begun: bool
-    ) -> None:
-        if not has_begun:
-            raise fault(_NO_TURN)
+    async def _answered(self, task: "asyncio.Task[Any]", seconds: float, fault: type[LedgerUnavailable]) -> None:
         await asyncio.wait([task], timeout=seconds)
         if not task.done():
             raise fault("no answer within ledger.timeout")

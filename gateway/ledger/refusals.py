@@ -5,13 +5,14 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, String, cast, delete, func, insert, or_, select
 
+from gateway.ledger.engine import is_postgres
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.paging import behind
 from gateway.ledger.schema import refusals
+from gateway.model.statuses import FIRST_FAILURE
 
 MOST: Final = 100_000
 AT_ONCE: Final = 500
-_FAILED: Final = 500  # the least status of a failure
 
 
 class RefusalRow(NamedTuple):
@@ -83,7 +84,7 @@ def listed(
         return []
     query = select(refusals).order_by(refusals.c.at.desc(), refusals.c.request_id).limit(most)
     if failed:
-        query = query.where(refusals.c.status >= _FAILED)
+        query = query.where(refusals.c.status >= FIRST_FAILURE)
     if text:
         query = query.where(_tells(text))
     if after is not None:
@@ -104,6 +105,6 @@ def purge(connection: Connection, before: float, most: int = MOST) -> int:
     oldest = select(refusals.c.request_id).order_by(refusals.c.at).with_for_update(skip_locked=True)
     old = refusals.c.at < int(before)
     due = oldest.limit(min(surplus, AT_ONCE)) if surplus > 0 else oldest.where(old).limit(AT_ONCE)
-    if connection.dialect.name == "postgresql":  # which may run a sub-select, and find others, for each row
+    if is_postgres(connection):  # which may run a sub-select, and find others, for each row
         due = select(due.cte("due").c.request_id)
     return connection.execute(delete(refusals).where(refusals.c.request_id.in_(due))).rowcount

@@ -36,8 +36,8 @@ from sqlalchemy.pool import NullPool
 from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger.engine import REPORT_SECONDS
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
+from gateway.ledger.owner_turns import OwnerTurns
 from gateway.ledger.statement import raw_of
-from gateway.ledger.turns import AccountTurns
 from gateway.ledger.writeahead import MAX_BYTES, LogBound
 
 T = TypeVar("T")
@@ -189,7 +189,7 @@ class LedgerThread:
         self._is_durable = False
         self._file: _Identity = None
         self._log: _Identity = None
-        self._calls: AccountTurns[_Call] = AccountTurns(1)
+        self._calls: OwnerTurns[_Call] = OwnerTurns(1)
         self._queue = Lock()
         self._signals: SimpleQueue[None] = SimpleQueue()  # one for each queued call, and one for the end
         name = "ledger-writer" if writes else "ledger-reader"
@@ -225,7 +225,7 @@ class LedgerThread:
         self._drop()
 
     def _next(self) -> _Call | None:
-        """Waits for the next call, taking accounts in turn; None when the thread is to end."""
+        """Waits for the next call, taking owners in turn; None when the thread is to end."""
         self._signals.get()
         with self._queue:
             found = self._calls.take()

@@ -14,6 +14,8 @@ from sqlalchemy import Connection, Delete, Insert, Select, Update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
+from gateway.ledger.engine import is_postgres
+
 _SQLITE: Final = sqlite.dialect()
 Clause = Select[Any] | Insert | Update | Delete
 
@@ -45,26 +47,26 @@ class Statement:
 
     def all(self, connection: Connection, **values: Any) -> list[Any]:
         """Runs it; returns its rows, whose columns are attributes."""
-        if connection.dialect.name == "postgresql":
+        if is_postgres(connection):
             return list(connection.execute(self.of_postgresql(), values))
         return list(map(self._make, self._run(connection, values).fetchall()))
 
     def first(self, connection: Connection, **values: Any) -> Any:
         """Runs it; returns its first row, or None."""
-        if connection.dialect.name == "postgresql":
+        if is_postgres(connection):
             return connection.execute(self.of_postgresql(), values).first()
         row = self._run(connection, values).fetchone()
         return None if row is None else self._make(row)
 
     def run(self, connection: Connection, **values: Any) -> int:
         """Runs it; returns how many rows it changed."""
-        if connection.dialect.name == "postgresql":
+        if is_postgres(connection):
             return connection.execute(self.of_postgresql(), values).rowcount
         return self._run(connection, values).rowcount
 
     def each(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
         """Runs it once for each of several rows of values."""
-        if connection.dialect.name == "postgresql":
+        if is_postgres(connection):
             connection.execute(self.of_postgresql(), rows)
             return
         for row in rows:

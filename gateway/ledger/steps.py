@@ -22,6 +22,7 @@ from gateway.errors import LedgerUnavailable
 from gateway.ledger import closing, postgres_ends, postgres_submits, reservations
 from gateway.ledger.accounts import lock
 from gateway.ledger.deliveries import Planned, plan
+from gateway.ledger.engine import is_postgres
 from gateway.ledger.jobs import NewJob, begin
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Claim, RequestIdTaken, ReservationLost, reclaim
@@ -90,7 +91,10 @@ class _LedgerStep(Protocol):
 
 
 class _StepKind(NamedTuple):
-    """How to run one step in a transaction, and several of one account in one statement each, all or nothing."""
+    """How to run one step in a transaction, and, on PostgreSQL, several of one account in one statement each.
+
+    Of those, all are done or none.
+    """
 
     name: str
     one: Callable[[Connection, Any], Any]
@@ -182,7 +186,7 @@ class Steps:
         for number in range(_TRIES + 1):
             try:
                 if number < _TRIES:
-                    found = await self._ledger.guarded(partial(_call, kind.several, steps), in_turn_of=owner)
+                    found = await self._ledger.guarded(partial(_all, kind, steps), in_turn_of=owner)
                 else:
                     found = await self._ledger.write(partial(_locked, kind, account, steps), in_turn_of=owner)
             except _FAULTS:
@@ -198,18 +202,21 @@ class Steps:
 
     async def _single(self, kind: _StepKind, step: Any) -> Any:
         try:
-            return await self._ledger.write(partial(_call, kind.one, step), in_turn_of=step.claim.owner)
+            return await self._ledger.write(lambda c: kind.one(c, step), in_turn_of=step.claim.owner)
         except (*_FAULTS, LedgerUnavailable) as error:
             return error
 
 
-def _call(take: Callable[[Connection, Any], Any], asked: Any, connection: Connection) -> Any:
-    return take(connection, asked)
-
-
 def _locked(kind: _StepKind, account: str, steps: Sequence[Any], connection: Connection) -> Any:
     lock(connection, account)
-    return kind.several(connection, steps)
+    return _all(kind, steps, connection)
+
+
+def _all(kind: _StepKind, steps: Sequence[Any], connection: Connection) -> Any:
+    """All or none of them; on SQLite, where nothing is far away, one after the other."""
+    if is_postgres(connection):
+        return kind.several(connection, steps)
+    return [kind.one(connection, step) for step in steps]
 
 
 def _admit_one(connection: Connection, step: Admit) -> StepOutcome:
@@ -217,8 +224,6 @@ def _admit_one(connection: Connection, step: Admit) -> StepOutcome:
 
 
 def _admit_several(connection: Connection, steps: Sequence[Admit]) -> list[StepOutcome] | NotDone:
-    if connection.dialect.name != "postgresql":
-        return [_admit_one(connection, step) for step in steps]
     account, now = steps[0].claim.account, max(step.now for step in steps)
     seen = postgres_submits.read_account(connection, account, now)
     outcomes = decide_in_turn(steps, seen.counts, lambda step, counts: decide_submit(step.profile, counts, now))
@@ -236,8 +241,6 @@ def _reserve_one(connection: Connection, step: Reserve) -> StepOutcome:
 
 
 def _reserve_several(connection: Connection, steps: Sequence[Reserve]) -> list[StepOutcome] | NotDone:
-    if connection.dialect.name != "postgresql":
-        return [_reserve_one(connection, step) for step in steps]
     account, now = steps[0].claim.account, max(step.now for step in steps)
     seen = postgres_submits.read_account(connection, account, now)
     outcomes = decide_in_turn(
@@ -265,10 +268,6 @@ def _accept_one(connection: Connection, step: Accept) -> None:
 
 
 def _accept_several(connection: Connection, steps: Sequence[Accept]) -> list[None] | NotDone:
-    if connection.dialect.name != "postgresql":
-        for step in steps:
-            _accept_one(connection, step)
-        return [None] * len(steps)
     jobs = [(step.claim.id, step.job, step.until) for step in steps]
     webhooks = [step.webhook for step in steps if step.webhook is not None]
     account, watcher, now = steps[0].claim.account, steps[0].watcher, max(step.now for step in steps)
@@ -281,8 +280,6 @@ def _cancel_one(connection: Connection, step: Cancel) -> int:
 
 
 def _cancel_several(connection: Connection, steps: Sequence[Cancel]) -> list[int] | NotDone:
-    if connection.dialect.name != "postgresql":
-        return [_cancel_one(connection, step) for step in steps]
     ids, now = [step.claim.id for step in steps], max(step.now for step in steps)
     if len({*ids}) < len(ids):
         return NotDone.ONE_BY_ONE

@@ -203,6 +203,7 @@ class LedgerSync:
                     return
 
     async def _reclaim_of(self, account: str) -> None:
+        # A turn of the account's own: in its owner's queue it would wait for others that may wait for what it frees.
         pages = await self._ledger.write(partial(_reclaim, account, self._wall()), in_turn_of=account)
         if pages:
             self._listeners.settled(Settled(account, pages, 0))

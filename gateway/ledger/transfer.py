@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.audit import record
+from gateway.ledger.engine import is_postgres
 from gateway.ledger.live_again import LiveAgain, ended_in, live_again
 from gateway.ledger.migrate import Tables, migrate, require_version, tables_of
 from gateway.ledger.schema import counters, metadata, replicas
@@ -122,7 +123,7 @@ def save(connection: Connection, target: Path) -> RowCounts:
 
 def place_of_tables(connection: Connection) -> Place | None:
     """Where a transaction's ledger is on PostgreSQL, whatever its server is called; None on SQLite."""
-    return tuple(connection.execute(_PLACE).one()) if connection.dialect.name == "postgresql" else None
+    return tuple(connection.execute(_PLACE).one()) if is_postgres(connection) else None
 
 
 def require_elsewhere(connection: Connection, place: Place | None) -> None:
@@ -215,7 +216,7 @@ def _copy(source: Connection, target: Connection, table: Table) -> None:
 def _number_on(target: Connection, table: Table) -> None:
     """PostgreSQL's sequence of ids goes on after the last one that was written."""
     column = table.autoincrement_column
-    if target.dialect.name != "postgresql" or column is None or column.name != "id":
+    if not is_postgres(target) or column is None or column.name != "id":
         return
     last = target.execute(select(func.max(column))).scalar()
     if last is not None:

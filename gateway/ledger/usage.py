@@ -185,12 +185,12 @@ def _granted_now(now: float) -> Subquery:
 
 def _counts_of(row: Row[Any]) -> AccountCounts:
     return AccountCounts(
-        row.tat / MICROSECONDS,
-        row.concurrent,
-        row.pages_in_flight,
-        Used(row.requests or 0, row.pages or 0, row.spend or 0),
-        Used(row.m_requests or 0, row.m_pages, row.m_spend or 0),
-        int(row.granted),
+        tat=row.tat / MICROSECONDS,
+        concurrent=row.concurrent,
+        pages_in_flight=row.pages_in_flight,
+        day=Used(row.requests or 0, row.pages or 0, row.spend or 0),
+        month=Used(row.m_requests or 0, row.m_pages, row.m_spend or 0),
+        granted=int(row.granted),
     )
 
 

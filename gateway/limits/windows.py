@@ -3,7 +3,8 @@
 from datetime import date
 from typing import Final, NamedTuple
 
-_DAY: Final = 86_400.0
+from gateway.units import DAY
+
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 
 
@@ -22,14 +23,14 @@ class Window(NamedTuple):
 
 def day_of(now: float) -> Window:
     """The UTC day that contains a moment, in seconds since the epoch."""
-    number = now // _DAY
+    number = now // DAY
     day = date.fromordinal(_EPOCH + int(number))
-    return Window(day.year * 10_000 + day.month * 100 + day.day, number * _DAY, (number + 1) * _DAY)
+    return Window(day.year * 10_000 + day.month * 100 + day.day, number * DAY, (number + 1) * DAY)
 
 
 def month_of(now: float) -> Window:
     """The UTC month that contains a moment, in seconds since the epoch."""
-    first = date.fromordinal(_EPOCH + int(now // _DAY)).replace(day=1)
+    first = date.fromordinal(_EPOCH + int(now // DAY)).replace(day=1)
     following = date(first.year + first.month // 12, first.month % 12 + 1, 1)
-    start, end = ((day.toordinal() - _EPOCH) * _DAY for day in (first, following))
+    start, end = (float((day.toordinal() - _EPOCH) * DAY) for day in (first, following))
     return Window(first.year * 100 + first.month, start, end)

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from gateway.model.printable import printable
+from gateway.model.statuses import FIRST_ERROR
 
 
 class Source(StrEnum):
@@ -180,11 +181,10 @@ class Denial:
         object.__setattr__(self, "detail", printable(self.detail))
 
 
-_FIRST_BAD: Final = 400
 _NO_REFUSAL: Final = frozenset({Reason.CLIENT_GONE, Reason.CLIENT_TOO_SLOW, Reason.INTERNAL})
 # What the gateway refused; neither the container's failures nor the gateway's own.
 REFUSALS: Final = frozenset(
     reason
     for reason, verdict in VERDICTS.items()
-    if verdict.status >= _FIRST_BAD and verdict.source is not Source.UPSTREAM and reason not in _NO_REFUSAL
+    if verdict.status >= FIRST_ERROR and verdict.source is not Source.UPSTREAM and reason not in _NO_REFUSAL
 )

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from gateway.model.reasons import Reason
+from gateway.model.statuses import FIRST_ERROR
 from gateway.observe.metrics import BOUNDS, RouteTally
 
 EVERY: Final = 10.0
 MOST: Final = 360
 _MINUTE: Final = 60.0
-_FIRST_BAD: Final = 400
 _GOOD: Final = frozenset({Reason.ANSWERED, Reason.TRAILING_SLASH})
 
 
@@ -117,5 +117,5 @@ def quantile(counts: Iterable[int], share: float) -> float | None:
 
 def _error(status: int, reason: Reason) -> str | None:
     if reason is Reason.FORWARDED:
-        return f"forwarded_{status // 100}xx" if status >= _FIRST_BAD else None
+        return f"forwarded_{status // 100}xx" if status >= FIRST_ERROR else None
     return None if reason in _GOOD else str(reason)

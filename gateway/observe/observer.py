@@ -2,19 +2,18 @@
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import structlog
 
 from gateway.model.reasons import REFUSALS, Reason
 from gateway.model.request import Exchange
+from gateway.model.statuses import FIRST_ERROR, FIRST_FAILURE
 from gateway.observe.log import LogStream, is_enabled
 from gateway.observe.metrics import RequestMetrics
 from gateway.observe.refusal_sampling import RefusalSampling, Sum
 from gateway.observe.request_log import level_of, request_event
 
-_BAD: Final = 400
-_FAILED: Final = 500  # an upstream's own 4xx is between it and its client
 log = structlog.get_logger()
 
 
@@ -67,7 +66,8 @@ class Observer:
             is_stranger = exchange.key_id is None
             if is_stranger and not self._sampling.may_log(exchange.client_ip, exchange.reason, exchange.ended):
                 return
-        if exchange.status >= _BAD and (exchange.reason is not Reason.FORWARDED or exchange.status >= _FAILED):
+        was_forwarded = exchange.reason is Reason.FORWARDED  # an upstream's own 4xx is between it and its client
+        if exchange.status >= (FIRST_FAILURE if was_forwarded else FIRST_ERROR):
             self._hooks.on_failed(exchange)
         level = "info" if exchange.reason is Reason.FORWARDED else level_of(exchange)
         if is_enabled(level, self.level):

@@ -17,10 +17,10 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.periodic import until_next
 from gateway.aio.tls.step_threads import StepThreads
 from gateway.errors import whereabouts
+from gateway.model.statuses import OK
 from gateway.upstream.target import UpstreamTarget
 
 INTERVAL: Final = 5.0
-_OK: Final = 200
 log = structlog.get_logger()
 
 
@@ -101,7 +101,7 @@ async def probe(session: aiohttp.ClientSession, target: UpstreamTarget) -> str |
         url = URL(f"{target.scheme}://{target.authority}{target.health_path}", encoded=True)
         timeout = aiohttp.ClientTimeout(total=target.health_timeout)
         async with session.get(url, allow_redirects=False, timeout=timeout) as response:
-            return None if response.status == _OK else f"{target.health_path} answers {response.status}"
+            return None if response.status == OK else f"{target.health_path} answers {response.status}"
     except TimeoutError:
         return f"no answer within {target.health_timeout:g} s"
     except (aiohttp.ClientError, OSError) as error:

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import Connection, event, text
 
-from gateway.audit.refusal_log import DAY, RefusalLog
+from gateway.audit.refusal_log import RefusalLog
 from gateway.cli.main import cli
 from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger.ledger import Ledger
@@ -15,6 +15,7 @@ from gateway.ledger.refusals import AT_ONCE, RefusalMark, RefusalRow, find_refus
 from gateway.model.reasons import Bearer, Reason, Why
 from gateway.model.request import Exchange
 from gateway.observe.refusal_sampling import Sum
+from gateway.units import DAY
 from tests.support.pure import document, write
 
 pytestmark = pytest.mark.usefixtures("restored_log")

@@ -117,7 +117,7 @@ async def make_keys(settings: Settings, url: str) -> dict[str, str]:
     admin = KeyService(ledger, lambda: settings, lambda: now, os.urandom)
     secrets = {wanted.id: (await admin.create("test", wanted)).secret or "" for wanted in LEDGER_KEYS}
     secrets["rotated"] = (await admin.rotate("test", "rotated", 3600, None)).secret or ""
-    await admin.disable("test", "off", disabled=True)
+    await admin.set_disabled("test", "off", disabled=True)
     await admin.revoke("test", "revoked", None, force=True)
     await admin.grant("test", "granted", 3, now + 60)
     earlier = KeyService(ledger, lambda: settings, lambda: now - 100, os.urandom)

@@ -693,7 +693,7 @@ async def _shut_out(_: KeyService, gateway: Running) -> None:
 # What becomes of a caller while its request waits, and what it is answered then.
 ENDINGS: dict[str, tuple[Callable[[KeyService, Running], Awaitable[object]], int, str]] = {
     "revoked": (lambda admin, _: admin.revoke("tests", "led", None, force=True), 401, "unauthenticated"),
-    "disabled": (lambda admin, _: admin.disable("tests", "led", disabled=True), 401, "unauthenticated"),
+    "disabled": (lambda admin, _: admin.set_disabled("tests", "led", disabled=True), 401, "unauthenticated"),
     "elsewhere": (lambda admin, _: admin.change("tests", "led", networks=("10.0.0.0/8",)), 403, "address_denied"),
     "moved": (lambda admin, _: admin.change("tests", "led", owner="other"), 404, "job_not_found"),
     "shut-out": (_shut_out, 403, "address_denied"),

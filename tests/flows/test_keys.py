@@ -69,7 +69,7 @@ Ending = Callable[[KeyService], Awaitable[object]]
 ENDINGS: dict[str, Ending] = {
     "revoked": lambda admin: admin.revoke("tests", "led", None, force=True),
     "generation-revoked": lambda admin: admin.revoke("tests", "led", 1, force=True),
-    "disabled": lambda admin: admin.disable("tests", "led", disabled=True),
+    "disabled": lambda admin: admin.set_disabled("tests", "led", disabled=True),
     "rotated-without-overlap": lambda admin: admin.rotate("tests", "led", 0.0, None),
     "elsewhere": lambda admin: admin.change("tests", "led", networks=("10.0.0.0/8",)),
 }
@@ -102,9 +102,9 @@ async def test_a_key_that_expires_is_refused_on_a_kept_connection(gateway: Runni
 async def test_a_disabled_key_comes_back_as_it_was(gateway: Running, admin: KeyService) -> None:
     secret = await made(gateway, admin, owner="team")
     client = await gateway.connect()
-    await admin.disable("tests", "led", disabled=True)
+    await admin.set_disabled("tests", "led", disabled=True)
     (await until_refused(client, request(key=secret))).is_refusal(401, "unauthenticated")
-    await admin.disable("tests", "led", disabled=False)
+    await admin.set_disabled("tests", "led", disabled=False)
     await known(gateway, secret)
     assert (await me(gateway, secret))["owner"] == "key:team"
 
@@ -244,7 +244,7 @@ async def test_a_key_that_ends_while_a_connection_is_made_has_nothing_sent(
         async with await gateway.connect() as waiting, await gateway.connect() as client:
             waiting.send(request("POST", PLAIN, "Content-Length: 0", key=secret))
             await begun.wait()
-            await admin.disable("tests", "led", disabled=True)
+            await admin.set_disabled("tests", "led", disabled=True)
             await until_refused(client, request("GET", ME, key=secret))
             now = time.monotonic()
             await eventually(lambda: time.monotonic() > now + 1.0)  # so long is good what was found of a request

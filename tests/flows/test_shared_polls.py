@@ -262,7 +262,7 @@ async def test_who_waits_for_anothers_answer_is_judged_again(
         await eventually(lambda: repr(found and found.asking_poll) == "<AskingPoll waiting=1>")
         live = gateway.gateway.live
         before = live.state
-        await admin.disable("tests", "led", disabled=True)
+        await admin.set_disabled("tests", "led", disabled=True)
         await eventually(lambda: live.state is not before)
     container.slowly.set()
     for client in clients:

@@ -87,7 +87,7 @@ async def test_what_is_refused_leaves_no_trace(admin: KeyService, ledger: Ledger
         (admin.revoke(ME, "a", 2, force=True), "not_found"),
         (admin.change(ME, "b", owner="x"), "not_found"),
         (admin.change(ME, "ci", owner="x"), "conflict"),
-        (admin.disable(ME, "b", disabled=True), "not_found"),
+        (admin.set_disabled(ME, "b", disabled=True), "not_found"),
         (admin.grant(ME, "b", 1, NOW + 1), "not_found"),
         (admin.grant(ME, "a", 0, NOW + 1), "invalid"),
         (admin.grant(ME, "a", 1, NOW), "invalid"),
@@ -144,8 +144,8 @@ async def test_keys_are_changed_disabled_and_enabled(admin: KeyService, ledger: 
     changed = await admin.change(ME, "a", profile="small", limits={"pages_per_month": 9}, expires_at=NOW + DAY)
     assert (changed.profile, changed.limits) == ("small", {"pages_per_day": 5, "pages_per_month": 9})
     assert (await admin.change(ME, "a", expires_at=None)).expires_at is None
-    assert (await admin.disable(ME, "a", disabled=True)).disabled_at == int(NOW)
-    assert (await admin.disable(ME, "a", disabled=False)).disabled_at is None
+    assert (await admin.set_disabled(ME, "a", disabled=True)).disabled_at == int(NOW)
+    assert (await admin.set_disabled(ME, "a", disabled=False)).disabled_at is None
     actions = [action for _, action, _, _ in await audited(ledger)]
     assert actions == ["key.create", "key.change", "key.change", "key.disable", "key.enable"]
 

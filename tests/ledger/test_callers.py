@@ -99,11 +99,11 @@ async def test_counts_of_some_accounts_have_grants_also_of_those_that_used_nothi
 
 async def test_what_is_done_to_a_caller_is_in_the_audit(ledger: Ledger, engine: Engine) -> None:
     service = CallerService(ledger, lambda: NOON, lambda: False)
-    await service.block("cli:op", ANN, blocked=True)
-    await service.block("cli:op", ANN, blocked=True)
+    await service.block("cli:op", ANN)
+    await service.block("cli:op", ANN)
     await service.grant("cli:op", ANN, 5, NOON + 60)
     await service.reset("cli:op", ANN)
-    await service.block("cli:op", ANN, blocked=False)
+    await service.unblock("cli:op", ANN)
     rows = await engine.read(lambda c: recorded(c, of=ANN))
     acts = ["caller.block", "caller.grant", "caller.reset", "caller.unblock"]
     assert [row.entry.action for row in reversed(rows)] == acts
@@ -111,7 +111,7 @@ async def test_what_is_done_to_a_caller_is_in_the_audit(ledger: Ledger, engine: 
     assert (shown.row.blocked_at, shown.counts.granted, shown.grants[0].pages) == (None, 5, 5)
     for name in ("key:ci", "ci", "jwt:" + "x" * 600, "jwt:\0", "anyone"):
         with pytest.raises(KeyProblem):
-            await service.block("cli:op", name, blocked=True)
+            await service.block("cli:op", name)
 
 
 @pytest.mark.parametrize("pages", [-5, 0, MOST_COUNTED + 1])
@@ -128,9 +128,9 @@ async def test_a_grant_to_a_caller_is_of_one_page_or_more(pages: int, ledger: Le
 async def test_a_name_that_nobody_can_have_is_not_blocked_but_let_go(name: str, ledger: Ledger) -> None:
     service = CallerService(ledger, lambda: NOON, lambda: False)
     with pytest.raises(KeyProblem, match=r"jwt:<issuer>#<owner> or cert:<name>"):
-        await service.block("cli:op", name, blocked=True)
+        await service.block("cli:op", name)
     await ledger.write(lambda c: block(c, name, NOON))  # as an earlier version did
-    await service.block("cli:op", name, blocked=False)
+    await service.unblock("cli:op", name)
     assert (await service.show(name)).row.blocked_at is None
 
 
@@ -143,7 +143,7 @@ def test_a_name_is_as_the_certificate_is_read() -> None:
 async def test_the_trail_is_searched(ledger: Ledger, engine: Engine) -> None:
     service = CallerService(ledger, lambda: NOON, lambda: False)
     for name in (ANN, BOB):
-        await service.block("cli:op", name, blocked=True)
+        await service.block("cli:op", name)
     found = await engine.read(lambda c: recorded(c, text="#ANN"))
     assert [row.entry.subject for row in found] == [ANN]
     assert await engine.read(lambda c: recorded(c, text="\ud800")) == []

@@ -19,13 +19,13 @@ from gateway.auth.jwks.source import KeySource, check_fetched
 from gateway.auth.jwt.key_set import KeySet, NoKeys, read_jwks
 from gateway.errors import GatewayError
 from gateway.http.strict_json import read_object
+from gateway.model.statuses import OK
 
 _WELL_KNOWN: Final = "/.well-known/openid-configuration"
 _MAX_BYTES: Final = 256 * 1024
 _MAX_OF_WIRE: Final = 2 * _MAX_BYTES
 _MAX_URL: Final = 2048
 _PIECE: Final = 16 * 1024
-_OK: Final = 200
 # Nothing is decompressed here, so the answer must not be compressed.
 _HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "document-gateway"}
 
@@ -94,7 +94,7 @@ async def _discovered(session: aiohttp.ClientSession, issuer: str) -> str:
 
 async def _fetched(session: aiohttp.ClientSession, url: str) -> bytes:
     async with session.get(checked_url(url), allow_redirects=False) as response:
-        if response.status != _OK:
+        if response.status != OK:
             raise FetchFailed(f"the answer is {response.status}")
         if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
             raise FetchFailed("the answer is compressed, which was not asked for")

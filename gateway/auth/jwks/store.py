@@ -23,6 +23,7 @@ from gateway.auth.jwks.files import is_fetched
 from gateway.auth.jwks.source import KeySource
 from gateway.auth.jwt.key_set import KeySet
 from gateway.errors import whereabouts
+from gateway.limits.pauses import doubled, jittered
 
 _DEADLINE: Final = 5.0
 _MAX_PAUSE: Final = 60.0
@@ -232,9 +233,9 @@ class KeySets:
 
     def _failed(self, known: _Provider, error: BaseException) -> None:
         self._results["failure"] += 1
-        pause = min(2.0**known.failures, _MAX_PAUSE)
+        pause = doubled(1.0, known.failures, _MAX_PAUSE)
         known.failures = min(known.failures + 1, 10)
-        known.due = self._clock() + self._jittered(pause)
+        known.due = self._clock() + jittered(pause, _JITTER, self._dice())
         why = error.why if isinstance(error, FetchFailed) else whereabouts(error)
         held = 0 if known.keys is None else len(known.keys.keys)
         log.warning("jwks fetch failed", issuer=known.settings.issuer, why=why, retry_in=round(pause), held=held)
@@ -244,7 +245,7 @@ class KeySets:
         now = self._clock()
         known.failures, known.fetched = 0, now
         self._note_ready()
-        known.due = now + self._jittered(known.settings.refresh / 2)
+        known.due = now + jittered(known.settings.refresh / 2, _JITTER, self._dice())
         if keys != known.keys:
             log.info("jwks fetched", issuer=known.settings.issuer, keys=len(keys.keys), skipped=dict(keys.skipped))
             self._put(known, keys)
@@ -262,9 +263,6 @@ class KeySets:
         known.keys = keys
         if self._providers.get(known.settings.issuer) is known:  # a reload may have removed the issuer meanwhile
             self._changed(self.sets)
-
-    def _jittered(self, seconds: float) -> float:
-        return seconds * (1 - _JITTER + 2 * _JITTER * self._dice())
 
 
 def _release(waiters: _Waiters) -> None:

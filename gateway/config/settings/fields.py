@@ -30,7 +30,7 @@ from gateway.config.networks import read_network
 from gateway.errors import FileUnusable
 from gateway.model import patterns
 from gateway.policy.routes import compile_pattern
-from gateway.units import MOST_COUNTED, seconds, size
+from gateway.units import DAY, MOST_COUNTED, seconds, size
 
 DURATION_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)$", "examples": ["5s", "1h"]}
 SIZE_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?(B|KB|MB|GB)$", "examples": ["200MB"]}
@@ -52,7 +52,7 @@ def _positive(value: float) -> float:
 
 
 def _foreseeable(value: float) -> float:
-    if value > _MAX_DAYS * 86_400:
+    if value > _MAX_DAYS * DAY:
         raise ValueError(f"is more than a hundred years ({_MAX_DAYS}d)")
     return value
 

@@ -1,15 +1,13 @@
 """Forwards a verified webhook to a service of the operator's own."""
 
 import asyncio
-from typing import Final
 
 import aiohttp
 from yarl import URL
 
 from gateway.aio.bounded_connector import BoundedConnector, bounded_context, make_session
 from gateway.aio.iteration import Iteration
-
-_SUCCESS: Final = range(200, 300)
+from gateway.model.statuses import SUCCESS
 
 
 class NotTaken(Exception):
@@ -36,5 +34,5 @@ async def hand_on(iteration: Iteration, url: str, body: bytes, headers: dict[str
         raise NotTaken("no answer in time") from None
     except (aiohttp.ClientError, OSError, ValueError):  # ValueError: what only resembles HTTP
         raise NotTaken("no connection, or no answer") from None
-    if status not in _SUCCESS:
+    if status not in SUCCESS:
         raise NotTaken(f"the answer is {status}")

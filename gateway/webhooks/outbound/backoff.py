@@ -3,10 +3,11 @@
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from gateway.limits.pauses import doubled, jittered
+
 _FIRST: Final = 5.0  # seconds
 _MAX_LENGTH: Final = 3600.0  # seconds
 _JITTER: Final = 0.2
-_MAX_DOUBLINGS: Final = 20
 _MAX_CHARACTERS: Final = 64
 
 
@@ -18,9 +19,8 @@ def pause_after(attempts: int, dice: float, asked: float | None = None) -> float
         dice: a number from 0 to 1.
         asked: seconds that the receiver asked for (Retry-After); it may make the pause longer, up to an hour.
     """
-    pause = min(_FIRST * 2.0 ** min(attempts - 1, _MAX_DOUBLINGS), _MAX_LENGTH)
-    jittered = pause * (1 - _JITTER + 2 * _JITTER * dice)
-    return jittered if asked is None else max(jittered, min(asked, _MAX_LENGTH))
+    pause = jittered(doubled(_FIRST, attempts - 1, _MAX_LENGTH), _JITTER, dice)
+    return pause if asked is None else max(pause, min(asked, _MAX_LENGTH))
 
 
 def next_at(now: float, since: float, give_up_after: float, pause: float) -> float | None:

@@ -3,7 +3,8 @@
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-_SUCCESS: Final = range(200, 300)
+from gateway.model.statuses import SUCCESS
+
 _REDIRECT: Final = range(300, 400)
 _CLIENT_ERROR: Final = range(400, 500)
 _AGAIN: Final = frozenset({408, 429})
@@ -55,7 +56,7 @@ class DeliveryAttempt(NamedTuple):
 
 def judge(status: int, retry_after: str | None) -> DeliveryAttempt:
     """Converts an answer to the attempt's result."""
-    if status in _SUCCESS:
+    if status in SUCCESS:
         return DeliveryAttempt(Result.DELIVERED, status)
     if status in _REDIRECT:
         return DeliveryAttempt(Result.DEAD, status, Trouble.REDIRECT)

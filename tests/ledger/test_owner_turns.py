@@ -1,4 +1,4 @@
-"""Accounts in turn: nobody waits behind another's queue, and none runs more than its share."""
+"""Owners in turn: nobody waits behind another's queue, and none runs more than its share."""
 
 import asyncio
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from gateway.ledger.connection_slots import ConnectionSlots
+from gateway.ledger.owner_turns import OwnerTurns
 from gateway.ledger.sqlite import SqliteEngine
-from gateway.ledger.turns import AccountTurns
 from tests.support.ledgers import beat
 from tests.support.waiting import eventually
 
 
-def test_accounts_are_served_in_turn_each_in_its_order() -> None:
-    turns: AccountTurns[int] = AccountTurns(9)
+def test_owners_are_served_in_turn_each_in_its_order() -> None:
+    turns: OwnerTurns[int] = OwnerTurns(9)
     for number in range(4):
         turns.put("loud", number)
     turns.put("quiet", 10)
@@ -23,7 +23,7 @@ def test_accounts_are_served_in_turn_each_in_its_order() -> None:
 
 
 def test_none_runs_more_than_its_share() -> None:
-    turns: AccountTurns[int] = AccountTurns(2)
+    turns: OwnerTurns[int] = OwnerTurns(2)
     for number in range(3):
         turns.put("a", number)
     assert [turns.take() for _ in range(3)] == [("a", 0), ("a", 1), None]
@@ -31,7 +31,7 @@ def test_none_runs_more_than_its_share() -> None:
     assert turns.take() == ("a", 2)
     for _ in range(2):
         turns.finish("a")
-    assert repr(turns) == "<AccountTurns waiting=0 accounts_running=0>"
+    assert repr(turns) == "<OwnerTurns waiting=0 owners_running=0>"
 
 
 async def test_a_place_that_was_given_to_who_left_is_the_next_ones() -> None:
