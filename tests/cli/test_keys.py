@@ -295,6 +295,21 @@ def test_usage_is_told_in_three_forms(run: Run, used: str) -> None:
     run("usage", "--json", "--csv", code=2)
 
 
+def test_grants_are_ended_before_their_time(run: Run) -> None:
+    run("keys", "create", "a")
+    for pages in ("5", "7"):
+        run("keys", "grant", "a", "--pages", pages, "--until", "9d")
+    assert made(run, "show", "a")["account"]["granted_pages"] == 12
+    assert (
+        "The grants of a are ended: 12 pages less, each day and each month" in run("keys", "end-grants", "a").stdout
+    )
+    assert made(run, "show", "a")["account"]["granted_pages"] == 0
+    assert made(run, "end-grants", "a") == {"id": "a", "grants": []}
+    audit = json.loads(run("keys", "audit", "a", "--json").stdout)
+    assert [row["action"] for row in audit][:2] == ["key.end_grant"] * 2
+    assert "there is no key b" in run("keys", "end-grants", "b", code=1).stderr
+
+
 def test_a_reset_forgets_windows_and_keeps_usage(run: Run, used: str) -> None:
     del used
     assert made(run, "show", "a")["account"]["usage"]["month"]["pages"] == 7

@@ -84,6 +84,7 @@ def test_without_it_a_command_prints_no_json(name: str, directory: Path) -> None
         ("config init", ["config", "settings"]),
         ("keys revoke", ["id", "generations"]),
         ("keys grant", ["id", "pages", "until"]),
+        ("keys end-grants", ["id", "grants"]),
         ("keys reset", ["id", "requests", "pages", "spend"]),
     ],
 )
