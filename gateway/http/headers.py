@@ -65,9 +65,9 @@ _SEPARATORS: Final = frozenset("/\\%;")
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 _QUERY: Final = re.compile(r"[\x21\x22\x24-\x7e]*\Z")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
-_MAX_CONNECTION: Final = 1024  # bytes
+MAX_CONNECTION: Final = 1024  # bytes: each name between commas costs time
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
-_CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}\Z")
+CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}\Z")
 
 
 def read_headers(version: tuple[int, int], pairs: tuple[tuple[bytes, bytes], ...]) -> Headers:
@@ -182,7 +182,7 @@ def _refuse_alias(name: bytes) -> None:
 
 def _without_named(known: dict[bytes, list[bytes]], kept: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     values = known[b"connection"]
-    if sum(map(len, values)) > _MAX_CONNECTION:  # each blank between commas costs time, before any authentication
+    if sum(map(len, values)) > MAX_CONNECTION:  # before any authentication
         raise refuse(Reason.BAD_REQUEST, "The Connection header is too long.")
     named = {token.strip().lower() for value in values for token in value.split(b",")} - {b""}
     if any(not _TOKEN.match(token) for token in named):
@@ -223,7 +223,7 @@ def _framing(known: dict[bytes, list[bytes]], http_1_1: bool) -> tuple[bool, int
         return True, None
     if lengths is None:
         return False, None
-    if len(lengths) != 1 or not _CONTENT_LENGTH.match(lengths[0]):
+    if len(lengths) != 1 or not CONTENT_LENGTH.match(lengths[0]):
         raise refuse(Reason.BAD_REQUEST, "The Content-Length is not one decimal number.")
     return False, int(lengths[0])
 

@@ -15,12 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.errors import UpstreamBrokeOff
+from gateway.http.headers import CONTENT_LENGTH, MAX_CONNECTION
 from gateway.upstream.location import PLACES
 
-MAX_HEAD_BYTES: Final = 65536
 _MAX_HEADERS: Final = 200
-_MAX_CONNECTION: Final = 1024  # bytes: each name between commas costs time
-_CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}\Z")
 _PHRASE: Final = re.compile(rb"[\x20-\x7e]{0,200}\Z")
 _FIRST_FINAL: Final = 200
 _PAST_LAST: Final = 600
@@ -66,7 +64,7 @@ def read_answer_head(
     if is_last:
         length, chunked = 0, False
     connection = [value.lower() for name, value in headers if name == b"connection"]
-    if sum(map(len, connection)) > _MAX_CONNECTION:
+    if sum(map(len, connection)) > MAX_CONNECTION:
         raise UpstreamBrokeOff("The upstream's answer has too long a Connection header.", arrived=True)
     keeps = http_1_1 and not any(b"close" in value for value in connection)
     return ResponseHead(
@@ -91,6 +89,6 @@ def _framing(headers: list[tuple[bytes, bytes]], http_1_1: bool) -> tuple[int | 
         return None, True
     if not lengths:
         return None, False
-    if len(lengths) != 1 or not _CONTENT_LENGTH.match(lengths[0]):
+    if len(lengths) != 1 or not CONTENT_LENGTH.match(lengths[0]):
         raise UpstreamBrokeOff("The upstream's answer has no usable Content-Length.", arrived=True)
     return int(lengths[0]), False

@@ -13,7 +13,8 @@ from typing import Final
 import httptools
 
 from gateway.errors import UpstreamBrokeOff
-from gateway.upstream.response_head import MAX_HEAD_BYTES, ResponseHead, read_answer_head
+from gateway.http.headers import MAX_HEAD_BYTES
+from gateway.upstream.response_head import ResponseHead, read_answer_head
 
 _MAX_INTERIM: Final = 8
 _MAX_KNOWN_HEADS: Final = 256

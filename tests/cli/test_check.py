@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.app.prepare import prepare
-from gateway.cli.check import Checked, check_live, check_settings, local_addresses
+from gateway.cli.check import check_live, check_settings
+from gateway.cli.checked import Checked
+from gateway.cli.this_machine import local_addresses
 from gateway.errors import SetupError
 from gateway.http.public_origin import UNKNOWN, UNSIGNABLE
 from gateway.tls.dev_certificates import make_development_certificates
@@ -232,24 +233,6 @@ def test_no_host_name_makes_it_stumble(tmp_path: Path, host: str) -> None:
     path = write(tmp_path, document(tmp_path, keys=[KEY], upstream={"url": f"http://{host}:8000"}))
     (finding,) = map(str, check_settings(path, ENVIRON))
     assert finding.startswith("fault: upstream.url: has a host name with characters that none has (line ")
-
-
-# This machine
-
-
-def test_finds_addresses_of_this_machine_that_others_could_reach() -> None:
-    found = local_addresses()
-    assert found == sorted(set(found))
-    for text in found:
-        address = ip_address(text)
-        assert not address.is_loopback
-        assert not address.is_link_local
-        with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as bound:
-            bound.bind((text, 0))  # only an address of this machine can be bound
-
-
-def test_without_the_kernels_tables_there_is_no_address(tmp_path: Path) -> None:
-    assert local_addresses(tmp_path) == []
 
 
 # Live

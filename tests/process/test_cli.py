@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from gateway import __version__
-from gateway.cli.check import local_addresses
 from gateway.cli.main import COMMANDS, Listed, cli
+from gateway.cli.this_machine import local_addresses
 from tests.support.process import Process, Upstream, configure, free_port, run, taken_port, trusting
 
 
