@@ -172,6 +172,14 @@ def test_requests_are_refused_by_their_own_budget() -> None:
     assert refuse_submit(make(requests_per_day=3), AccountCounts(day=Used(requests=2)), NOON) is None
 
 
+def test_a_submit_has_room_for_one_page_at_least() -> None:
+    profile = make(pages_in_flight=5)
+    assert refuse_submit(profile, AccountCounts(pages_in_flight=4), NOON) is None
+    denial = refuse_submit(profile, AccountCounts(pages_in_flight=5), NOON)
+    assert denial is not None
+    assert denial.reason is Reason.TOO_MANY_PAGES_IN_FLIGHT
+
+
 @pytest.mark.parametrize("limit", [1, 7, 23, 200, 599, 1499])
 @pytest.mark.parametrize("now", [NOON, NOON + 0.123_456_7])
 def test_a_burst_is_whole_though_its_tat_is_kept_in_microseconds(limit: int, now: float) -> None:
