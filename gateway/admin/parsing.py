@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.admin.problem import AdminProblem, InvalidValue
+from gateway.config.fault_words import fault_words
 from gateway.http.strict_json import MAX_MARKS, has_too_many_marks, member_twice
 from gateway.model import patterns
 
@@ -20,6 +21,13 @@ _MAX_FAULTS: Final = 100
 _MAX_LENGTH: Final = 300
 _TOO_LARGE: Final = f"A body has {MAX_BYTES} bytes at the most."
 _FORM: Final = "string_pattern_mismatch"
+_OF_JSON: Final[Mapping[str, str]] = {  # where those of a configuration speak of lines
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "extra_forbidden": "is not known here",
+}
 _IN_WORDS: Final[Mapping[str, str]] = {
     patterns.ID: "has to be of 1 to 63 characters: a-z, 0-9 and -",
     patterns.NAME: "has to be of 1 to 63 characters: a-z, 0-9, _ and -",
@@ -122,8 +130,9 @@ def _path(places: tuple[int | str, ...]) -> str:
 
 
 def _message(fault: ErrorDetails) -> str:
-    pattern = fault["ctx"]["pattern"] if fault["type"] == _FORM else ""
-    return _IN_WORDS.get(pattern, fault["msg"].removeprefix("Value error, "))[:_MAX_LENGTH]
+    kind, context = fault["type"], fault.get("ctx", {})
+    words = _OF_JSON.get(kind) or fault_words("", kind, fault["msg"], context, None)
+    return _IN_WORDS.get(context["pattern"] if kind == _FORM else "", words)[:_MAX_LENGTH]
 
 
 def _invalid(faults: list[InvalidValue]) -> AdminProblem:

@@ -66,12 +66,14 @@ async def test_an_id_that_is_taken_is_a_conflict(api: Api) -> None:
         ({"id": "a", "limits": {"pages_per_day": -1, "x": 1}, "y": 2}, ["limits.pages_per_day", "limits.x", "y"]),
         ({"id": "a", "limits": {"requests_per_minute": 10**300}}, ["limits.requests_per_minute"]),
         ({"id": "a", "limits": {"body_limit": "999999999999999GB"}}, ["limits.body_limit"]),
-        ({"id": "a", "scopes": "admin"}, ["scopes"]),
+        ({"id": "a", "scopes": "admin", "limits": {"pages_per_day": "7x"}}, ["scopes", "limits.pages_per_day"]),
+        ([], [""]),
     ],
 )
-async def test_all_faults_are_told_at_once(values: dict[str, object], paths: list[str], api: Api) -> None:
+async def test_all_faults_are_told_at_once(values: object, paths: list[str], api: Api) -> None:
     problem = (await api("POST", KEYS, values)).is_problem(422, "invalid")
     assert [fault["path"] for fault in problem["errors"]] == paths
+    assert not any("nput" in fault["message"] for fault in problem["errors"])
     assert (await api("GET", KEYS)).json["keys"] == []
 
 

@@ -150,7 +150,7 @@ function opened(title, content, build, mayLeave = () => true) {
   });
 }
 
-/** What is said is neither seen nor read out behind an open dialog: its place is in the dialog until this is undone. */
+/** What is said is neither seen nor read out behind an open dialog, so its place is in it, until that is undone. */
 function borrowed(dialog) {
   const said = document.getElementById("said");
   const home = said.parentNode;
