@@ -213,7 +213,7 @@ async def _own_backend() -> AsyncIterator[Backend]:
 @contextmanager
 def quick_ends() -> Iterator[None]:
     """Lets what waits for a time wait for less."""
-    with patch("gateway.aio.sweep.TICK", 0.05), patch("gateway.proxy.streaming.DRAIN_SECONDS", 0.3):
+    with patch("gateway.aio.sweep.TICK", 0.05), patch("gateway.proxy.request_body.DRAIN_SECONDS", 0.3):
         yield
 
 

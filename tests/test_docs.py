@@ -261,7 +261,7 @@ def named_commands() -> Iterator[tuple[str, list[str]]]:
 @pytest.mark.parametrize(("where", "words"), [pytest.param(*named, id=named[0]) for named in named_commands()])
 def test_the_commands_that_are_named_have_these_options(where: str, words: list[str]) -> None:
     command: click.Command = cli
-    while isinstance(command, click.Group) and words and re.match(r"[a-z]+$", words[0]):
+    while isinstance(command, click.Group) and words and re.match(r"[a-z][a-z-]+$", words[0]):
         inner = inner_commands(command)
         assert words[0] in inner, where
         command = inner[words.pop(0)]

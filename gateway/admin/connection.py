@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.admin.problem import written_problem
@@ -25,6 +26,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.turn import SLICE, Turn
 from gateway.aio.unwanted import Unwanted
 from gateway.errors import refuse, whereabouts
+from gateway.http.headers import MAX_HEAD_BYTES
 from gateway.http.parser_faults import parser_fault
 from gateway.listener.backlog import Backlog
 from gateway.listener.draining import is_too_long_to_drain
@@ -40,6 +42,9 @@ IDLE: Final = 75.0
 HEAD: Final = 10.0
 EXCHANGE: Final = 60.0
 LINGERING: Final = 2.0
+_MOST_AHEAD: Final = MAX_HEAD_BYTES + 4 * SLICE
+"""Bytes that may come before a request is looked at: its head, and what aiohttp takes of a body that nobody reads."""
+
 log = structlog.get_logger()
 
 
@@ -47,7 +52,9 @@ class AdminConnection(RequestHandler):
     """A connection with one deadline: for a head to be whole, then for its answer to be taken."""
 
     __slots__ = (
+        "_ahead",
         "_backlog",
+        "_body",
         "_deadline",
         "_is_answering",
         "_is_known",
@@ -90,6 +97,8 @@ class AdminConnection(RequestHandler):
         self._iteration = iteration
         self._turn = Turn(iteration)
         self._turn_is_over = False
+        self._ahead = 0  # bytes that came since the last request of which a head is whole
+        self._body: StreamReader | None = None  # of the request answered last, of which a rest is still to come
         self._is_answering = False
         self._unwanted: Unwanted | None = None  # what comes after an answer, of a body that is not read
         self._is_known = False  # one of its requests was authorized
@@ -123,13 +132,14 @@ class AdminConnection(RequestHandler):
         self._expect(None)
         self._backlog.clear()
         super().connection_lost(error)
-        self._unwanted = None
+        self._body = self._unwanted = None
         self._reading.forget()
         self._on_end(self)
 
     def begin_exchange(self) -> None:
         """Called when a head is complete: from now on the deadline is that of the exchange."""
         self._is_answering = True
+        self._ahead = 0
         self._expect(EXCHANGE)
 
     @property
@@ -153,6 +163,7 @@ class AdminConnection(RequestHandler):
             self._stop_listening(request)
         finished = await super().finish_response(request, resp, start_time)
         self._is_answering = False
+        self._body = request.content
         return finished
 
     def log_access(self, *_: Any) -> None:
@@ -202,11 +213,30 @@ class AdminConnection(RequestHandler):
         self._turn.work()
         while self._backlog and not (self._turn_is_over or self._turn.is_over or self._reading.is_paused):
             data = self._backlog.take(SLICE)
+            if self._is_too_much(len(data)):
+                self._refuse_head()
+                break
             super().data_received(data)
             self._turn.spend(len(data), data.count(b"\n") // 2)  # a chunk has two line ends
         self._turn.rest()
         if self._backlog and not self._reading.is_paused:
             self._end_turn()
+
+    def _is_too_much(self, size: int) -> bool:
+        """Whether a head is too large: aiohttp bounds its lines and their number, which together are 800 KB."""
+        if self._body is not None and self._body.is_eof():
+            self._body = None
+        if not self._is_answering and self._body is None:
+            self._ahead += size
+        return self._ahead > _MOST_AHEAD
+
+    def _refuse_head(self) -> None:
+        refused = refuse(Reason.HEADERS_TOO_LARGE, "The request's head is too large.")
+        log.warning("admin request refused", reason=refused.denial.reason, client_ip=str(self.peer.ip))
+        self._backlog.clear()
+        if self.transport is not None:
+            self.transport.write(written_problem(refused))
+        self.force_close()
 
     def _end_turn(self) -> None:
         """Yields to other connections: the rest stays in the backlog, and reading from the socket pauses."""

@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.admin.connection import AdminConnection
+from gateway.admin.request_turns import in_turns
 from gateway.aio.iteration import Iteration
 from gateway.listener.accept import AcceptLimits, Acceptor
 from gateway.model.identity import Peer
@@ -30,6 +31,7 @@ async def listening_on(
     await runner.setup()
     server = runner.server
     assert server is not None  # noqa: S101 -- set by setup()
+    server.request_handler = in_turns(server.request_handler, iteration)
     loop = asyncio.get_running_loop()
     context = None if tls is None else lambda: tls
 

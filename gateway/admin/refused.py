@@ -49,7 +49,7 @@ def _refused(context: Context, row: RefusalRow) -> caller_answers.RefusedRequest
         why=row.why,
         means=meaning_of(row.why),
         source=source.value,
-        look_at=where_to_look(row.reason, source),
+        look_at=where_to_look(row, source),
         container=container_of(row.route, settings) if source == Source.UPSTREAM else None,
         method=row.method,
         route=row.route,

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from gateway.admin.authentication import Guard
-from gateway.admin.connection import KEEPS, AdminConnection, prefix_of
+from gateway.admin.connection import KEEPS, prefix_of
 from gateway.admin.context import Context
 from gateway.admin.page import FILES, page_routes
 from gateway.admin.probes import Probed, probe_routes
@@ -61,8 +61,6 @@ def make_admin(
 def _boundary(guard: Guard) -> Middleware:
     @web.middleware
     async def boundary(request: web.Request, handler: _Handle) -> web.StreamResponse:
-        if isinstance(request.protocol, AdminConnection):
-            request.protocol.begin_exchange()
         try:
             async with asyncio.timeout(SECONDS):
                 if request.path not in _PROBES:

@@ -2,7 +2,9 @@
 
 from typing import Final
 
+from gateway.admin.command_for_refusal import command_for
 from gateway.config.settings import Settings
+from gateway.ledger.refusals import RefusalRow
 from gateway.model.reasons import Reason, Source
 
 _LOOK_AT: Final = {
@@ -13,9 +15,12 @@ _LOOK_AT: Final = {
 _OF_LEDGER: Final = "The ledger: the tile Ledger of Now, the gateway's log, and docs/ledger.md, While it is away."
 
 
-def where_to_look(reason: str, source: Source) -> str:
+def where_to_look(row: RefusalRow, source: Source) -> str:
     """Where the cause is found."""
-    return _OF_LEDGER if reason == Reason.LEDGER_UNAVAILABLE else _LOOK_AT[source]
+    if row.reason == Reason.LEDGER_UNAVAILABLE:
+        return _OF_LEDGER
+    command = command_for(row.why, row.reason, row.key_id) if source == Source.CLIENT else None
+    return f"{_LOOK_AT[source]} More by `{command}`." if command else _LOOK_AT[source]
 
 
 def container_of(route: str, settings: Settings) -> str | None:

@@ -22,7 +22,7 @@ from gateway.admin.probes import Probed
 from gateway.admin.server import make_admin
 from gateway.aio.iteration import Iteration
 from gateway.aio.sweep import DeadlineSweep
-from gateway.app.configuration_swap import RENDER, CertificateStores, ConfigurationSwap, Observation, set_log, utc_now
+from gateway.app.configuration_swap import CertificateStores, ConfigurationSwap
 from gateway.app.garbage import collect_garbage
 from gateway.app.gateway import Addresses, Gateway, Listeners, Public
 from gateway.app.ids import HttpDate, RandomIds
@@ -30,27 +30,25 @@ from gateway.app.job_parts import JobParts
 from gateway.app.ledger_parts import LedgerParts
 from gateway.app.memory import release_memory, resident_bytes
 from gateway.app.metrics import make_registry, of_admin
+from gateway.app.observation import Observation, renderers, utc_now
 from gateway.app.overview import Overview
-from gateway.app.reload import Prepared, Reloader
+from gateway.app.prepare import Prepared
+from gateway.app.reload import Reloader
 from gateway.app.systemd import Notifier
 from gateway.app.tasks import work
 from gateway.audit.refusal_log import RefusalLog
 from gateway.audit.refusals import Refusals
 from gateway.audit.trail import AuditTrail
 from gateway.authorize.login import Login
-from gateway.authorize.prepared_request import PreparedRequest
-from gateway.authorize.recheck import recheck_permit
 from gateway.config.settings import Log, Settings
 from gateway.config.state import Live, routed_upstreams
 from gateway.errors import ClientGone, SetupError
 from gateway.keys.callers import CallerService
 from gateway.keys.key_changes import KeyService
 from gateway.listener.accept import Acceptor, bind
-from gateway.listener.connection import ClientConnection
 from gateway.listener.connections import Connections, accept_limits_of
 from gateway.listener.traffic import Traffic
 from gateway.model.reasons import Reason
-from gateway.model.request import Permit
 from gateway.model.times import Times
 from gateway.observe.callers_seen import CallersSeen
 from gateway.observe.log import LogStream
@@ -59,6 +57,10 @@ from gateway.observe.observer import Observer, ObserverHooks
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.handler import Handler, HandlerParts
 from gateway.proxy.job_requests import JobRequests
+from gateway.proxy.own_requests import OwnRequests
+from gateway.proxy.poll_examination import PollExaminer
+from gateway.proxy.responses import Responses
+from gateway.proxy.still_permitted import StillPermitted
 from gateway.proxy.submits import SubmitRequests
 from gateway.tls.contexts import Certificates
 from gateway.upstream.health import HealthProbe
@@ -95,7 +97,7 @@ async def running(
     live = Live(prepared.state)
     async with AsyncExitStack() as stack:
         sockets = _bind_both(stack, prepared.state.settings)
-        observation = _observe(stack, prepared.state.settings.log)
+        observation = _observe(stack, prepared.state.settings.log, environ)
         tls = _load_certificates(prepared)
         loop = _share_the_loop(stack)
         upstreams = _reach_upstreams(stack, loop, observation.observer)
@@ -136,9 +138,9 @@ def _bind(stack: AsyncExitStack, section: str, address: str, port: int) -> socke
     return listening
 
 
-def _observe(stack: AsyncExitStack, settings: Log) -> Observation:
-    refusals = Refusals()
-    stream = LogStream(1, RENDER[settings.format])
+def _observe(stack: AsyncExitStack, settings: Log, environ: Mapping[str, str]) -> Observation:
+    refusals, lines = Refusals(), renderers(environ)
+    stream = LogStream(1, lines[settings.format])
     stream.start()
     stack.callback(stream.close)
     requests = RequestMetrics()
@@ -149,9 +151,10 @@ def _observe(stack: AsyncExitStack, settings: Log) -> Observation:
     seen, kept = CallersSeen(), RefusalLog(time.time, RandomIds())
     hooks = ObserverHooks(refused, lambda found: seen.note(found, time.time()), kept.note, kept.sum_up)
     observer = Observer(requests, stream, settings.level, utc_now, hooks)
-    set_log(settings, stream, observer)
     stack.callback(observer.close)
-    return Observation(refusals, stream, requests, observer, seen, kept)
+    observation = Observation(refusals, stream, requests, observer, seen, kept, lines)
+    observation.configure_log(settings)
+    return observation
 
 
 def _load_certificates(prepared: Prepared) -> CertificateStores:
@@ -215,24 +218,31 @@ def _handle_requests(
     observer: Observer,
     trail: AuditTrail,
 ) -> Handler:
-    date, access = HttpDate(), jobs.access
-    recheck = partial(_recheck, live)
-    forwarder = Forwarder(upstreams, time.monotonic, date, jobs.completion, recheck, access.registry.confirm)
-    admission = ledger_parts.admission
-    submits = SubmitRequests(admission, ledger_parts.spool, ledger_parts.counter, forwarder, access, jobs.planning)
+    date, access, wall = HttpDate(), jobs.access, ledger_parts.replica.wall
+    permitted = StillPermitted(live, time.monotonic, time.time)
+    examiner = PollExaminer(jobs.findings, time.monotonic)
+    forwarder = Forwarder(upstreams, time.monotonic, date, examiner, permitted, access.registry.confirm)
+    admission, responses = ledger_parts.admission, Responses(date, time.monotonic)
+    submits = SubmitRequests(
+        admission=admission,
+        spool=ledger_parts.spool,
+        counter=ledger_parts.counter,
+        forwarder=forwarder,
+        still_permitted=permitted,
+        jobs=access,
+        webhooks=jobs.planning,
+    )
     parts = HandlerParts(
         live=live,
         login=Login(live, ledger_parts.key_sets.refetch, time.time),
-        admission=admission,
         submits=submits,
-        job_requests=JobRequests(access, forwarder, jobs.unverified, trail, time.monotonic),
+        job_requests=JobRequests(access, forwarder, permitted, jobs.unverified, trail, time.monotonic),
+        own_requests=OwnRequests(admission, jobs.receiver, jobs.unverified, permitted, responses, wall),
         forwarder=forwarder,
+        responses=responses,
         observer=observer,
-        date=date,
-        wall=ledger_parts.replica.wall,
+        wall=wall,
         uses=ledger_parts.uses,
-        receiver=jobs.receiver,
-        unverified=jobs.unverified,
     )
     return Handler(parts, time.monotonic, RandomIds())
 
@@ -338,8 +348,3 @@ async def _cut_off(acceptor: Acceptor, connections: Connections) -> None:
     await asyncio.sleep(0)
     for connection in connections.all():  # exchanges that outlive their client, while the ledger is open
         connection.interrupt(ClientGone("The gateway ended before the upstream's answer."))
-
-
-def _recheck(live: Live, prepared: PreparedRequest, client: ClientConnection) -> Permit:
-    """Authorizes a request that has waited once more, by what is in force now."""
-    return recheck_permit(live.state, prepared, client.peer, time.time())

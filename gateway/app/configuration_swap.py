@@ -1,35 +1,14 @@
 """Puts a reloaded configuration into force: all of it at once."""
 
-import os
-from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from gateway.app.ledger_parts import LedgerParts
-from gateway.app.reload import Prepared
-from gateway.audit.refusal_log import RefusalLog
-from gateway.audit.refusals import Refusals
-from gateway.config.settings import Log
+from gateway.app.observation import Observation
+from gateway.app.prepare import Prepared
 from gateway.config.state import Live
 from gateway.listener.connections import Connections
-from gateway.observe.callers_seen import CallersSeen
-from gateway.observe.log import LogStream, coloured_line, configure, console_line, json_line, shows_colours
-from gateway.observe.metrics import RequestMetrics
-from gateway.observe.observer import Observer
 from gateway.tls.contexts import Certificates
 from gateway.upstream.pool import Upstreams
-
-RENDER: Final = {"json": json_line, "console": coloured_line if shows_colours(os.environ) else console_line}
-
-
-class Observation(NamedTuple):
-    """Where requests are reported: the log, the metrics, the audit trail, and who called."""
-
-    refusals: Refusals
-    stream: LogStream
-    requests: RequestMetrics
-    observer: Observer
-    seen: CallersSeen
-    refusal_log: RefusalLog
 
 
 class CertificateStores(NamedTuple):
@@ -66,19 +45,4 @@ class ConfigurationSwap:
         if self._tls.admin is not None:
             self._tls.admin.swap(new.admin_pairs)
         self._upstreams.keep_only(frozenset(new.state.upstreams.values()))
-        set_log(new.state.settings.log, self._observation.stream, self._observation.observer)
-
-
-# Shared with the start
-
-
-def set_log(settings: Log, stream: LogStream, observer: Observer) -> None:
-    """Applies a log configuration."""
-    stream.render = RENDER[settings.format]
-    observer.level = settings.level
-    configure(stream, settings.level, utc_now)
-
-
-def utc_now() -> datetime:
-    """The wall clock, for moments that are written down."""
-    return datetime.now(UTC)
+        self._observation.configure_log(new.state.settings.log)

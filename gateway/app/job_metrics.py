@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from gateway.admission.unverified_bodies import UnverifiedBodies
-from gateway.jobs.completion import Completion
+from gateway.jobs.findings import Findings
 from gateway.jobs.housekeeping import Housekeeping
 from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.reading import WHYS
@@ -23,7 +23,7 @@ class JobMetrics:
     housekeeping: Housekeeping
     queue: StatusQueue
     watcher: Watcher
-    completion: Completion
+    findings: Findings
     unverified: UnverifiedBodies
     long_polls: LongPolls
 
@@ -40,12 +40,12 @@ class JobMetrics:
             "gateway_job_answers_unreadable", "Answers about jobs that could not be read, by why.", labels=("why",)
         )
         for why in WHYS:
-            unreadable.add_metric((why,), self.completion.unreadable[why])
+            unreadable.add_metric((why,), self.findings.unreadable[why])
         yield unreadable
         yield CounterMetricFamily(
             "gateway_job_status_words_unknown",
             "Answers with a status word in no list.",
-            self.completion.unknown_words,
+            self.findings.unknown_words,
         )
         yield GaugeMetricFamily(
             "gateway_jobs_behind_seconds", "By how much the most urgent question is late.", self.watcher.behind

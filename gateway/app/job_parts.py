@@ -14,9 +14,11 @@ from gateway.app.job_metrics import JobMetrics
 from gateway.app.ledger_parts import LedgerParts
 from gateway.config.settings.webhooks import WebhooksOut
 from gateway.config.state import Live, State
+from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.completion import Completion, Effects
 from gateway.jobs.deletion_questions import DeletionQuestions
 from gateway.jobs.failover import Failover
+from gateway.jobs.findings import Findings
 from gateway.jobs.housekeeping import Housekeeping
 from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.registry import Registry
@@ -60,16 +62,24 @@ class JobParts:
         self.metrics = self.dispatcher.metrics
         self._registry = Registry(replica, times.monotonic, state)
         effects = Effects(ledger_parts.admission.settled, self.dispatcher.nudge)
-        self.completion = Completion(replica, self._registry, state, iteration.call_in_turn, effects)
+        self.completion = Completion(replica, self._registry, state, effects)
+        checkpoints = Checkpoints(replica, lambda: live.state.settings.jobs.result_ttl)
+        self.findings = Findings(self.completion, checkpoints, state, wall, iteration)
         self._upstream_client = UpstreamClient(upstreams, times.monotonic, new_id)
         self._queue = queue = StatusQueue(state)
-        self.watcher = Watcher(replica, queue, self.completion, self._upstream_client, state, times)
+        self.watcher = Watcher(replica, queue, self.findings, self._upstream_client, state, times)
         self.failover = Failover(replica, self._registry, self.completion, self.watcher, state)
         self.long_polls = LongPolls(self.watcher, iteration)
-        shared_polls = SharedPolls(iteration, times.monotonic)
-        questions = DeletionQuestions(queue, self.completion, self._upstream_client, state, times.monotonic)
+        questions = DeletionQuestions(queue, self.findings, self._upstream_client, state, times.monotonic)
         self.access = JobAccess(
-            self._registry, self.completion, self.watcher, questions, self.long_polls, shared_polls, wall
+            registry=self._registry,
+            completion=self.completion,
+            checkpoints=checkpoints,
+            watcher=self.watcher,
+            questions=questions,
+            long_polls=self.long_polls,
+            shared_polls=SharedPolls(iteration, times.monotonic),
+            wall=wall,
         )
         retention = Retention(replica, self._registry, self._upstream_client, state, times.monotonic, iteration)
         self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall, iteration)
@@ -95,7 +105,7 @@ class JobParts:
 
     def collectors(self) -> tuple[Collector, ...]:
         """The collectors of these parts' metrics."""
-        asking = self._queue, self.watcher, self.completion
+        asking = self._queue, self.watcher, self.findings
         jobs = JobMetrics(self.housekeeping, *asking, self.unverified, self.long_polls)
         return jobs, self.metrics
 

@@ -11,7 +11,7 @@ from gateway.admission.admission import Admission
 from gateway.admission.throttle import Throttle
 from gateway.aio.background import Background
 from gateway.aio.iteration import Iteration
-from gateway.app.reload import Prepared
+from gateway.app.prepare import Prepared
 from gateway.auth.jwks.fetch import fetch_keys
 from gateway.auth.jwks.store import KeySets
 from gateway.auth.jwt.key_set import KeySet

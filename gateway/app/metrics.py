@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from prometheus_client import CollectorRegistry
 
 from gateway import __version__
-from gateway.app.configuration_swap import Observation
 from gateway.app.gateway import Public
+from gateway.app.observation import Observation
 from gateway.app.reload import Reloader
 from gateway.listener.accept import Acceptor
 from gateway.listener.traffic import Traffic

@@ -7,9 +7,10 @@ from typing import Literal
 
 from gateway import __version__
 from gateway.admin import overview_answers
-from gateway.app.configuration_swap import CertificateStores, Observation
+from gateway.app.configuration_swap import CertificateStores
 from gateway.app.job_parts import JobParts
 from gateway.app.ledger_parts import LedgerParts
+from gateway.app.observation import Observation
 from gateway.app.reload import Reloader
 from gateway.auth.jwks.store import KeySets
 from gateway.config.ledger_url import url_of

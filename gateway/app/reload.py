@@ -1,132 +1,35 @@
 """A new configuration without a restart: whole or not at all, but for what only a restart can change (restart.py).
 
-The content of the file and of all it names is compared every second (look.py); SIGHUP compares at once and reloads
-even what is equal. Everything new is built before the first reference is swapped, so a fault anywhere leaves
+The content of the file and of all it names is compared every second (file_watch.py); SIGHUP compares at once and
+reloads even what is equal. Everything new is built before the first reference is swapped, so a fault anywhere leaves
 everything as it was. A mount that hangs is a fault, too.
 """
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import structlog
 
 from gateway.aio.daemon_threads import DaemonThreads
 from gateway.aio.nudge import Nudge
 from gateway.aio.periodic import until_next
-from gateway.app.look import Look, look_at
+from gateway.app.file_watch import FilesSeen, read_if_changed
+from gateway.app.prepare import Prepared, prepare, watched
 from gateway.app.systemd import Notifier
-from gateway.auth.jwks.files import read_local_keys
-from gateway.auth.jwt.key_set import KeySet
-from gateway.config.compile import compile_settings
 from gateway.config.held_back import EXPOSURE_SETTINGS
-from gateway.config.load import check_merged, load
-from gateway.config.restart import with_what_stays
-from gateway.config.settings import SecretDigest, SecretValue, Section, Settings
-from gateway.config.state import State, with_names
-from gateway.errors import ConfigurationError, Fault, SetupError, whereabouts
-from gateway.tls.contexts import LoadedPair, fingerprint, load_pair, load_pairs, names_of
-from gateway.tls.file_ends import FileEnd, file_ends
-from gateway.webhooks.outbound.sender import require_ca
+from gateway.config.settings import Settings
+from gateway.errors import ConfigurationError, SetupError, whereabouts
+from gateway.tls.contexts import fingerprint
 
 INTERVAL: Final = 1.0
-_AGAIN: Final = 10  # looks; what is wrong need not be in a file that is known: a secret that it names may come later
+_AGAIN: Final = 10  # turns; what is wrong need not be in a file that is known: a secret that it names may come later
 PATIENCE: Final = 30.0  # for the files: they are small, and a machine may be busy
 log = structlog.get_logger()
-
-
-class Prepared(NamedTuple):
-    """All that a reload puts into force.
-
-    `written` is what the file says, `waiting` the settings of it that wait for a restart, `ends` when files end.
-    """
-
-    state: State
-    pairs: list[LoadedPair]
-    admin_pairs: list[LoadedPair]
-    fingerprint: str
-    local_keys: Mapping[str, KeySet]
-    written: Settings
-    waiting: tuple[str, ...]
-    ends: tuple[FileEnd, ...]
-
-
-def prepare(
-    path: Path, environ: Mapping[str, str], in_force: Settings | None = None, before: Settings | None = None
-) -> Prepared:
-    """Builds everything that a configuration file means; reads files, so it runs on a thread.
-
-    Beside settings that are in force, what only a restart can change stays as it is there; `before` are those when an
-    exposure setting began to wait for one.
-
-    Raises:
-        SetupError: with all that is wrong.
-    """
-    # The files are looked at between two readings: what changes after the look is in the fingerprint's next one,
-    # what changed before it is in the second reading. A change can be read twice, never missed.
-    found = fingerprint(watched(path, load(path, environ)))
-    written = load(path, environ)
-    settings, waiting = _beside(in_force, before, written)
-    local_keys = read_local_keys(settings.authentication.jwt)
-    if settings.webhooks.out.ca is not None:
-        require_ca(settings.webhooks.out.ca)
-    admin = settings.admin.tls
-    admin_pairs = [] if admin is None else [load_pair(admin, settings.tls.profile)]
-    pairs = load_pairs(settings)
-    state = with_names(compile_settings(settings), names_of(pairs))
-    if state.origins.fault is not None:
-        raise ConfigurationError([Fault("public_url", state.origins.fault)])
-    return Prepared(state, pairs, admin_pairs, found, local_keys, written, waiting, file_ends(settings))
-
-
-def _beside(
-    in_force: Settings | None, before: Settings | None, written: Settings
-) -> tuple[Settings, tuple[str, ...]]:
-    """What can be put in force of what is written, and what waits: nobody has written the two together."""
-    if in_force is None:
-        return written, ()
-    settings, waiting = with_what_stays(in_force, written, before)
-    try:
-        check_merged(settings)
-    except ConfigurationError as error:
-        told = f"needs a restart, for {', '.join(waiting)} can't change before, and beside what is in force "
-        raise ConfigurationError([Fault("", f"{told}{fault.for_log}") for fault in error.faults]) from None
-    return settings, waiting
-
-
-def watched(path: Path, settings: Settings) -> Iterator[Path]:
-    """The file itself and every file it names."""
-    yield path
-    for pair in (settings.tls, *settings.tls.certificates, settings.admin.tls):
-        if pair is not None:
-            yield pair.certificate
-            yield pair.private_key
-    if settings.tls.client_ca is not None:
-        yield settings.tls.client_ca
-    if settings.webhooks.out.ca is not None:
-        yield settings.webhooks.out.ca
-    for issuer in settings.authentication.jwt:
-        if issuer.jwks is not None and "://" not in issuer.jwks:
-            yield Path(issuer.jwks)
-        if issuer.public_key is not None:
-            yield issuer.public_key
-    yield from (secret.file for secret in _secrets(settings) if secret.file is not None)
-
-
-def _secrets(value: Any) -> Iterator[SecretDigest | SecretValue]:
-    """Every reference to a secret in settings, however deep."""
-    if isinstance(value, SecretDigest | SecretValue):
-        yield value
-    elif isinstance(value, Section):
-        for _, inner in value:
-            yield from _secrets(inner)
-    elif isinstance(value, list | dict):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _secrets(inner)
 
 
 class Reloader:
@@ -149,16 +52,16 @@ class Reloader:
         self._in_force = prepared.state.settings
         self._before: Settings | None = None  # what was in force when an exposure setting began to wait
         self._files = tuple(watched(path, prepared.written))
-        self._seen: Look | None = None
+        self._seen: FilesSeen | None = None
         self._tried = prepared.fingerprint
         self._put_in_force = put_in_force
         self.notifier = notifier
         self._forced = Nudge()
-        self._looking = DaemonThreads(keeps=True)
+        self._reading = DaemonThreads(keeps=True)
         self._making = DaemonThreads()  # a thread that hangs there delays no check of what the operator repairs
         self.waiting: tuple[str, ...] = ()
         self.ends = prepared.ends
-        self._looks = 0
+        self._turns = 0
         self._faults: list[str] = []  # of what was refused last, which is tried again
         self._refused_for: tuple[str, ...] = ()
         self.was_successful = True
@@ -185,8 +88,8 @@ class Reloader:
         while True:
             await self._forced.wait(until_next(asyncio.get_running_loop().time(), INTERVAL))
             is_forced |= self._forced.is_set
-            self._forced.clear()  # a look that fails at once must not be repeated at once
-            found = await self._look()
+            self._forced.clear()  # files that fail at once must not be read again at once
+            found = await self._read()
             if found is not None and (is_forced or found != self._tried):
                 is_forced = False
                 self._tried = found  # also of one that is refused: what comes after it is another one, or the old one
@@ -195,17 +98,17 @@ class Reloader:
                 await self._try_refused()
 
     def _is_due_again(self) -> bool:
-        self._looks += 1
-        return bool(self._faults) and self._looks % _AGAIN == 0
+        self._turns += 1
+        return bool(self._faults) and self._turns % _AGAIN == 0
 
-    async def _look(self) -> str | None:
+    async def _read(self) -> str | None:
         """What the files hold; None while that can't be known."""
-        looking = partial(look_at, self._files, self._seen, time.monotonic, fingerprint)
+        reading = partial(read_if_changed, self._files, self._seen, time.monotonic, fingerprint)
         try:
-            self._seen = await self._looking.run(looking, PATIENCE, self._try_again)
+            self._seen = await self._reading.run(reading, PATIENCE, self._try_again)
         except TimeoutError:
             self._hang()
-        except Exception as error:  # noqa: BLE001 -- whatever it is, the next look must come
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the next turn must come
             self._refused([f"an error of the gateway: {whereabouts(error)}"])
         else:
             return self._seen.fingerprint

@@ -18,8 +18,8 @@ from aiohttp import http_parser
 
 from gateway.app.build import running
 from gateway.app.gateway import Addresses
+from gateway.app.prepare import Prepared, prepare
 from gateway.app.process import prepare_process, tune_memory
-from gateway.app.reload import Prepared, prepare
 from gateway.app.tasks import work
 from gateway.errors import SetupError, whereabouts
 from gateway.uploads.pages.confinement import lacking

@@ -68,9 +68,9 @@ class AuditTrail:
 
     def read(self, job: Job, actor: str, client: str) -> None:
         """Notes that a client got a job's result, or a part of it; only the first time counts."""
-        if job.is_read:
+        if job.read_is_noted:
             return
-        job.is_read = True
+        job.read_is_noted = True
         detail = {"upstream": job.upstream, "owner": job.owner, "client": client}
         entry = Entry(int(self._wall()), actor, Action.READ, job.request_id, detail)
         self._put(FirstRead(entry, job.upstream, job.owner))

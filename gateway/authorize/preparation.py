@@ -13,7 +13,7 @@ from gateway.model.reasons import Reason
 from gateway.model.request import Headers, Permit
 from gateway.model.routes import Kind, Route
 from gateway.uploads.multipart.content_type import boundary_of
-from gateway.upstream.heads import upstream_body_length, upstream_lines
+from gateway.upstream.request_head import upstream_body_length, upstream_lines
 
 _MISDIRECTED: Final = (
     "The Host of this request is not a name of this service: use public_url, or a name in its certificates or routes."
@@ -42,21 +42,21 @@ def prepare_request(
             has to be written and the Host is not one of our names.
     """
     origin = origin_for(state, cached.headers.host, permit.route)
-    target = state.upstreams[permit.route.upstream]
+    upstream = state.upstreams[permit.route.upstream]
     key_id = permit.identity.key_id if permit.identity else None
     route = permit.route
     is_submit = route.kind is Kind.SUBMIT
-    lines = upstream_lines(cached.headers, cached.client_ip, key_id, target.authority, route, origin)
+    lines = upstream_lines(cached.headers, cached.client_ip, key_id, upstream.authority, route, origin)
     return PreparedRequest(
         method=line.method,
         raw_target=line.target,
         headers=cached.headers,
         permit=permit,
-        target=target,
+        upstream=upstream,
         opening=f"{line.method} {permit.path}{query} HTTP/1.1\r\n".encode("ascii") + lines,
         body_length=upstream_body_length(cached.headers, route),
         origin=origin,
-        asked=permit.path + query,
+        path_and_query=permit.path + query,
         good_until=good_until,
         subject=permit.account if permit.identity else client_prefix(cached.address.ip).hex(),
         use=_use(permit.identity),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from gateway.jobs.job import Job
 from gateway.model.request import Headers, Permit
 from gateway.upstream.job_api import JobShape
 from gateway.upstream.target import UpstreamTarget
@@ -20,23 +21,24 @@ class PreparedRequest:
     """A permit with all that forwarding needs, for one method and target.
 
     `opening` is the head that goes upstream, without the trace's headers; `body_length` is the body size that it
-    announces: bytes, 0 for no body, None for chunks. `origin` is our public origin, empty when the client's Host is
-    not one of our names: URLs are then written as paths alone. `good_until`, in seconds of the loop's clock, is when
-    the caller must be checked again: keys and tokens expire. `subject` names the rate limit bucket for polls, `use`
-    the secret that was used, if the ledger records its uses. `asked` is the target that goes upstream; `boundary` is
-    that of a submit's multipart body. `shape` is that of the route's jobs; `hold` is for how many seconds a long poll
-    waits while its job runs; `is_plain_poll`: it is a GET for a job's state, neither conditional nor of a range.
+    announces: bytes, 0 for no body, None for chunks. `origin` is our public origin, empty when the client's Host
+    is not one of our names: URLs are then written as paths alone. `good_until`, in seconds of the loop's clock,
+    is when the caller must be checked again: keys and tokens expire. `subject` names the rate limit bucket for
+    polls, `use` the secret that was used, if the ledger records its uses. `path_and_query` is the request target
+    that goes upstream; `boundary` is that of a submit's multipart body. `shape` is that of the route's jobs;
+    `hold` is for how many seconds a long poll waits while its job runs; `is_plain_poll`: it is a GET for a job's
+    state, neither conditional nor of a range.
     """
 
     method: str
     raw_target: str
     headers: Headers
     permit: Permit
-    target: UpstreamTarget
+    upstream: UpstreamTarget
     opening: bytes
     body_length: int | None
     origin: str
-    asked: str
+    path_and_query: str
     good_until: float
     subject: str
     use: tuple[str, int] | None = None
@@ -51,6 +53,10 @@ class PreparedRequest:
         if self.shape is None:
             raise AssertionError
         return self.shape
+
+    def asks_status(self, job: Job) -> bool:
+        """Whether it goes to where the job's status is read."""
+        return self.path_and_query == job.target
 
     def is_for(self, method: str, raw_target: str, now: float) -> bool:
         """Whether this permits a request for this target with the same headers."""

@@ -47,7 +47,7 @@ def recheck_permit(state: State, prepared: PreparedRequest, peer: Peer, now: flo
         check_access(rule.route, identity, old.client.ip)
     elif rule.route.access is not Access.ANYONE:
         raise refuse(Reason.UNAUTHENTICATED, _NOT_ASKED)
-    query = prepared.asked.removeprefix(old.path)
+    query = prepared.path_and_query.removeprefix(old.path)
     return make_permit(state, rule, old.path, query, old.client, identity)
 
 

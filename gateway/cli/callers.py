@@ -79,6 +79,17 @@ def grant(config: Path, account: str, pages: int, until: float) -> None:
     run(config, account, pages, until)
 
 
+@callers.command("end-grants")
+@_CALLER
+@CONFIG
+@AS_JSON
+def end_grants(config: Path, account: str) -> None:
+    """End all grants of a caller now, as `gateway keys end-grants` does."""
+    from gateway.cli.run_callers import end_grants as run  # noqa: PLC0415 -- as above
+
+    run(config, account)
+
+
 @callers.command()
 @_CALLER
 @CONFIG

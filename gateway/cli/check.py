@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from gateway.app.reload import prepare
+from gateway.app.prepare import prepare
 from gateway.cli.check_certificates import check_certificates
 from gateway.cli.check_ledger import Looked, ledger_warnings, look_at_ledger, why_not_made
 from gateway.cli.check_live import check_issuers, check_upstreams

@@ -65,9 +65,7 @@ def names_of(leaf: x509.Certificate) -> dict[str, Any]:
     except x509.ExtensionNotFound:
         alternative = x509.SubjectAlternativeName([])
     kinds = (("DNS", x509.DNSName), ("URI", x509.UniformResourceIdentifier), ("email", x509.RFC822Name))
-    common = [
-        ((("commonName", str(entry.value)),)) for entry in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    ]
+    common = [("commonName", str(entry.value)) for entry in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     return {
         "subjectAltName": tuple(
             (kind, name) for kind, form in kinds for name in alternative.get_values_for_type(form)

@@ -5,7 +5,7 @@ from math import inf
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from gateway.cli.running_gateway import Samples
+from gateway.cli.samples import Samples
 from gateway.limits.quotas import NEAR
 from gateway.tls.file_ends import is_ca
 from gateway.units import DAY

@@ -208,6 +208,17 @@ def grant(config: Path, key_id: str, pages: int, until: float) -> None:
     run(config, key_id, pages, until)
 
 
+@keys.command("end-grants")
+@KEY_ID
+@CONFIG
+@AS_JSON
+def end_grants(config: Path, key_id: str) -> None:
+    """End all grants of a key now; what was used of them stays used."""
+    from gateway.cli.run_keys import end_grants as run  # noqa: PLC0415 -- as above
+
+    run(config, key_id)
+
+
 @keys.command()
 @KEY_ID
 @CONFIG

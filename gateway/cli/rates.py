@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from gateway.cli.running_gateway import Samples
+from gateway.cli.samples import Samples
 
 _DURATION: Final = "gateway_request_duration_seconds"
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.cli.ended_grants import as_written, told_ended
 from gateway.cli.output import answer, print_lines
 from gateway.cli.session import LEDGER, Session, change, read_ledger
 from gateway.cli.table import show_facts, show_table, shown
@@ -14,7 +15,7 @@ from gateway.cli.words import at, spend
 from gateway.keys.callers import CallerService, ShownCaller
 from gateway.ledger import callers
 from gateway.ledger.callers import CallerRow
-from gateway.ledger.usage import read_counts_of_many
+from gateway.ledger.usage import GrantRow, read_counts_of_many
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.report import used_report
 from gateway.model.account_names import CERTIFICATE
@@ -89,6 +90,17 @@ def grant(config: Path, account: str, pages: int, until: float) -> None:
     answer({"account": name, "pages": pages, "until": ends}, lambda: print_lines(text))
 
 
+def end_grants(config: Path, account: str) -> None:
+    """Ends all grants of a caller now."""
+
+    async def work(session: Session) -> tuple[str, list[GrantRow]]:
+        service = _service(session)
+        return service.name_of(account), await service.end_grants(session.actor, account, None)
+
+    (name, ended), _ = change(config, work, needs=_needs(account))
+    answer({"account": name, "grants": as_written(ended)}, lambda: print_lines(told_ended(shown(name), ended)))
+
+
 def reset(config: Path, account: str) -> None:
     """Resets a caller's windows."""
 
@@ -133,8 +145,7 @@ def _fields(row: CallerRow, counts: AccountCounts) -> dict[str, Any]:
 
 
 def _in_full(found: ShownCaller) -> dict[str, Any]:
-    grants = [{"pages": grant.pages, "until": moment(grant.until)} for grant in found.grants]
-    return {**_fields(found.row, found.counts), "grants": grants}
+    return {**_fields(found.row, found.counts), "grants": as_written(found.grants)}
 
 
 def _described(found: ShownCaller, currency: str | None) -> dict[str, object]:

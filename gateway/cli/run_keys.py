@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.cli.ended_grants import as_written, told_ended
 from gateway.cli.key_view import View, ledger_view
 from gateway.cli.output import answer, hand_out, json_text, print_lines, say, wants_json
 from gateway.cli.session import LEDGER, Session, change
@@ -18,6 +19,7 @@ from gateway.cli.words import at, money, spend
 from gateway.keys.key_changes import Made
 from gateway.keys.validation import DEFAULT, Wanted
 from gateway.keys.view import idle_scopes, limits_as_written
+from gateway.ledger.usage import GrantRow
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import Used
 from gateway.model.keys import KeyRecord
@@ -162,6 +164,16 @@ def grant(config: Path, key_id: str, pages: int, until: float) -> None:
     answer({"id": key_id, "pages": pages, "until": ends}, lambda: print_lines(text))
     if is_idle:
         say(f"warning: {key_id} has neither pages_per_day nor pages_per_month, so this changes nothing for it now")
+
+
+def end_grants(config: Path, key_id: str) -> None:
+    """Ends all grants of a key now."""
+
+    async def work(session: Session) -> list[GrantRow]:
+        return await session.keys.end_grants(session.actor, key_id, None)
+
+    ended, _ = change(config, work)
+    answer({"id": key_id, "grants": as_written(ended)}, lambda: print_lines(told_ended(key_id, ended)))
 
 
 def reset(config: Path, key_id: str) -> None:

@@ -33,6 +33,7 @@ from gateway.ledger.transfer import (
     bring_up,
     described,
     fill,
+    is_in_use,
     place_of_tables,
     require_elsewhere,
     save,
@@ -50,6 +51,10 @@ _AGAIN: Final = {
     "keys": ("key that was disabled", "keys that were disabled"),
     "callers": ("caller that was blocked", "callers that were blocked"),
 }
+_REHEARSAL: Final = (
+    "warning: a gateway serves from {}, and what it writes from now on is not in the copy. Stop it and copy once "
+    "more with --replace before ledger.url is changed"
+)
 _FORMS: Final = (
     "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE, where / @ : ? # and % of a password are "
     "percent-encoded (/ is %2F)"
@@ -90,16 +95,17 @@ def copy_to(config: Path, target: str, may: Permission) -> None:
     """Copies the configuration's ledger into another one."""
 
     def act(settings: Settings) -> Mapping[str, Any]:
-        source, url = url_of(settings), _target(target)
+        source, url, begun = url_of(settings), _target(target), time.time()
         if place_of(source) == place_of(url) or _is_same_file(source, url):
             raise SetupError(f"--to: {shown_url(url)} is the ledger itself")
         with TemporaryDirectory(prefix="gateway-") as directory:
             copy = Path(directory) / "copy.db"
             _save_as(source, settings, copy)
             _named_as(shown_url(source), lambda: bring_up(copy))
+            serves = is_in_use(copy, begun)
             origin = FillRecord(actor(), "ledger.copy", shown_url(source))
             filled = _fill(url, settings, copy, origin, may, but_at=_place(source, settings))
-        return {"ledger": shown_url(source), "to": shown_url(url), **_filled_fields(filled)}
+        return {"ledger": shown_url(source), "to": shown_url(url), **_filled_fields(filled), "is_rehearsal": serves}
 
     say_configuration()
     _answer(attempt(config, act))
@@ -123,8 +129,8 @@ def bring_up_ledger(config: Path) -> None:
 def _brought_up(ledger: str, before: str, version: str) -> str:
     if before == version:
         return f"The ledger {ledger} has the tables of version {version} already."
-    was = f"had those of {before}" if before else "was made"
-    return f"The ledger {ledger} {was}, and has the tables of version {version} now."
+    was = f"had the tables of version {before}, and has those" if before else "was made, and has the tables"
+    return f"The ledger {ledger} {was} of version {version} now."
 
 
 def _answer(document: Mapping[str, Any]) -> None:
@@ -135,6 +141,8 @@ def _print(document: Mapping[str, Any]) -> None:
     show_table(("table", "rows"), list(document["tables"].items()), frozenset({"rows"}))
     place = document.get("to", document["ledger"] if "version" in document else document.get("file"))
     say(f"{place} has all of that; every table was counted.")
+    if document.get("is_rehearsal"):
+        say(_REHEARSAL.format(document["ledger"]))
     lives = document.get("live_again", {})
     again = ", ".join(_counted(lives[name], *words) for name, words in _AGAIN.items() if lives.get(name))
     if again:
@@ -252,6 +260,8 @@ def _target(text: str) -> str:
     url = text
     if form == "env":
         url = os.environ.get(name, "")
+        if not url and name.isidentifier():
+            raise SetupError(f"--to: the variable {name} is empty or not there")
     elif form == "file":
         url = _content(Path(name))
     with suppress(ValueError):

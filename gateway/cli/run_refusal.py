@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.admin.command_for_refusal import command_for
 from gateway.admin.troubleshooting import container_of
-from gateway.cli.command_for_refusal import command_for
 from gateway.cli.output import answer, fail
 from gateway.cli.session import Session, read_ledger
 from gateway.cli.table import printable, show_facts

@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 from gateway.cli.followers import ELSEWHERE, LEDGER_URL
 from gateway.cli.health_facts import HealthFacts, facts_of
 from gateway.cli.output import answer, end_failed, print_lines
-from gateway.cli.running_gateway import Samples, ask, base_of
+from gateway.cli.running_gateway import ask, base_of
+from gateway.cli.samples import Samples
 from gateway.cli.session import LEDGER, Session, attempt, read_ledger_of
 from gateway.cli.table import show_table
 from gateway.cli.words import away, why_of

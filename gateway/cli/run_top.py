@@ -14,7 +14,8 @@ from rich.text import Text
 from gateway.cli.health_facts import facts_of
 from gateway.cli.rates import Pace, pace_of
 from gateway.cli.run_status import AGE, ASKED, counts_of
-from gateway.cli.running_gateway import Samples, ask
+from gateway.cli.running_gateway import ask
+from gateway.cli.samples import Samples
 from gateway.cli.session import attempt
 from gateway.cli.table import printable
 from gateway.config.settings import Settings

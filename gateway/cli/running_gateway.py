@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.aio.named_files import read_named
 from gateway.cli.listener_owner import listening_users
+from gateway.cli.samples import Labels, Samples
 from gateway.config.ledger_url import url_of
 from gateway.config.settings import Settings
 from gateway.errors import FileUnusable, SetupError
@@ -31,24 +31,6 @@ _MOST: Final = 65536
 _MOST_OF_CERTIFICATES: Final = 1_048_576
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- bound so, reached here
-Labels = frozenset[tuple[str, str]]
-
-
-class Samples(NamedTuple):
-    """What a gateway says of itself; metrics by name, then by labels.
-
-    Of its admin API, if it tells: the overview, and who is near a limit.
-    """
-
-    readiness: Mapping[str, Any]
-    metrics: Mapping[str, Mapping[Labels, float]]
-    overview: Mapping[str, Any] = MappingProxyType({})
-    near: Mapping[str, Any] = MappingProxyType({})
-
-    def total(self, name: str, **labels: str) -> float:
-        """The sum over all that have these labels; 0 when there is none."""
-        wanted = labels.items()
-        return sum(value for given, value in self.metrics.get(name, {}).items() if wanted <= set(given))
 
 
 async def ask(settings: Settings, config: Path, near: Mapping[str, Any] | None = None) -> Samples:

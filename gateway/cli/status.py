@@ -35,7 +35,7 @@ def status(config: Path) -> None:
     Asks its admin listener and the ledger. Exit 0: healthy, with warnings at the most; 1: something is wrong, or
     nobody answers.
 
-        gateway status --config gateway.yaml || systemctl restart gateway
+        gateway status --config gateway.yaml > status.txt || mail -s gateway ops < status.txt
     """
     from gateway.cli.run_status import show_status  # noqa: PLC0415 -- not needed for `gateway --help`
 

@@ -1,7 +1,8 @@
 """What is well of a faulty configuration, for commands that need little of it: a leaked key is stopped all the same.
 
 A section with a fault is left out as a whole, and so is what names something in it. Which ledger is meant has to be
-written: what is wrong may be where it was to stand, and the default is another one.
+written: what is wrong may be where it was to stand, and the default is another one. Of a file that is no YAML nothing
+is known: a variable has to name the ledger then.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,9 @@ from gateway.config.yaml_places import value_at
 from gateway.errors import ConfigurationError, Fault
 
 _URL: Final = "ledger.url"
+_LEDGER: Final = frozenset({"ledger"})
 _NOBODY: Final = {"allow": ["127.0.0.1/32"]}  # network has no default; a command lets nobody in
+_WITHOUT_DEFAULT: Final = frozenset({"network", "tls"})  # or one that is wrong where these files are not
 
 
 class Salvaged(NamedTuple):
@@ -39,35 +42,48 @@ def salvage(path: Path, environ: Mapping[str, str], needs: frozenset[str]) -> Sa
     try:
         return Salvaged(load_for_ledger(path, environ))
     except ConfigurationError as error:
-        found = _without_faulty(path, environ, needs)
-        if found is None:
+        document = _document(path)
+        found = _without_faulty({} if document is None else document, environ, needs)
+        if found is None or (document is None and not needs <= _LEDGER):
             raise
+        if document is None:
+            return Salvaged(found[0], tuple(error.faults), tuple(sorted(Settings.model_fields.keys() - _LEDGER)))
         without = tuple(sorted(found[1]))
         faults = tuple(fault for fault in error.faults if _section(fault) in without)
         return Salvaged(found[0], faults, without)
 
 
+def _document(path: Path) -> dict[str, Any] | None:
+    """What the file says; None when it is there and is no YAML."""
+    try:
+        return read_file(path).document
+    except ConfigurationError:
+        if not path.is_file():
+            raise
+        return None
+
+
 def _without_faulty(
-    path: Path, environ: Mapping[str, str], needs: frozenset[str]
+    document: dict[str, Any], environ: Mapping[str, str], needs: frozenset[str]
 ) -> tuple[Settings, set[str]] | None:
-    document = read_file(path).document
     _, wrong = override(document, environ)
     kept = {name: value_at(document, parts_of(name)) for name in needs | {_URL} if "." in name}
     if wrong or None in kept.values():
         return None
-    context = {"environ": environ, "goes_without_secrets": True}
+    context: dict[str, Any] = {"environ": environ, "goes_without_secrets": True}
     without = set[str]()
     while True:
         try:
             return validate(document, context, []), without
         except ConfigurationError as error:
             faulty = {_section(fault) for fault in error.faults}
-            is_left = faulty <= document.keys() | {"network"} and not faulty <= without
+            is_left = faulty <= document.keys() | _WITHOUT_DEFAULT and not faulty <= without
             is_needed = faulty & needs or any(_is_of(fault.path, kept) for fault in error.faults)
             if is_needed or not is_left or _may_mean(faulty, needs - document.keys()):
                 return None
             _leave_out(document, faulty, kept)
             without |= faulty
+            context["goes_without_files"] = "tls" in without
 
 
 def _is_of(path: str, kept: Mapping[str, Any]) -> bool:

@@ -1,11 +1,7 @@
 """What a job's end causes, once: the ledger settles its pages, its webhook becomes due, its long polls go on."""
 
-import asyncio
-import re
-from collections import Counter
 from collections.abc import Callable, Collection
-from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy import Connection
@@ -13,11 +9,9 @@ from sqlalchemy import Connection
 from gateway.admission.admission import ledger_away
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable
-from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.end_writer import EndWriter, Terms
 from gateway.jobs.job import Job, job_not_found
 from gateway.jobs.registry import Registry
-from gateway.jobs.status_watch import SMALL, StatusWatch
 from gateway.ledger.closing import Settled
 from gateway.ledger.jobs import Deleted, Recorded, delete_for_owner, record_facts
 from gateway.ledger.replica import Replica
@@ -25,13 +19,7 @@ from gateway.ledger.schema import JobState
 from gateway.ledger.unfollowed import give_up
 from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, stricter
 from gateway.model.jobs import JobRef
-from gateway.upstream.job_api import Finding, Said
 
-_FORGOTTEN: Final = 2
-MAX_SMALL: Final = 1024
-_MAX_WORDS: Final = 100
-_CUT: Final = "cut"
-_PLAIN_WORD: Final = re.compile(r"[\w .:-]{1,64}", re.ASCII)
 log = structlog.get_logger()
 
 
@@ -43,121 +31,26 @@ class Effects(NamedTuple):
 
 
 class Completion:
-    """Processes status answers, of clients' polls and of the watcher's requests. `state` returns the State in force.
-
-    `call_in_turn` is the iteration's.
-    """
+    """Takes facts about the ends of jobs to the ledger. `state` returns the State in force."""
 
     def __init__(
         self,
         replica: Replica,
         registry: Registry,
         state: Callable[[], State],
-        call_in_turn: Callable[[Callable[[], None]], None],
         effects: Effects,
     ) -> None:
         self._ledger = replica.ledger
         self._wall = replica.wall
         self._background = replica.background
-        self._call_in_turn = call_in_turn
         self._effects = effects
-        self.checkpoints = Checkpoints(replica, lambda: state().settings.jobs.result_ttl)
         self._registry = registry
         self._state = state
-        self._unfinished: set[tuple[int, bytes]] = set()  # by the id of the shape that parsed the answer
-        self._shapes = state().shapes
         terms = Terms(self.failed_costs, lambda: state().settings.jobs.result_ttl)
         self._end_writer = EndWriter(replica, terms, self._apply_recorded)
-        self._words: set[tuple[str, str]] = set()
-        self.unreadable: Counter[str] = Counter()
-        """How many answers were unreadable, by reason."""
-        self.unknown_words = 0
-        """How many answers had a status word unknown to their shape."""
 
     def __repr__(self) -> str:
-        return f"<Completion unfinished={len(self._unfinished)} pending={len(self._end_writer)}>"
-
-    def is_unfinished(self, job: Job, content: bytes) -> bool:
-        """Whether this very answer was parsed before, and said that a job of this shape still runs."""
-        return self._state().shapes is self._shapes and (id(job.shape), content) in self._unfinished
-
-    def count_miss(self, job: Job) -> None:
-        """Called when the upstream does not know a job; twice in a row, a second apart, makes it lost."""
-        if job.note_miss(self._wall()) >= _FORGOTTEN and job.is_running:
-            log.warning("the upstream has forgotten a job", upstream=job.upstream)
-            self.add_facts(job, Facts(Known.LOST))
-
-    async def let_others_have_a_turn(self) -> None:
-        """Waits for the next turn of the loop (Iteration.call_in_turn)."""
-        called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._call_in_turn(partial(_call, called))
-        await called
-
-    def watch(self, job: Job) -> StatusWatch:
-        """Returns a watch for the answer to our own request."""
-        return StatusWatch(self, job, is_own=True)
-
-    def watch_read(self, job: Job, asked: str) -> StatusWatch | None:
-        """Returns a watch for the answer to a client's request as it passes; None if nothing depends on it any more.
-
-        An answer from another target than the job's own, as under another operation, says nothing of the job, only
-        whether its client was given anything.
-        """
-        if not job.is_open and not self._state().settings.jobs.delete_after_read:
-            return None
-        return StatusWatch(self, job, is_own=False, teaches=job.is_open and asked == job.target)
-
-    def apply_finding(self, job: Job, found: Finding, *, is_own: bool) -> None:
-        """Processes a whole answer.
-
-        A client's headers may have caused an unreadable answer, or one that does not know the job. So these count
-        only if we made the request.
-        """
-        if found.said is Said.UNREADABLE:
-            if is_own:
-                self._count_unreadable(job, found.why)
-        elif found.said is Said.GONE:
-            if is_own:
-                self.count_miss(job)
-        else:
-            job.note_known()
-            self.checkpoints.record(job, found.checkpoint)
-            if found.said is Said.RUNNING:
-                self._note_word(job, found.unknown)
-            else:
-                has_failed = found.said is Said.FAILED
-                self.add_facts(job, Facts(Known.FAILED) if has_failed else Facts(Known.COMPLETE, found.pages))
-
-    def remember_unfinished(self, job: Job, content: bytes) -> None:
-        """Caches an answer that said that its job runs, if it is small."""
-        if len(content) <= SMALL:
-            shapes = self._state().shapes
-            if len(self._unfinished) >= MAX_SMALL or shapes is not self._shapes:  # words may mean something else
-                self._unfinished.clear()
-                self._shapes = shapes
-            self._unfinished.add((id(job.shape), content))
-
-    def note_cut(self, job: Job) -> None:
-        """Called when a long answer to our own request did not come to its end in time."""
-        self._count_unreadable(job, _CUT)
-
-    def _count_unreadable(self, job: Job, why: str) -> None:
-        self.unreadable[why] += 1
-        if job.note_unreadable() == 1:
-            log.warning(
-                "an answer about a job can't be read; it is asked ever more seldom", upstream=job.upstream, why=why
-            )
-
-    def _note_word(self, job: Job, word: str | None) -> None:
-        if word is None:
-            return
-        self.unknown_words += 1
-        if (job.shape.name, word) not in self._words and len(self._words) < _MAX_WORDS:
-            self._words.add((job.shape.name, word))
-            said = word if _PLAIN_WORD.fullmatch(word) else "(no plain word)"
-            log.warning(
-                "a status word is in no list of its shape; such a job runs on", shape=job.shape.name, word=said
-            )
+        return f"<Completion pending={len(self._end_writer)}>"
 
     def mark_failed(self, job: Job) -> None:
         """Called when a submit's answer said that its job failed."""
@@ -271,8 +164,3 @@ class Completion:
         if end is not None:
             self._end_writer.drop(end)
         return came_of
-
-
-def _call(waiting: "asyncio.Future[None]") -> None:
-    if not waiting.done():  # the waiter may have left
-        waiting.set_result(None)

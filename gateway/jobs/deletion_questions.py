@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.config.state import State
 from gateway.errors import Refused, UpstreamFailed
-from gateway.jobs.completion import Completion
+from gateway.jobs.findings import Findings
 from gateway.jobs.job import Job
 from gateway.jobs.status_queue import StatusQueue, StatusRequest
 from gateway.jobs.status_slots import Urgency
@@ -30,13 +30,13 @@ class DeletionQuestions:
     def __init__(
         self,
         queue: StatusQueue,
-        completion: Completion,
+        findings: Findings,
         upstream_client: UpstreamClient,
         state: Callable[[], State],
         clock: Callable[[], float],
     ) -> None:
         self._queue = queue
-        self._completion = completion
+        self._findings = findings
         self._upstream_client = upstream_client
         self._state = state
         self._clock = clock
@@ -87,5 +87,5 @@ class DeletionQuestions:
             self._queue.go_on(job)
 
         call, within = UpstreamCall("GET", job.target), min(upstream.read_timeout, WITHIN)
-        self._upstream_client.run(upstream, call, self._completion.watch(job), within, done, longest=_LONGEST)
+        self._upstream_client.run(upstream, call, self._findings.watch(job), within, done, longest=_LONGEST)
         return True

@@ -1,4 +1,4 @@
-"""One job as this process knows it, and its poll interval: values and arithmetic, no I/O."""
+"""One job as this process knows it: values, no I/O."""
 
 from collections.abc import Callable, Hashable
 from typing import Any, Final, Protocol
@@ -12,14 +12,6 @@ from gateway.model.jobs import JobRef
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape, read_target, result_target
 
-HELD_INTERVAL: Final = 0.1
-SHORTEST: Final = 1.0  # seconds
-_MAX_LENGTH: Final = 30.0  # seconds
-_SHARE: Final = 0.05
-_MAX_UNREAD: Final = 900.0  # seconds
-_MAX_DOUBLED: Final = 20
-_MAX_A_SECOND: Final = 200
-_MAX_HELD_A_SECOND: Final = 1000
 _APART: Final = 0.9  # seconds; two misses within it are one
 
 
@@ -40,12 +32,12 @@ class Job:
     one that is named as its owner.
     `target` is where its status is requested. `expires_at` is None while it runs, and 0 once it has no owner;
     `asked_at` is when anyone here last learnt its status; `misses` counts how often in a row the upstream did not
-    know it, `unread` how often in a row its answer was unreadable. `is_followed`: this process watches it; `is_read`:
-    this process noted who read it; `ticket`: which of the watcher's dates counts. `waiters` are callbacks, one for
-    each long poll; they run when the job ends.
+    know it, `unread` how often in a row its answer was unreadable. `is_followed`: this process watches it;
+    `read_is_noted`: this process noted who read it first; `ticket`: which of the watcher's dates counts.
+    `waiters` are callbacks, one for each long poll; they run when the job ends.
     `cached_at` is when the registry cached it, `sure_at` when the ledger was last asked about this one job.
     `answer` is the last answer to our own request. It is kept for a moment, if it is small and a client waits; once
-    the job has ended, it is final. `running_answer` and `question` are shared_polls.py's. `known` is what this
+    the job has ended, it is final. `running_answer` and `asking_poll` are shared_polls.py's. `known` is what this
     process or the ledger knows of the job's end. `heard` is what the ledger said of it when changes were last read
     (registry.py).
     """
@@ -55,19 +47,19 @@ class Job:
         "account",
         "answer",
         "asked_at",
+        "asking_poll",
         "cached_at",
         "created_at",
         "expires_at",
         "heard",
         "is_followed",
-        "is_read",
         "is_running",
         "known",
         "missed_at",
         "misses",
         "owner",
         "path",
-        "question",
+        "read_is_noted",
         "ref",
         "request_id",
         "running_answer",
@@ -95,7 +87,7 @@ class Job:
         self.heard: tuple[Any, ...] | None = None
         self.is_running = True
         self.is_followed = False
-        self.is_read = False
+        self.read_is_noted = False
         self.asked_at = 0.0
         self.cached_at = self.sure_at = 0.0
         self.misses = 0
@@ -104,7 +96,7 @@ class Job:
         self.ticket = 0
         self.answer: StatusAnswer | None = None
         self.running_answer: RunningAnswer | None = None
-        self.question: Asking | None = None
+        self.asking_poll: Asking | None = None
         self.known = Known.NOTHING
         self.waiters: dict[object, Callable[[], None]] = {}
 
@@ -187,23 +179,6 @@ class Job:
 def _parts(target: str) -> tuple[str, list[tuple[str, str]]]:
     path, _, query = target.partition("?")
     return path, sorted(parse_qsl(query, keep_blank_values=True))
-
-
-def after_unread(unread: int, *, held: bool) -> float:
-    """Backoff in seconds after `unread` unreadable answers in a row: doubles each time, up to 15 minutes."""
-    first = HELD_INTERVAL if held else SHORTEST
-    return min(first * 2.0 ** min(unread, _MAX_DOUBLED), _MAX_UNREAD) if unread else 0.0
-
-
-def interval(age: float, *, held: bool, followed: int = 0) -> float:
-    """Seconds between two status requests for a job of this age, in seconds: a twentieth of it, from 1 s to 30 s.
-
-    A job with a long poll is requested every 100 ms. When many jobs are `followed` (counted separately for those with
-    a long poll and the others), the interval grows, so that all together cause about 1000 or 200 requests a second.
-    """
-    if held:
-        return max(HELD_INTERVAL, followed / _MAX_HELD_A_SECOND)
-    return max(min(max(age * _SHARE, SHORTEST), _MAX_LENGTH), followed / _MAX_A_SECOND)
 
 
 def job_not_found() -> Refused:

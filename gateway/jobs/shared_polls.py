@@ -1,12 +1,12 @@
 """One answer of the container serves all like polls of a running job (request coalescing).
 
-A job's question here is a client's poll that waits for the container. States of a job, and what ends each:
-    unasked  no question is under way; `running_answer` may hold the last whole answer that said that the job runs.
+A job's asking poll is a client's poll that waits for the container. States of a job, and what ends each:
+    unasked  no poll asks; `running_answer` may hold the last whole answer that said that the job runs.
              `begin` ends it.
-    asked    a question is under way. Polls that are alike wait for it, once each; others ask for themselves.
+    asked    a poll asks. Polls that are alike wait for it, once each; others ask for themselves.
              `AskingPoll.close` ends it, whatever came of it: all who wait go on.
 Impossible: an answer reaches another owner (a Job has one), serves after an end was seen (Job.add_known drops it), or
-serves under another configuration (each reload makes other UpstreamTargets); two questions that know of each other;
+serves under another configuration (each reload makes other UpstreamTargets); two asking polls that know each other;
 a poll that waits longer than the one that asks, whose every step has a deadline.
 """
 
@@ -51,8 +51,8 @@ class AskingPoll:
 
     def close(self) -> None:
         """Lets all that wait go on. Idempotent."""
-        if self._job.question is self:
-            self._job.question = None
+        if self._job.asking_poll is self:
+            self._job.asking_poll = None
         waiting, self._waiting = self._waiting, {}
         for wake in waiting.values():
             wake()
@@ -73,17 +73,17 @@ class SharedPolls:
         return running.answer if running.may_serve(poll) else None
 
     async def wait(self, job: Job, poll: Poll, peer: Hashable) -> None:
-        """Waits for the end of a question whose answer may serve this poll, if there is one; `peer` is who waits.
+        """Waits for the end of an asking poll whose answer may serve this poll, if there is one; `peer` is who waits.
 
         Runs in a Drive.
         """
-        question = job.question
-        if question is not None and question.is_like(poll):
-            await question.wait(self._iteration, peer)
+        asking = job.asking_poll
+        if asking is not None and asking.is_like(poll):
+            await asking.wait(self._iteration, peer)
 
     def begin(self, job: Job, poll: Poll) -> AskingPoll | None:
         """Makes this poll the one that asks, unless another asks already. The caller closes it."""
-        if job.question is not None:
+        if job.asking_poll is not None:
             return None
-        question = job.question = AskingPoll(job, poll)
-        return question
+        asking = job.asking_poll = AskingPoll(job, poll)
+        return asking

@@ -12,12 +12,12 @@ _SHARED: Final = 65_536
 
 
 class Informed(Protocol):
-    """Who hears what an answer means (Completion)."""
+    """Who hears what an answer means (Findings)."""
 
     async def let_others_have_a_turn(self) -> None:
         """Waits for the next turn of the loop."""
 
-    def apply_finding(self, job: Job, found: Finding, *, is_own: bool) -> None:
+    def apply(self, job: Job, found: Finding, *, is_own: bool) -> None:
         """Processes a whole answer."""
 
     def remember_unfinished(self, job: Job, content: bytes) -> None:
@@ -28,7 +28,7 @@ class StatusWatch:
     """Reads one status answer as it passes."""
 
     __slots__ = (
-        "_completion",
+        "_findings",
         "_is_own",
         "_job",
         "_most",
@@ -41,8 +41,8 @@ class StatusWatch:
         "reader",
     )
 
-    def __init__(self, completion: Informed, job: Job, *, is_own: bool, teaches: bool = True) -> None:
-        self._completion = completion
+    def __init__(self, findings: Informed, job: Job, *, is_own: bool, teaches: bool = True) -> None:
+        self._findings = findings
         self._job = job
         self._is_own = is_own
         self._teaches = teaches
@@ -77,7 +77,7 @@ class StatusWatch:
         if reader is None:
             return
         while reader.is_behind:
-            await self._completion.let_others_have_a_turn()
+            await self._findings.let_others_have_a_turn()
             reader.go_on()
         self.finding = found = reader.finding()
         self.is_final = found.said in {Said.COMPLETE, Said.FAILED}
@@ -87,6 +87,6 @@ class StatusWatch:
             return
         if found.has_no_word and reader.is_plain and self.content is not None:
             self.gives_nothing = has_no_text(self.content)
-        self._completion.apply_finding(self._job, found, is_own=self._is_own)
+        self._findings.apply(self._job, found, is_own=self._is_own)
         if found.is_processing and reader.is_plain and self.content is not None:
-            self._completion.remember_unfinished(self._job, self.content)
+            self._findings.remember_unfinished(self._job, self.content)

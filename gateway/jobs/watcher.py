@@ -29,8 +29,9 @@ import structlog
 
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed, UpstreamTimeout
-from gateway.jobs.completion import Completion
-from gateway.jobs.job import Job, after_unread, interval
+from gateway.jobs.findings import Findings
+from gateway.jobs.job import Job
+from gateway.jobs.poll_interval import after_unread, interval
 from gateway.jobs.reading import is_answer
 from gateway.jobs.status_answer import RunningAnswer, StatusAnswer
 from gateway.jobs.status_queue import StatusQueue, StatusRequest
@@ -38,7 +39,7 @@ from gateway.jobs.status_slots import Urgency
 from gateway.jobs.status_watch import StatusWatch
 from gateway.ledger.replica import Replica
 from gateway.ledger.watchers import adopt
-from gateway.limits.job_cost import ENDS, Facts, Known
+from gateway.limits.job_cost import ENDS
 from gateway.model.times import Times
 from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.response_head import ResponseHead
@@ -59,7 +60,7 @@ class Watcher:
         self,
         replica: Replica,
         queue: StatusQueue,
-        completion: Completion,
+        findings: Findings,
         upstream_client: UpstreamClient,
         state: Callable[[], State],
         times: Times,
@@ -68,7 +69,7 @@ class Watcher:
         self._ledger = replica.ledger
         self._background = replica.background
         self._queue = queue
-        self._completion = completion
+        self._findings = findings
         self._upstream_client = upstream_client
         self._state = state
         self._clock = times.monotonic
@@ -194,7 +195,7 @@ class Watcher:
             self._schedule_next(job)
             return False
         job.ticket = _BEING_ASKED
-        watch, within = self._completion.watch(job), min(upstream.read_timeout, WITHIN)
+        watch, within = self._findings.watch(job), min(upstream.read_timeout, WITHIN)
         done = partial(self._take_outcome, job, upstream, watch)
         self._upstream_client.run(upstream, UpstreamCall("GET", job.target), watch, within, done, longest=_LONGEST)
         return True
@@ -206,7 +207,7 @@ class Watcher:
         if isinstance(outcome, ResponseHead):
             self._take_answer(job, upstream, watch, outcome)
         elif isinstance(outcome, UpstreamTimeout) and watch.reader is not None and watch.content is None:
-            self._completion.note_cut(job)  # to fetch the same megabytes at once again would end likewise
+            self._findings.note_cut(job)  # to fetch the same megabytes at once again would end likewise
         self._give_up_old(job)
         self._schedule_next(job)
         self._queue.go_on(job)
@@ -229,8 +230,7 @@ class Watcher:
 
     def _give_up_old(self, job: Job) -> None:
         if job.is_running and self._wall() - job.created_at > self._state().settings.jobs.give_up_after:
-            log.warning("a job has run for too long and was given up", upstream=job.upstream)
-            self._completion.add_facts(job, Facts(Known.GIVEN_UP))
+            self._findings.give_up(job)
 
     def _schedule_next(self, job: Job) -> None:
         if job.is_running:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from gateway.config.compile import compile_overrides
 from gateway.config.consistency import nearest
+from gateway.config.fault_words import fault_words
 from gateway.config.settings import LimitOverrides, Settings
 from gateway.ledger.keys import KeyProblem, NewKeyRow
 from gateway.model import patterns
@@ -160,12 +161,12 @@ def _merged(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, A
 
 
 def _fault(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
+    first = error.errors(include_url=False)[0]
     name = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         return _unknown(name)
-    text = str(first["msg"]).removeprefix("Value error, ")
-    return f"{name}: {text[0].lower()}{text[1:]}" if name else text
+    text = fault_words(name, first["type"], first["msg"], first.get("ctx", {}), first["input"] if name else None)
+    return f"{name}: {text}" if name else text
 
 
 def _unknown(name: str) -> str:

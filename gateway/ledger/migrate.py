@@ -23,7 +23,9 @@ LEAST_COUNTER: Final = "least"  # the row of `counters` that has it
 MIGRATION_SECONDS: Final = 300.0  # for all of it: an index on millions of rows, or 150 round trips to far away
 _LOCK: Final = 0x6761_7465  # PostgreSQL's advisory lock for migrations: "gate"
 _NEWER: Final = "it was made by a newer version of the gateway"
-_OLDER: Final = "its tables are of an older version: `gateway serve`, or any command that changes it, brings them up"
+_OLDER: Final = (
+    "its tables are of an older version: `gateway ledger upgrade`, or a start of this version, brings them up"
+)
 
 
 class Tables(Enum):

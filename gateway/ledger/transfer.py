@@ -42,7 +42,7 @@ SELECT EXTRACT(EPOCH FROM pg_postmaster_start_time()), oid, CAST(to_regclass('co
 FROM pg_database WHERE datname = current_database()""")
 _RECORDED: Final = 100
 _IN_USE: Final = (
-    "a gateway serves from it (its heartbeat is not 15 s old): stop all gateways first. "
+    "a gateway serves from it (its last heartbeat is less than 15 s old): stop all gateways first. "
     "--while-serving fills it all the same; what they count meanwhile is forgotten"
 )
 _NO_LEDGER: Final = "is neither a ledger nor a backup of one"
@@ -182,6 +182,12 @@ def bring_up(file: Path) -> str | None:
             return migrate(connection)
     except DatabaseError:
         raise LedgerUnavailable(_NO_LEDGER) from None
+
+
+def is_in_use(file: Path, now: float) -> bool:
+    """Whether a gateway served from the ledger that was saved there."""
+    with _opened(file) as connection:
+        return has_living(connection, now)
 
 
 def described(lives: LiveAgain, most: int | None = None) -> Mapping[str, Any]:

@@ -81,8 +81,10 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_clocks",
         "_drive",
+        "_finishes_alone",
         "_high_water",
         "_is_due",
+        "_is_last",
         "_is_lost",
         "_is_unread",
         "_iteration",
@@ -99,10 +101,8 @@ class ClientConnection(asyncio.Protocol):
         "cached_headers",
         "client_ca",
         "ends_at",
-        "finishes_alone",
         "has_ended",
         "is_deaf",
-        "is_last",
         "is_retired",
         "peer",
         "peer_ip",
@@ -123,10 +123,8 @@ class ClientConnection(asyncio.Protocol):
         self.client_ca: frozenset[bytes] | None = None
         self.cached_headers: Any = None  # what the headers of the last request mean: the handler's
         self.has_ended = False  # the acceptor's
-        self.finishes_alone = False
-        self.is_deaf = False  # to any further request
-        self.is_last = False
-        self.is_retired = False  # serves no further request
+        self.is_deaf = False  # takes no further request at all
+        self.is_retired = False  # takes no further request but one whose head has begun
         self.request_count = 0
         self.transport: TlsTransport | None = None
         self.writing_paused = False
@@ -147,7 +145,9 @@ class ClientConnection(asyncio.Protocol):
         self._on_writable: Callable[[], None] | None = None
         self._high_water = _STRANGERS_HIGH_WATER
         self._written = 0
+        self._finishes_alone = False  # the exchange goes on without the client
         self._is_due = False  # what it waited for has ended
+        self._is_last = False  # no request is served after this one
         self._is_lost = False  # as it was told, in a turn
         self._is_unread = False  # something of the last request was left unread
 
@@ -294,6 +294,14 @@ class ClientConnection(asyncio.Protocol):
         """Takes the deadline back."""
         self._clocks.stop()
 
+    def finish_alone(self) -> None:
+        """Lets this exchange go on though the client leaves."""
+        self._finishes_alone = True
+
+    def end_after_this(self) -> None:
+        """Serves no request after this one."""
+        self._is_last = True
+
     def watch_reader(self) -> None:
         """Starts the clocks of a client that does not take what was written."""
         idle = self._live.state.pace.send_idle
@@ -302,7 +310,7 @@ class ClientConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cuts the connection off, so that the client can't take what it got for the whole; serves no more of it."""
-        self.is_last = True
+        self._is_last = True
         if self.transport is not None:
             self.transport.abort()
 
@@ -378,7 +386,7 @@ class ClientConnection(asyncio.Protocol):
         self._on_writable = None
         if self._drive is None:
             self._notify_end()
-        elif not self.finishes_alone:
+        elif not self._finishes_alone:
             self.interrupt(ClientGone("The client closed the connection."))
 
     def pause_writing(self) -> None:
@@ -462,9 +470,10 @@ class ClientConnection(asyncio.Protocol):
     async def _run(self) -> None:
         """Serves the requests of this connection one after the other."""
         self.expect(self._live.state.pace.head, Idle)
-        while not self.is_last and not self._is_closing:
+        while not self._is_last and not self._is_closing:
             request, body = await self._next_request()
             await self._serve(self, request, body)
+            self._finishes_alone = False
             self._upload = None
             self._is_unread = isinstance(request, Refused) or not body.is_eof()
             del request, body  # an idle connection would keep them, and a head may have 64 KB
@@ -497,7 +506,7 @@ class ClientConnection(asyncio.Protocol):
         self.request_count += 1
         request, body = reading.reader.take()
         if is_connect(request):
-            self.is_last = True
+            self._is_last = True
         if body.is_eof():
             reading.listen()
         return request, body

@@ -100,7 +100,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class Exchange:
-    """The mutable record of a request: only handler.py writes it, only observe reads all of it.
+    """The mutable record of a request: only handler.py and responses.py write it, only observe reads all of it.
 
     Times are seconds of the loop's clock. `keep_alive`: the head was sound, so the connection may go on.
     `waits_for_invitation`: the client holds its body back for a 100 Continue: nothing is to be drained. `bearer` is

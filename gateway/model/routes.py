@@ -26,10 +26,21 @@ class Kind(StrEnum):
         """Whether a request names a job, which must belong to its caller."""
         return self in _OF_A_JOB
 
+    @property
+    def is_about_jobs(self) -> bool:
+        """Whether it starts, reads or ends jobs."""
+        return self is not Kind.PLAIN
+
+    @property
+    def gives_content(self) -> bool:
+        """Whether its answer may have content of a job."""
+        return self in _GIVES_CONTENT
+
     __hash__ = str.__hash__  # as for Reason
 
 
 _OF_A_JOB = frozenset({Kind.RESULT, Kind.ASSET, Kind.DELETE})
+_GIVES_CONTENT = frozenset({Kind.RESULT, Kind.ASSET})
 
 
 @dataclass(frozen=True, slots=True)

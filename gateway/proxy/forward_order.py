@@ -17,7 +17,7 @@ class ForwardOrder(NamedTuple):
 
     `submit` is for requests that start jobs, `job` for those about a job; `content` is the body of those that have
     one, read completely and checked. `delete_before` is set once a DELETE has made the job unreadable: until
-    then, by the loop's clock, the upstream may get it; later the id may be another job's. `question` is set
+    then, by the loop's clock, the upstream may get it; later the id may be another job's. `asking_poll` is set
     when other polls may wait for this one's answer.
     """
 
@@ -30,4 +30,4 @@ class ForwardOrder(NamedTuple):
     job: Job | None = None
     content: bytes | None = None
     delete_before: float | None = None
-    question: AskingPoll | None = None
+    asking_poll: AskingPoll | None = None

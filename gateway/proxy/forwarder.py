@@ -6,53 +6,46 @@ request ended in an error.
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, NamedTuple
 
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import Refused, UpstreamBrokeOff, UpstreamTimeout
-from gateway.jobs.job import Job, job_not_found
+from gateway.jobs.job import Job
 from gateway.jobs.status_answer import MAX_CONTENT, StatusAnswer
 from gateway.limits.concurrency import downloads
-from gateway.listener.connection import ClientConnection
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial
-from gateway.model.request import Permit
-from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
-from gateway.proxy.streaming import Collected, Download, ResponseWatch, end_watch
+from gateway.proxy.poll_examination import PollExaminer, note_shared
+from gateway.proxy.still_permitted import StillPermitted
+from gateway.proxy.streaming import Collected, Download
 from gateway.proxy.submission import Submission
 from gateway.proxy.upload import Upload
-from gateway.upstream.check_url import PublicAnswer, public_answer
+from gateway.upstream.client_head import BodyFraming, client_head, with_public_location
 from gateway.upstream.connection import UpstreamConnection
-from gateway.upstream.heads import BodyFraming, client_head, led_to_us, upstream_head
 from gateway.upstream.pool import Pool, Upstreams
+from gateway.upstream.request_head import upstream_head
 from gateway.upstream.response_head import ResponseHead
+from gateway.upstream.submit_answer import read_submit_answer
 from gateway.upstream.url_rewriter import UrlRewriter
 
 _FIRST_NOT_GOOD: Final = 300
-_OK: Final = 200
 _SMALL: Final = 16_384  # bytes
-_DOWNLOADS: Final = frozenset({Kind.RESULT, Kind.ASSET})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class AnswerObserver(Protocol):
-    """Examines the answers to polls, which may show that a job has ended."""
+class BegunAnswer(NamedTuple):
+    """What has come of an answer: its head. A part of the request's body may still be unsent."""
 
-    def is_unfinished(self, job: Job, content: bytes) -> bool:
-        """Whether this same answer was examined before, and said that such a job still runs."""
-
-    def watch_read(self, job: Job, asked: str) -> ResponseWatch | None:
-        """The watch that examines one answer to a client's poll; None when nothing depends on it."""
-
-
-Recheck = Callable[[PreparedRequest, ClientConnection], Permit]
+    upstream: UpstreamConnection
+    upload: Upload
+    head: ResponseHead
 
 
 class Forwarder:
     """Forwards requests. `clock` is the loop's, in seconds; `date` returns the value of a Date header.
 
-    `recheck` checks the permit of a request that has waited; `confirm`, that its job was not deleted meanwhile.
+    `confirm` checks that the job of a request that has waited was not deleted meanwhile.
     """
 
     def __init__(
@@ -60,12 +53,12 @@ class Forwarder:
         upstreams: Upstreams,
         clock: Callable[[], float],
         date: Callable[[], bytes],
-        answer_observer: AnswerObserver,
-        recheck: Recheck,
+        examiner: PollExaminer,
+        still_permitted: StillPermitted,
         confirm: Callable[[Job], Awaitable[None]],
     ) -> None:
-        self._answer_observer = answer_observer
-        self.recheck = recheck
+        self._examiner = examiner
+        self._still_permitted = still_permitted
         self._confirm = confirm
         self._upstreams = upstreams
         self._clock = clock
@@ -82,42 +75,31 @@ class Forwarder:
         """
         if order.job is not None and not order.job.is_running and _is_download(order.prepared):
             self._allow(self._downloads.check, order)
-        pool = self._upstreams.pool_of(order.prepared.target)
-        upstream, upload = await self._ask_safely(order, pool)
+        pool = self._upstreams.pool_of(order.prepared.upstream)
+        begun = await self._ask_safely(order, pool)
         try:
             if order.job is not None and order.delete_before is None:
                 await self._confirm(order.job)
             if order.submit is None:  # an accepted job is always reported, whatever became of its sender's permit
-                self.recheck_if_stale(order)
-            await self._pass_on(order, upstream, upload)
+                self._still_permitted.check_if_stale(order)
+            await self._pass_on(order, begun)
         except BaseException:
-            pool.discard(upstream)
+            pool.discard(begun.upstream)
             raise
         finally:
             order.delivery.ended = self._clock()
-        pool.give_back(upstream, order.delivery.ended)
-
-    def recheck_if_stale(self, order: ForwardOrder) -> None:
-        """Checks the permit again, if the request has waited past the time until which it was valid.
-
-        Raises:
-            Refused: it would not be permitted now.
-        """
-        if self._clock() >= order.prepared.good_until:
-            self.recheck(order.prepared, order.client)
-        if order.job is not None and order.job.is_gone and order.delete_before is None:
-            raise job_not_found()  # its id may be another owner's by now
+        pool.give_back(begun.upstream, order.delivery.ended)
 
     def share(self, order: ForwardOrder, answer: StatusAnswer) -> None:
         """Sends the client the whole answer to one upstream request that serves several clients."""
         order.delivery.connection = "shared"
         closes = order.client.must_close(order.prepared.headers, order.body)
         self._send_whole(order, answer.head, BodyFraming(len(answer.content), False, closes), answer.content)
-        order.delivery.is_final, order.delivery.is_unfinished = answer.is_final, not answer.is_final
-        order.delivery.gives_nothing = answer.gives_nothing
-        order.client.is_last = closes
+        note_shared(order.delivery, answer)
+        if closes:
+            order.client.end_after_this()
 
-    async def _ask_safely(self, order: ForwardOrder, pool: Pool) -> tuple[UpstreamConnection, Upload]:
+    async def _ask_safely(self, order: ForwardOrder, pool: Pool) -> BegunAnswer:
         """Sends the request; retries a safe one once on a new connection if a reused connection lost it."""
         delivery = order.delivery
         upstream = None if order.prepared.headers.has_body else pool.take_idle(self._clock())
@@ -133,15 +115,13 @@ class Forwarder:
         delivery.connection = "new"
         return await self._ask(order, pool, upstream)
 
-    async def _ask(
-        self, order: ForwardOrder, pool: Pool, upstream: UpstreamConnection
-    ) -> tuple[UpstreamConnection, Upload]:
-        """Sends the request and waits for the answer's head; a part of the body may still be unsent then."""
+    async def _ask(self, order: ForwardOrder, pool: Pool, upstream: UpstreamConnection) -> BegunAnswer:
+        """Sends the request and waits for the answer's head."""
         client, prepared, delivery = order.client, order.prepared, order.delivery
-        upload = Upload(order, upstream, partial(self.recheck_if_stale, order))
+        upload = Upload(order, upstream, partial(self._still_permitted.check_if_stale, order))
         try:
             delivery.started = delivery.started or self._clock()
-            self.recheck_if_stale(order)  # opening the connection may have taken seconds
+            self._still_permitted.check_if_stale(order)  # opening the connection may have taken seconds
             if order.delete_before is not None and self._clock() >= order.delete_before:
                 raise UpstreamTimeout("The upstream could not be asked in time to delete the job.")
             upstream.ask(
@@ -156,26 +136,23 @@ class Forwarder:
             elif prepared.headers.has_body:
                 await upload.run()
             if order.delete_before is not None:
-                client.finishes_alone = True
-            client.expect(prepared.target.read_timeout, _silence)
+                client.finish_alone()
+            client.expect(prepared.upstream.read_timeout, _silence)
             await upstream.answered
-            if upstream.failure is not None:
-                raise upstream.failure
+            return BegunAnswer(upstream, upload, upstream.head_or_failure())
         except BaseException:
             pool.discard(upstream)
             raise
-        return upstream, upload
 
-    async def _pass_on(self, order: ForwardOrder, upstream: UpstreamConnection, upload: Upload) -> None:
-        client, prepared, answer = order.client, order.prepared, upstream.head
-        if answer is None:  # pragma: no cover -- `answered` without a failure is set once the head is there
-            raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
+    async def _pass_on(self, order: ForwardOrder, begun: BegunAnswer) -> None:
+        client, prepared = order.client, order.prepared
+        upstream, _, answer = begun
         closes = client.must_close(prepared.headers, order.body)
         framing = _framing(prepared, answer, closes)
         if order.submit is not None and answer.status >= _FIRST_NOT_GOOD:
             order.submit.mark_refused()
         if order.submit is not None and answer.status < _FIRST_NOT_GOOD and prepared.method != "HEAD":
-            client.expect(prepared.target.read_timeout, _silence)
+            client.expect(prepared.upstream.read_timeout, _silence)
             content = await _accept_job(order, order.submit, upstream, answer)
             self._send_whole(order, answer, BodyFraming(len(content), chunked=False, closes=closes), content)
         elif upstream.is_held_whole and not framing.chunked and not _is_rewritten(prepared, answer):
@@ -183,89 +160,44 @@ class Forwarder:
             if answer.length is not None and len(content) != answer.length:
                 raise UpstreamBrokeOff("The upstream's answer is not as long as it says.", arrived=True)
             self._send_whole(order, answer, framing, content)
-            await self._look_at(order, answer, content)
+            await self._examiner.examine(order, answer, content)
         elif _is_download(prepared) and not (upstream.is_held_whole or _is_small(answer)):
-            await self._download(order, upstream, upload, framing)
+            await self._download(order, begun, framing)
         else:
-            await self._stream(order, upstream, upload, framing)
-        client.is_last = framing.closes
+            await self._stream(order, begun, framing)
+        if framing.closes:
+            client.end_after_this()
 
     def _allow(self, take: Callable[[str, Profile], Denial | None], order: ForwardOrder) -> None:
         denial = take(order.prepared.subject, order.prepared.permit.profile)
         if denial is not None:
             raise Refused(denial)
 
-    async def _download(
-        self, order: ForwardOrder, upstream: UpstreamConnection, upload: Upload, framing: BodyFraming
-    ) -> None:
+    async def _download(self, order: ForwardOrder, begun: BegunAnswer, framing: BodyFraming) -> None:
         """Streams an answer about a job, which the upstream holds in its memory until the client took it."""
         self._allow(self._downloads.take, order)
         try:
-            await self._stream(order, upstream, upload, framing)
+            await self._stream(order, begun, framing)
         finally:
             self._downloads.give_back(order.prepared.subject)
 
-    async def _stream(
-        self, order: ForwardOrder, upstream: UpstreamConnection, upload: Upload, framing: BodyFraming
-    ) -> None:
+    async def _stream(self, order: ForwardOrder, begun: BegunAnswer, framing: BodyFraming) -> None:
         """Streams the answer to the client, while the rest of the request's body may still go upstream."""
-        client, prepared, answer = order.client, order.prepared, upstream.head
-        if answer is None:  # pragma: no cover -- as in _pass_on
-            raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
+        upstream, upload, answer = begun
         order.delivery.status = answer.status
-        download = Download(client, upstream, order.delivery, prepared.target.read_timeout, chunked=framing.chunked)
-        watch = download.watch = self._watch(order, answer)
-        if _is_rewritten(prepared, answer):
-            download.rewriter = _rewriter(order)
-        asked_at = _mark_asked(order, watch, self._clock())
-        if order.question is not None and (answer.length is None or answer.length > MAX_CONTENT):
-            order.question.close()  # nobody else waits for what a slow client reads
+        examination = self._examiner.begin(order, answer)
+        rewriter = _rewriter(order) if _is_rewritten(order.prepared, answer) else None
+        download = Download(order, upstream, examination, rewriter, chunked=framing.chunked)
+        if order.asking_poll is not None and (answer.length is None or answer.length > MAX_CONTENT):
+            order.asking_poll.close()  # nobody else waits for what a slow client reads
         if upstream.wants_body:
-            upload.go_on(download.set_clocks, client.interrupt)
+            upload.go_on(download.set_clocks, order.client.interrupt)
         try:
             await download.run(self._client_head(order, answer, framing))
-            if watch is not None and watch.content is not None:
-                self._keep_running(order, answer, watch.content)
         finally:
             upload.stop()
-            _unmark_if_silent(order, watch, asked_at)
-
-    async def _look_at(self, order: ForwardOrder, answer: ResponseHead, content: bytes) -> None:
-        """Examines a whole answer."""
-        job = order.job
-        if job is None:
-            return
-        if answer.status == _OK and job.is_running and self._answer_observer.is_unfinished(job, content):
-            order.delivery.is_unfinished = order.delivery.gives_nothing = True
-            if order.prepared.asked == job.target:
-                job.mark_asked(self._clock())
-                job.note_known()
-                self._keep_running(order, answer, content)
-            return
-        watch = self._watch(order, answer)
-        if watch is not None:
-            asked_at = _mark_asked(order, watch, self._clock())
-            watch.take(content)
-            await end_watch(watch, order.delivery)
-            _unmark_if_silent(order, watch, asked_at)
-            self._keep_running(order, answer, content)
-
-    def _keep_running(self, order: ForwardOrder, answer: ResponseHead, content: bytes) -> None:
-        """Keeps an answer that said that the job runs, and no more, for others who ask."""
-        delivery = order.delivery
-        if order.question is not None and delivery.is_unfinished and delivery.gives_nothing:
-            order.question.keep(StatusAnswer(answer, content, is_final=False, gives_nothing=True), self._clock())
-
-    def _watch(self, order: ForwardOrder, answer: ResponseHead) -> ResponseWatch | None:
-        """The watch that examines this answer, if anything depends on what it says about a job."""
-        job, prepared = order.job, order.prepared
-        is_result = prepared.permit.route.kind is Kind.RESULT and prepared.method != "HEAD"
-        if job is None or not is_result or answer.status != _OK:
-            return None
-        watch = self._answer_observer.watch_read(job, prepared.asked)
-        if watch is not None:
-            watch.begin(answer)
-        return watch
+            if examination is not None:
+                examination.close()
 
     def _send_whole(self, order: ForwardOrder, answer: ResponseHead, framing: BodyFraming, content: bytes) -> None:
         if order.client.is_gone:
@@ -275,8 +207,8 @@ class Forwarder:
         order.client.send(self._client_head(order, answer, framing) + content)
 
     def _client_head(self, order: ForwardOrder, answer: ResponseHead, framing: BodyFraming) -> bytes:
-        if answer.leads:
-            answer = led_to_us(answer, order.prepared.target, order.prepared.origin)
+        if answer.has_location:
+            answer = with_public_location(answer, order.prepared.upstream, order.prepared.origin)
         head = client_head(answer, framing, order.trace.request_id, order.prepared.permit.route.kind, self._date)
         if order.submit is None or not order.submit.lines:
             return head
@@ -284,7 +216,7 @@ class Forwarder:
 
 
 def _is_download(prepared: PreparedRequest) -> bool:
-    return prepared.permit.route.kind in _DOWNLOADS and prepared.method != "HEAD"
+    return prepared.permit.route.kind.gives_content and prepared.method != "HEAD"
 
 
 def _is_small(answer: ResponseHead) -> bool:
@@ -300,23 +232,6 @@ def _framing(prepared: PreparedRequest, answer: ResponseHead, closes: bool) -> B
     return BodyFraming(None, chunked, closes or not chunked)
 
 
-def _mark_asked(order: ForwardOrder, watch: ResponseWatch | None, now: float) -> float:
-    """Notes that the job's state is being read now, so that no one else has to ask; returns the previous time."""
-    job = order.job
-    if job is None or watch is None or order.prepared.asked != job.target:
-        return 0.0
-    return job.mark_asked(now)
-
-
-def _unmark_if_silent(order: ForwardOrder, watch: ResponseWatch | None, asked_at: float) -> None:
-    """Restores the previous time if the answer said nothing of the job's state: the client may have caused that."""
-    job = order.job
-    if job is None or watch is None or order.prepared.asked != job.target:
-        return
-    if not (watch.is_final or watch.is_unfinished):
-        job.unmark_asked(asked_at)
-
-
 def _is_rewritten(prepared: PreparedRequest, answer: ResponseHead) -> bool:
     return prepared.permit.route.rewrites and prepared.method != "HEAD" and answer.length != 0
 
@@ -329,22 +244,15 @@ async def _accept_job(
         raise UpstreamBrokeOff("The upstream accepted a job before it had the whole of it.", arrived=True)
     content = await Collected(upstream).run()
     await order.client.time_for(len(content))
-    public = _public(content, answer, order)
-    await submit.take_answer(public.answer, public.check_url)
-    return public.answer
-
-
-def _public(content: bytes, answer: ResponseHead, order: ForwardOrder) -> PublicAnswer:
-    if any(name == b"content-encoding" for name, _ in answer.headers):
-        detail = "The upstream's answer to a submit used a content coding that was not requested."
-        raise UpstreamBrokeOff(detail, arrived=True)
     prepared = order.prepared
-    return public_answer(content, prepared.origin, prepared.permit.path, prepared.job_shape)
+    accepted = read_submit_answer(answer, content, prepared.origin, prepared.permit.path, prepared.job_shape)
+    await submit.take_answer(accepted)
+    return accepted.content
 
 
 def _rewriter(order: ForwardOrder) -> UrlRewriter:
-    target = order.prepared.target
-    old = f"{target.scheme}://{target.authority}/"
+    upstream = order.prepared.upstream
+    old = f"{upstream.scheme}://{upstream.authority}/"
     return UrlRewriter(old.encode("ascii"), order.prepared.origin.encode("ascii") + b"/")
 
 

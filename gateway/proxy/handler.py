@@ -14,33 +14,27 @@ is raised below becomes an answer (or a cut connection, once an answer has begun
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-import orjson
 import structlog
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from gateway.admission.admission import Admission
-from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.auth.validity import check_required_certificate
 from gateway.authorize.cached_headers import CachedHeaders, cache_headers
 from gateway.authorize.login import Evidence, Login
 from gateway.authorize.permit import make_permit
 from gateway.authorize.preparation import prepare_request
 from gateway.authorize.prepared_request import PreparedRequest, RequestLine
-from gateway.config.own_routes import HEALTH_ROUTES
 from gateway.config.state import Live, State
 from gateway.errors import ClientGone, Refused, UpstreamFailed, whereabouts
 from gateway.http.headers import origin_form, read_target
-from gateway.http.problem import own_answer, problem
 from gateway.http.trace import trace_of
 from gateway.limits.concurrency import plain_requests
 from gateway.limits.polls import Polls
-from gateway.limits.report import account_report
 from gateway.listener.connection import ClientConnection
 from gateway.listener.request_reader import Request
 from gateway.model.identity import ClientCertificate, Identity
-from gateway.model.reasons import VERDICTS, Denial, Reason, Source
-from gateway.model.request import BodyLimit, Delivery, Exchange
+from gateway.model.reasons import Denial, Reason, Source
+from gateway.model.request import Delivery, Exchange
 from gateway.model.routes import Access, Kind, Route
 from gateway.observe.observer import Observer
 from gateway.policy.body_limits import check_length
@@ -48,35 +42,29 @@ from gateway.policy.route_access import check_access, check_address, check_takes
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.job_requests import JobRequests
-from gateway.proxy.request_body import read_whole
-from gateway.proxy.streaming import drain
+from gateway.proxy.own_requests import OwnRequests
+from gateway.proxy.request_body import drain
+from gateway.proxy.responses import Responses, note_outcome
 from gateway.proxy.submits import SubmitRequests
-from gateway.webhooks.inbound.inbound_receiver import Receiver
 
 _INTERNAL: Final = "The gateway failed; its log says where."
 RECHECK_AFTER: Final = 1.0  # seconds
-_HEALTHY: Final = b'{"status":"ok"}'
 log = structlog.get_logger()
 
 
 class HandlerParts(NamedTuple):
-    """What the handler works with. `date` gives the value of a Date header; `uses` takes when a secret was used.
-
-    `wall` is in seconds since the epoch.
-    """
+    """What the handler works with. `uses` takes when a secret was used; `wall` is in seconds since the epoch."""
 
     live: Live
     login: Login
-    admission: Admission
     submits: SubmitRequests
     job_requests: JobRequests
+    own_requests: OwnRequests
     forwarder: Forwarder
+    responses: Responses
     observer: Observer
-    date: Callable[[], bytes]
     wall: Callable[[], float]
     uses: dict[tuple[str, int], float]
-    receiver: Receiver
-    unverified: UnverifiedBodies
 
 
 class Handler:
@@ -92,7 +80,7 @@ class Handler:
         self._observer = parts.observer
         self._clock = clock
         self._new_id = new_id
-        self._date = parts.date
+        self._responses = parts.responses
         self._wall = parts.wall
         self._uses = parts.uses
         self._polls = Polls()
@@ -107,18 +95,18 @@ class Handler:
                 await self._serve(client, request, body, exchange)
             except Refused as refused:
                 refused.__traceback__ = None  # its calls hold it, and the connection: until a garbage collection
-                await self._refuse(client, body, exchange, refused.denial)
+                await self._responses.refuse(client, body, exchange, refused.denial)
             except UpstreamFailed as failure:
                 failure.__traceback__ = None  # likewise
-                await self._refuse(client, body, exchange, Denial(failure.reason, str(failure), failure.retry_after))
+                denial = Denial(failure.reason, str(failure), failure.retry_after)
+                await self._responses.refuse(client, body, exchange, denial)
             except ClientGone as gone:
-                self._note(exchange, gone.reason, str(gone))
+                note_outcome(exchange, gone.reason, str(gone))
                 client.abort()
         except Exception as error:  # noqa: BLE001 -- the boundary: a fault of ours is a 500 and an event
             log.error("internal error", request_id=exchange.request_id, error=whereabouts(error))
-            await self._refuse(client, body, exchange, Denial(Reason.INTERNAL, _INTERNAL))
+            await self._responses.refuse(client, body, exchange, Denial(Reason.INTERNAL, _INTERNAL))
         finally:
-            client.finishes_alone = False
             exchange.ended = exchange.ended or self._clock()
             self._observer.record(exchange)
 
@@ -153,7 +141,7 @@ class Handler:
         if prepared.permit.route.is_ours:
             exchange.reason, exchange.source = Reason.ANSWERED, Source.GATEWAY
         if client.is_gone:
-            self._note(exchange, Reason.CLIENT_GONE, "The client left after its request was released upstream.")
+            note_outcome(exchange, Reason.CLIENT_GONE, "The client left after its request was released upstream.")
         elif not body.is_eof():
             await drain(client, body)
 
@@ -200,7 +188,7 @@ class Handler:
             return identity
         if headers.has_body:
             check_takes_body(route, exchange.method)
-        if route.kind is Kind.SUBMIT or route.kind.is_of_a_job:
+        if route.kind.is_about_jobs:
             client.note_identity()  # where nobody is asked, these are the customers
         return None
 
@@ -227,12 +215,8 @@ class Handler:
             await self._parts.job_requests.serve_named_in_body(order)
         elif not permit.route.is_ours:
             await self._forward_plain(order)
-        elif permit.route in HEALTH_ROUTES:
-            self._answer(order, _HEALTHY)
-        elif permit.identity is not None:
-            await self._answer_me(order)
-        else:  # webhooks are the only routes of ours without a caller
-            await self._receive_webhook(order)
+        else:
+            await self._parts.own_requests.serve(order)
 
     async def _forward_plain(self, order: ForwardOrder) -> None:
         """Forwards a request of a plain route, within the account's concurrent_requests."""
@@ -244,61 +228,6 @@ class Handler:
             await self._forwarder.forward(order)
         finally:
             self._slots.give_back(account)
-
-    async def _answer_me(self, order: ForwardOrder) -> None:
-        """Answers GET /gateway/v1/me."""
-        permit = order.prepared.permit
-        counts = await self._parts.admission.read_counts(permit)
-        self._forwarder.recheck_if_stale(order)
-        self._answer(order, orjson.dumps(account_report(permit, counts, self._wall())))
-
-    async def _receive_webhook(self, order: ForwardOrder) -> None:
-        """Takes what is posted to /gateway/v1/webhooks/<name>: its signature is its credential."""
-        prepared, receiver = order.prepared, self._parts.receiver
-        name = prepared.permit.path.rpartition("/")[2]
-        headers: dict[bytes, list[bytes]] = {}
-        for header, value in prepared.headers.kept:
-            headers.setdefault(header.lower(), []).append(value)
-        limit = BodyLimit(receiver.expect(name, headers), "webhooks.in[].body_limit")
-        content = await read_whole(order, limit, self._parts.unverified)
-        self._forwarder.recheck_if_stale(order)
-        answer = await receiver.take(name, headers, content, order.trace.request_id.decode("ascii"))
-        self._answer(order, answer)
-
-    def _answer(self, order: ForwardOrder, content: bytes) -> None:
-        """Answers by itself, with JSON."""
-        client = order.client
-        closes = client.closes_after(order.body, keep_alive=order.prepared.headers.keep_alive)
-        bodiless = order.prepared.method == "HEAD"
-        answer = own_answer(content, order.trace.request_id, self._date(), closes=closes, bodiless=bodiless)
-        order.delivery.status, order.delivery.sent = 200, len(content)
-        client.send(answer)
-        client.is_last = closes
-
-    async def _refuse(self, client: ClientConnection, body: StreamReader, exchange: Exchange, denial: Denial) -> None:
-        """Answers with a problem, unless an answer has begun or nobody is there to read it."""
-        self._note(exchange, denial.reason, denial.detail)
-        exchange.why, exchange.bearer = denial.why, denial.bearer
-        has_begun = exchange.ended or (exchange.delivery is not None and exchange.delivery.status)
-        if has_begun or client.is_gone:
-            client.abort()
-            return
-        closes = client.closes_after(body, keep_alive=exchange.keep_alive)
-        bodiless = exchange.method == "HEAD"
-        client.send(problem(denial, exchange.request_id, self._date(), closes=closes, bodiless=bodiless))
-        exchange.ended = self._clock()
-        if closes:
-            client.is_last = True
-        if not body.is_eof() and not client.is_coded and not exchange.waits_for_invitation:
-            await drain(client, body)
-
-    def _note(self, exchange: Exchange, reason: Reason, detail: str) -> None:
-        verdict = VERDICTS[reason]
-        delivery = exchange.delivery
-        exchange.status = delivery.status if delivery is not None and delivery.status else verdict.status
-        exchange.reason = reason
-        exchange.source = verdict.source
-        exchange.detail = detail
 
 
 def _read_head(

@@ -1,29 +1,21 @@
 """A request's dealings with jobs: accepting, reading by the owner, long polls, deleting."""
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from gateway.authorize.cached_headers import CachedHeaders
 from gateway.authorize.prepared_request import PreparedRequest
+from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.completion import Completion
 from gateway.jobs.deletion_questions import DeletionQuestions
 from gateway.jobs.job import Job
 from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.registry import Registry
 from gateway.jobs.shared_polls import SharedPolls
-from gateway.jobs.status_answer import Poll, StatusAnswer, is_for_all_with
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import NewJob
-from gateway.limits.job_cost import REPORTED
 from gateway.model.jobs import JobRef
-from gateway.model.routes import Kind
-from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.job_in_body import named_in
-
-_OK: Final = 200
-_MOST_OF_HEADERS: Final = 4096  # bytes; they are kept with the job for as long as a poll may share its answer
-_SEEN: Final = frozenset({200, 206})
-_GIVEN: Final = frozenset({Kind.RESULT, Kind.ASSET})
 
 
 class JobAccess(NamedTuple):
@@ -31,6 +23,7 @@ class JobAccess(NamedTuple):
 
     registry: Registry
     completion: Completion
+    checkpoints: Checkpoints
     watcher: Watcher
     questions: DeletionQuestions
     long_polls: LongPolls
@@ -76,62 +69,3 @@ class JobAccess(NamedTuple):
         """
         if job.is_running:
             await self.questions.ask(job)
-
-
-def may_share(order: ForwardOrder) -> bool:
-    """Whether this request can share another's answer, because it would get the same one."""
-    prepared = order.prepared
-    return order.job is not None and prepared.asked == order.job.target and not prepared.permit.route.rewrites
-
-
-def may_share_ours(order: ForwardOrder, answer: StatusAnswer) -> bool:
-    """Whether it can share an answer to our own question."""
-    return may_share(order) and is_for_all_with(order.prepared.headers.kept, answer.head)
-
-
-def poll_of(order: ForwardOrder) -> Poll | None:
-    """What a request has to have in common with another to share its answer; None: it always asks for itself."""
-    prepared = order.prepared
-    if not prepared.is_plain_poll or prepared.headers.size > _MOST_OF_HEADERS or not may_share(order):
-        return None
-    return Poll(prepared.target, prepared.origin, prepared.headers.kept)
-
-
-def has_taken_result(order: ForwardOrder) -> bool:
-    """Whether the client received any part of a job's result, whatever became of it then.
-
-    Anything not examined completely may have been the result: a part, a range, an answer the client did not wait for.
-    """
-    delivery = order.delivery
-    if delivery.gives_nothing:  # checked first: this is so for nearly every poll
-        return False
-    prepared = order.prepared
-    return (
-        delivery.sent > 0
-        and delivery.status in _SEEN
-        and prepared.permit.route.kind in _GIVEN
-        and prepared.method != "HEAD"
-    )
-
-
-def has_reported_end(job: Job) -> bool:
-    """Whether the container has said that a job ended."""
-    return bool(job.known & REPORTED)
-
-
-def is_read(order: ForwardOrder, job: Job, *, had_reported_end: bool) -> bool:
-    """Whether this request has read its job's result completely: it is the request for it, and the job has ended.
-
-    `had_reported_end`: the container had said that the job ended before this request went to it.
-
-    Where the status answer is the result, this answer must itself report the end: what is known of the job from other
-    requests does not show what this client got. Where another request gives the result, the container has reported
-    the end before.
-    """
-    prepared = order.prepared
-    is_result = (
-        prepared.permit.route.kind is Kind.RESULT and prepared.method == "GET" and job.is_result(prepared.asked)
-    )
-    says_so = not job.is_result(job.target) and had_reported_end and not order.delivery.gives_nothing
-    has_all = order.delivery.is_final or says_so
-    return is_result and has_all and order.delivery.status == _OK and not order.client.is_gone

@@ -16,9 +16,11 @@ from gateway.model.reasons import Reason
 from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.forwarder import Forwarder
-from gateway.proxy.job_access import JobAccess, has_reported_end, has_taken_result, is_read, may_share_ours, poll_of
+from gateway.proxy.job_access import JobAccess
 from gateway.proxy.job_in_body import LIMIT, check_names_none
+from gateway.proxy.poll_rules import has_read_result, has_reported_end, has_taken_result, may_share_ours, poll_of
 from gateway.proxy.request_body import read_whole
+from gateway.proxy.still_permitted import StillPermitted
 
 _HELD_WITH: Final = 4096  # bytes of a body, which is kept while its client waits
 
@@ -30,12 +32,14 @@ class JobRequests:
         self,
         jobs: JobAccess,
         forwarder: Forwarder,
+        still_permitted: StillPermitted,
         unverified: UnverifiedBodies,
         trail: AuditTrail,
         clock: Callable[[], float],
     ) -> None:
         self._jobs = jobs
         self._forwarder = forwarder
+        self._still_permitted = still_permitted
         self._unverified = unverified
         self._trail = trail
         self._clock = clock
@@ -50,9 +54,10 @@ class JobRequests:
         order = await self._read_body(order._replace(job=job))
         await self._wait(order, job)
         order = await self._before_delete(order, job)
-        had_reported_end = has_reported_end(job)
-        await self._answer(order, job, state.settings.jobs.status_age)
-        if state.settings.jobs.delete_after_read and is_read(order, job, had_reported_end=had_reported_end):
+        settings = state.settings.jobs
+        had_reported_end = settings.delete_after_read and has_reported_end(job)
+        await self._answer(order, job, settings.status_age)
+        if settings.delete_after_read and has_read_result(order, job, had_reported_end=had_reported_end):
             await self._forget(order, job)
 
     async def serve_named_in_body(self, order: ForwardOrder) -> None:
@@ -66,7 +71,7 @@ class JobRequests:
             raise refuse(Reason.BODY_MALFORMED, f"The body has to name the job ({prepared.permit.route.id_name}).")
         body_format(prepared.headers.known, BodyFormat.JSON)
         content = await read_whole(order, LIMIT, self._unverified)
-        self._forwarder.recheck_if_stale(order)
+        self._still_permitted.check_if_stale(order)
         job = await self._jobs.own_named_in(content, prepared)
         order = await self._before_delete(order._replace(content=content, job=job), job)
         try:
@@ -101,14 +106,14 @@ class JobRequests:
         began = self._clock()
         await self._jobs.long_polls.until_ended(job, prepared.hold, order.client.prefix)
         order.delivery.held = self._clock() - began
-        self._forwarder.recheck(prepared, order.client)
+        self._still_permitted.check(order)
 
     async def _before_delete(self, order: ForwardOrder, job: Job) -> ForwardOrder:
         """Makes a job unreadable before the upstream gets the delete, once it is known how a running one stands."""
         if order.prepared.permit.route.kind is not Kind.DELETE:
             return order
         await self._jobs.learn_end(job)
-        self._forwarder.recheck_if_stale(order)
+        self._still_permitted.check_if_stale(order)
         before = self._clock() + DELETED_WITHIN  # from here on: the ledger's answer may take its time
         await self._jobs.completion.forget_now(job)
         return order._replace(delete_before=before)
@@ -136,17 +141,17 @@ class JobRequests:
         if answer is not None:
             await self._share(order, job, answer)
             return
-        question = polls.begin(job, poll)
+        asking = polls.begin(job, poll)
         try:
-            await self._forwarder.forward(order._replace(question=question))
+            await self._forwarder.forward(order._replace(asking_poll=asking))
         finally:
-            if question is not None:
-                question.close()
+            if asking is not None:
+                asking.close()
 
     async def _share(self, order: ForwardOrder, job: Job, answer: StatusAnswer) -> None:
         """Answers by what another request of the same owner got, once it is sure that both still own the job."""
         await self._jobs.registry.confirm(job)
-        self._forwarder.recheck_if_stale(order)
+        self._still_permitted.check_if_stale(order)
         self._forwarder.share(order, answer)
 
     def _note_taken(self, order: ForwardOrder, job: Job) -> None:
@@ -154,7 +159,7 @@ class JobRequests:
         if not has_taken_result(order):
             return
         self._jobs.completion.mark_taken(job)
-        if not job.is_read:
+        if not job.read_is_noted:
             permit = order.prepared.permit
             self._trail.read(job, permit.account, str(permit.client.ip))
 

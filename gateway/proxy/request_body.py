@@ -1,13 +1,21 @@
-"""Reads a small body completely: of requests that the gateway answers itself, and of those about a job."""
+"""Reads a small body completely, of requests that we answer ourselves or about a job; drops one that nobody wants."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Final
+
+from aiohttp.streams import StreamReader
 
 from gateway.admission.unverified_bodies import UnverifiedBodies
+from gateway.errors import ClientTooSlow, GatewayError
+from gateway.listener.connection import ClientConnection
+from gateway.listener.draining import MAX_DRAIN_BYTES
 from gateway.model.request import BodyLimit
 from gateway.policy.body_limits import check_length
 from gateway.proxy.forward_order import ForwardOrder
+
+DRAIN_SECONDS: Final = 2.0
 
 
 async def read_whole(order: ForwardOrder, limit: BodyLimit, unverified: UnverifiedBodies) -> bytes:
@@ -55,3 +63,22 @@ def _counted(order: ForwardOrder, unverified: UnverifiedBodies) -> Iterator[Call
         yield partial(unverified.take, stay)
     finally:
         unverified.leave(stay)
+
+
+async def drain(client: ClientConnection, body: StreamReader) -> None:
+    """Reads and drops the rest of an unwanted body, limited in bytes on the wire and in time.
+
+    Without this the kernel would reset the connection at the client's next bytes, which destroys our answer. If the
+    body does not end within the limits, the connection closes.
+    """
+    most = client.body_wire + MAX_DRAIN_BYTES
+    client.expect(DRAIN_SECONDS, lambda: ClientTooSlow("The rest of the body was not waited for."))
+    try:
+        while client.body_wire < most and not (body.is_eof() and body.at_eof()) and not client.is_gone:
+            await client.next_piece(body)
+    except GatewayError:
+        return
+    finally:
+        client.expect_nothing()
+        if not (body.is_eof() and body.at_eof()):
+            client.end_after_this()

@@ -6,43 +6,12 @@ midway, the connection is cut, never ended properly, so that no client takes the
 
 from typing import Final, Protocol
 
-from aiohttp.streams import StreamReader
-
-from gateway.errors import ClientTooSlow, GatewayError, UpstreamBrokeOff, UpstreamTimeout
-from gateway.listener.connection import ClientConnection
-from gateway.listener.draining import MAX_DRAIN_BYTES
-from gateway.model.request import Delivery
+from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
+from gateway.proxy.forward_order import ForwardOrder
+from gateway.proxy.poll_examination import PollExamination
 from gateway.upstream.connection import UpstreamConnection
-from gateway.upstream.response_head import ResponseHead
 
 _MAX_ANSWER: Final = 262_144  # reading it blocks the loop, for some 10 ms: what is in it is bounded (check_url.py)
-DRAIN_SECONDS: Final = 2.0
-
-
-class ResponseWatch(Protocol):
-    """Examines an answer as it passes; then says whether it reported a job's end, or that the job still runs."""
-
-    is_final: bool
-    is_unfinished: bool
-    gives_nothing: bool
-    content: bytes | None
-
-    def begin(self, head: ResponseHead) -> None:
-        """Takes the answer's head."""
-
-    def take(self, data: bytes) -> None:
-        """Takes the next bytes."""
-
-    async def end(self) -> None:
-        """Called once the answer is complete."""
-
-
-async def end_watch(watch: ResponseWatch, delivery: Delivery) -> None:
-    """Called once the answer is complete: the record takes over what it said."""
-    await watch.end()
-    delivery.is_final = watch.is_final
-    delivery.is_unfinished = watch.is_unfinished
-    delivery.gives_nothing = watch.gives_nothing
 
 
 class Rewriter(Protocol):
@@ -58,24 +27,24 @@ class Rewriter(Protocol):
 class Download:
     """Takes an answer's body from the upstream and writes it to the client; pauses the upstream if that is slow."""
 
-    __slots__ = ("_chunked", "_client", "_delivery", "_read_timeout", "_upstream", "rewriter", "watch")
+    __slots__ = ("_chunked", "_client", "_delivery", "_examination", "_read_timeout", "_rewriter", "_upstream")
 
     def __init__(
         self,
-        client: ClientConnection,
+        order: ForwardOrder,
         upstream: UpstreamConnection,
-        delivery: Delivery,
-        read_timeout: float,
+        examination: PollExamination | None,
+        rewriter: Rewriter | None,
         *,
         chunked: bool,
     ) -> None:
-        self._client = client
+        self._client = order.client
         self._upstream = upstream
-        self._read_timeout = read_timeout
+        self._read_timeout = order.prepared.upstream.read_timeout
         self._chunked = chunked
-        self._delivery = delivery
-        self.watch: ResponseWatch | None = None
-        self.rewriter: Rewriter | None = None
+        self._delivery = order.delivery
+        self._examination = examination
+        self._rewriter = rewriter
 
     async def run(self, head: bytes) -> None:
         """Writes the head and the whole body.
@@ -89,25 +58,23 @@ class Download:
         client.on_writable(self._client_writable)
         self.set_clocks()
         try:
-            await upstream.flow(self, is_read=self.watch is not None or self.rewriter is not None)
+            await upstream.flow(self, looks_inside=self._examination is not None or self._rewriter is not None)
         finally:
             client.on_writable(None)
             client.expect_nothing()
-        if upstream.failure is not None:
-            raise upstream.failure
-        if self.rewriter is not None:
-            self._send(self.rewriter.end())
+        if self._rewriter is not None:
+            self._send(self._rewriter.end())
         if self._chunked:
             client.send(b"0\r\n\r\n")
-        if self.watch is not None:
-            await end_watch(self.watch, self._delivery)
+        if self._examination is not None:
+            await self._examination.end()
 
     def take(self, data: bytes) -> None:
         """Called with the next piece of the body."""
         client = self._client
-        if self.watch is not None:
-            self.watch.take(data)
-        self._send(data if self.rewriter is None else self.rewriter.take(data))
+        if self._examination is not None:
+            self._examination.take(data)
+        self._send(data if self._rewriter is None else self._rewriter.take(data))
         if client.writing_paused:
             self._upstream.pause()
         self.set_clocks()
@@ -150,10 +117,7 @@ class Collected:
         Raises:
             UpstreamBrokeOff: the answer failed midway, or is larger than 256 KB.
         """
-        upstream = self._upstream
-        await upstream.flow(self, is_read=False)
-        if upstream.failure is not None:
-            raise upstream.failure
+        await self._upstream.flow(self, looks_inside=False)
         return bytes(self._content)
 
     def take(self, data: bytes) -> None:
@@ -164,22 +128,3 @@ class Collected:
             )
         else:
             self._content += data
-
-
-async def drain(client: ClientConnection, body: StreamReader) -> None:
-    """Reads and drops the rest of an unwanted body, limited in bytes on the wire and in time.
-
-    Without this the kernel would reset the connection at the client's next bytes, which destroys our answer. If the
-    body does not end within the limits, the connection closes.
-    """
-    most = client.body_wire + MAX_DRAIN_BYTES
-    client.expect(DRAIN_SECONDS, lambda: ClientTooSlow("The rest of the body was not waited for."))
-    try:
-        while client.body_wire < most and not (body.is_eof() and body.at_eof()) and not client.is_gone:
-            await client.next_piece(body)
-    except GatewayError:
-        return
-    finally:
-        client.expect_nothing()
-        if not (body.is_eof() and body.at_eof()):
-            client.is_last = True

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
-
-import orjson
+from typing import Final, NamedTuple
 
 from gateway.admission.admission import Lease
-from gateway.errors import Refused, UpstreamBrokeOff
+from gateway.errors import Refused
 from gateway.jobs.checkpoints import Checkpoints
 from gateway.ledger.jobs import NewJob
 from gateway.limits.prices import Pricing
@@ -18,7 +16,8 @@ from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import Form
 from gateway.uploads.pages.bound import check_choice, narrowing, page_bound
 from gateway.uploads.submit_body import SubmitBody
-from gateway.upstream.job_api import JobShape, job_id
+from gateway.upstream.job_api import JobShape
+from gateway.upstream.submit_answer import SubmitAnswer
 from gateway.webhooks.egress.destination import Destination
 from gateway.webhooks.outbound.planning import Planning
 
@@ -124,14 +123,14 @@ class Submission:
         """Notes that the upstream refused the job: its answer is not a 2xx."""
         self._lease.mark_refused()
 
-    async def take_answer(self, content: bytes, check_url: str | None) -> None:
-        """Takes the upstream's 2xx answer and the check URL before the client sees them.
+    async def take_answer(self, answer: SubmitAnswer) -> None:
+        """Takes the upstream's 2xx answer before the client sees it.
 
         Raises:
             Refused: ledger_unavailable.
-            UpstreamBrokeOff: the answer has another job's id, or one that can't be used.
+            UpstreamBrokeOff: the answer has another job's id.
         """
-        request_id, has_failed = _read(content, self._intake.shape)
+        _, check_url, request_id, has_failed = answer
         if request_id is None and has_failed:
             self._lease.mark_refused()
         elif request_id is None:
@@ -161,22 +160,3 @@ def _explained(refused: Refused, form: Form, counted: int | None, pages: int, na
     help_text = f": say which by {' or '.join(narrowed_by)}." if narrowed_by else "."
     hint = f" {why}, so it counts as {pages} (pages_per_request){help_text}"
     return Refused(replace(refused.denial, detail=refused.denial.detail + hint))
-
-
-def _read(content: bytes, shape: JobShape) -> tuple[str | None, bool]:
-    """The job's id, and whether the answer says that the submit failed.
-
-    Raises:
-        UpstreamBrokeOff: there is an id, but it can't be used in requests.
-    """
-    try:
-        answer: Any = orjson.loads(content)
-    except ValueError:
-        return None, False
-    if not isinstance(answer, dict):
-        return None, False
-    named = job_id(shape, answer)
-    has_failed = shape.success_member is not None and answer.get(shape.success_member) is False
-    if named is None and answer.get(shape.id_member) is not None and not has_failed:
-        raise UpstreamBrokeOff("The upstream gave this job an id that can't be used.", arrived=True)
-    return named, has_failed

@@ -10,6 +10,7 @@ from gateway.errors import Refused
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.job_access import JobAccess
+from gateway.proxy.still_permitted import StillPermitted
 from gateway.proxy.submission import Intake, Submission
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.spool import Spool
@@ -24,6 +25,7 @@ class SubmitRequests(NamedTuple):
     spool: Spool
     counter: PageCounter
     forwarder: Forwarder
+    still_permitted: StillPermitted
     jobs: JobAccess
     webhooks: Planning
 
@@ -42,8 +44,8 @@ class SubmitRequests(NamedTuple):
         rules = replace(shape.form_rules(state.form_rules), most_pages=permit.profile.pages_per_request)
         body = SubmitBody(prepared.boundary or b"", rules, self.spool, self.counter, permit.account)
         begin_job = partial(self.jobs.begin_job, prepared)
-        intake = Intake(shape, permit.path, begin_job, self.webhooks, self.jobs.completion.checkpoints)
-        recheck = partial(self.forwarder.recheck, prepared, order.client)
+        intake = Intake(shape, permit.path, begin_job, self.webhooks, self.jobs.checkpoints)
+        recheck = partial(self.still_permitted.check, order)
         submission = Submission(lease, body, recheck, state.pricing, intake)
         try:
             await self.forwarder.forward(order._replace(submit=submission))

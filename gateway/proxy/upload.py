@@ -158,7 +158,7 @@ class Upload:
         Any other exchange has no consequences, and ends with its client.
         """
         if self._submit is not None:
-            self._client.finishes_alone = True
+            self._client.finish_alone()
             self._submit.mark_released()
 
     async def _until_writable(self, watch_upstream: Callable[[], None]) -> None:
@@ -172,5 +172,5 @@ class Upload:
         self._client.start_body(self._body)
 
     def _expect_room(self) -> None:
-        read_timeout = self._prepared.target.read_timeout
+        read_timeout = self._prepared.upstream.read_timeout
         self._client.expect(read_timeout, lambda: UpstreamTimeout("The upstream takes no more of the body."))

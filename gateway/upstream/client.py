@@ -167,12 +167,9 @@ class UpstreamClient:
                 connection.send(call.body)
                 connection.send_end()
             await connection.answered
-            head = connection.head
-            if connection.failure is None and head is not None:
-                sink.begin(head)
-                await connection.flow(sink, is_read=True)
-            if connection.failure is not None or head is None:
-                raise connection.failure or UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
+            head = connection.head_or_failure()
+            sink.begin(head)
+            await connection.flow(sink, looks_inside=True)
         except BaseException:
             pool.discard(connection)
             raise

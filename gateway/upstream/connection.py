@@ -49,16 +49,16 @@ class BodySink(Protocol):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """Carries one exchange at a time: `ask`, then `send`, `answered`, and the body by `flow` or `held`."""
+    """Carries one exchange at a time: `ask`, `send`, `answered`, `head_or_failure`; the body by `flow` or `held`."""
 
     __slots__ = (
         "_backlog",
         "_has_more",
         "_is_announced",
-        "_is_read",
         "_iteration",
         "_kernel",
         "_known",
+        "_looks_inside",
         "_on_early",
         "_on_lost",
         "_peer",
@@ -73,7 +73,6 @@ class UpstreamConnection(asyncio.Protocol):
         "finished",
         "held",
         "idle_since",
-        "reused",
         "transport",
         "writable",
         "writing_paused",
@@ -84,7 +83,6 @@ class UpstreamConnection(asyncio.Protocol):
     ) -> None:
         self.transport: asyncio.Transport | TlsTransport | None = None
         self.idle_since = 0.0
-        self.reused = False
         self.writing_paused = False
         self.writable = Signal()
         self.answered = Signal()
@@ -97,7 +95,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._known = known
         self._sink: BodySink | None = None
         self._is_announced = False
-        self._is_read = False
+        self._looks_inside = False
         self._reading_paused = False
         self._backlog = b""
         self._has_more = False
@@ -135,7 +133,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_early = None
         self.held = bytearray()
         self._sink = None
-        self._is_announced = self._is_read = False
+        self._is_announced = self._looks_inside = False
         self._reader.begin(bodiless=bodiless)
         self.transport.write(head)
         self._states.mark_head_sent(body_length)
@@ -189,16 +187,30 @@ class UpstreamConnection(asyncio.Protocol):
         """The head of the answer, once it came."""
         return self._reader.head
 
-    async def flow(self, sink: BodySink, *, is_read: bool) -> None:
-        """Hands the body, from its first byte on, to a sink, until all of it came or the exchange has failed.
+    def head_or_failure(self) -> ResponseHead:
+        """The head of the answer, once `answered` is set.
 
-        `is_read` says that the sink looks into it: what that costs is known only afterwards, so it gets a little at a
-        time.
+        Raises:
+            UpstreamFailed: the exchange has failed.
         """
-        self._is_read = is_read
+        head = self._reader.head
+        if self.failure is not None or head is None:
+            raise self.failure or UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
+        return head
+
+    async def flow(self, sink: BodySink, *, looks_inside: bool) -> None:
+        """Hands the body, from its first byte on, to a sink, until all of it came.
+
+        `looks_inside`: the sink parses it, or changes it. What that costs is known only afterwards, so it gets a
+        little at a time.
+
+        Raises:
+            UpstreamFailed: the exchange failed midway.
+        """
+        self._looks_inside = looks_inside
         while self.held:
             held, self.held = bytes(self.held), bytearray()
-            if is_read:
+            if looks_inside:
                 await self._hand_on(held, sink)
             else:
                 sink.take(held)
@@ -206,6 +218,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.resume()
         if not self.is_answered and self.failure is None:
             await self.finished
+        if self.failure is not None:
+            raise self.failure
 
     async def _hand_on(self, data: bytes, sink: BodySink) -> None:
         """Gives a sink that reads what was held; when a turn is over, others have theirs."""
@@ -389,7 +403,7 @@ class UpstreamConnection(asyncio.Protocol):
         """How many bytes are taken at once: any, of what is neither parsed nor read."""
         if not self._reader.is_counted:
             return SLICE
-        return _READ if self._is_read else _ALL
+        return _READ if self._looks_inside else _ALL
 
     def _read_in_slices(self, data: bytes) -> bytes:
         """Takes a little at a time, as long as what that costs is known only afterwards; gives what is left."""

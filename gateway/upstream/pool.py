@@ -46,7 +46,6 @@ class Pool:
             connection = idle.pop()
             is_fresh = now - connection.idle_since < self.target.idle_timeout
             if is_fresh and connection.is_idle and not connection.has_news:
-                connection.reused = True
                 return connection
             connection.discard()
         return None

@@ -32,8 +32,8 @@ class ResponseHead:
 
     `length` is the body's size in bytes; None when it is chunked or lasts until the connection closes. `stated` is
     the Content-Length as sent: answers to HEAD and 304 state the size of a body that they do not have.
-    `leads`: it has a Location or Content-Location. `client_heads` caches what heads.py makes of it, since polls get
-    the same head again and again; it has two entries at most, for answers about a job and for others.
+    `has_location`: a Location or Content-Location. `client_heads` caches what client_head.py makes of it, since polls
+    get the same head again and again; it has two entries at most, for answers about a job and for others.
     """
 
     status: int
@@ -44,7 +44,7 @@ class ResponseHead:
     chunked: bool
     reusable: bool
     has_date: bool
-    leads: bool
+    has_location: bool
     client_heads: dict[bool, tuple[Any, bytes, bytes]] = field(default_factory=dict)
 
 
@@ -76,7 +76,7 @@ def read_answer_head(
         chunked=chunked,
         reusable=keeps and not is_last and (chunked or length is not None),
         has_date=any(name == b"date" for name, _ in headers) and not any(b"date" in value for value in connection),
-        leads=any(name in PLACES for name, _ in headers),
+        has_location=any(name in PLACES for name, _ in headers),
     )
 
 

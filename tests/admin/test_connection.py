@@ -55,7 +55,9 @@ async def test_what_is_sent_behind_a_request_that_takes_long_waits_in_the_kernel
     """aiohttp keeps so many heads, and then pauses: turns that go on meanwhile do not resume the socket."""
     began, may_end = asyncio.Event(), asyncio.Event()
 
-    async def answer(_: web.BaseRequest) -> web.Response:
+    async def answer(asked: web.BaseRequest) -> web.Response:
+        assert isinstance(asked.protocol, AdminConnection)
+        asked.protocol.begin_exchange()
         began.set()
         await may_end.wait()
         return web.Response()
@@ -79,3 +81,28 @@ async def test_what_is_sent_behind_a_request_that_takes_long_waits_in_the_kernel
         may_end.set()
         await eventually(lambda: bool(ended))
     await server.shutdown()
+
+
+async def test_a_head_that_is_too_large_is_refused_before_it_is_whole() -> None:
+    """aiohttp bounds its lines and their number alone: 256 strangers held 390 MB."""
+    server, loop, parsed = web.Server(never_asked), asyncio.get_running_loop(), Work()
+    peer = Peer(ip_address("127.0.0.1"), 7)
+    ended = deque[AdminConnection]()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with theirs, patch.object(Backlog, "take", parsed.counting(Backlog.take, lambda _, most: most)):
+        await loop.connect_accepted_socket(
+            lambda: AdminConnection(server, loop, peer, ended.append, iteration_now()), ours
+        )
+        with suppress(ConnectionError):
+            await loop.sock_sendall(theirs, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n")
+            for number in range(90):
+                await loop.sock_sendall(theirs, b"H%d: %b\r\n" % (number, b"a" * 8000))
+        assert (await loop.sock_recv(theirs, 12)) == b"HTTP/1.1 431"
+        await eventually(lambda: bool(ended))
+        assert parsed.total <= 120_000
+    await server.shutdown()
+
+
+async def never_asked(_: web.BaseRequest) -> web.Response:
+    raise AssertionError

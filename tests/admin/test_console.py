@@ -5,7 +5,9 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ from sqlalchemy import Connection
 from gateway.admin import page as page_of_files
 from gateway.admin.page import FILES
 from gateway.ledger.keys import note_used
+from gateway.tls.file_ends import FileEnd
 from tests.admin.api import TOKEN, Api
 from tests.admin.filling import fill, fill_for_pictures, ledger_of, make_key, make_keys, use
-from tests.support.console import console_of, needs_chromium, past_hour
+from tests.support.console import ConsoleOf, console_of, needs_chromium, past_hour, running_chromium
 from tests.support.gateway import ENVIRON, Running, Start, request, submit
 from tests.support.jobs import comes_true
 from tests.support.tokens import p256_key, pem_of
@@ -31,7 +34,18 @@ PICTURES = [("light", "now", (1100, 900)), ("light", "keys", (1100, 640)), ("dar
 VIEWS = ["Now", "Keys", "Callers", "Usage", "Jobs", "Webhooks", "Audit", "Refusals"]
 
 
-async def test_signing_in_takes_the_token_and_signing_out_forgets_it(start: Start) -> None:
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_chromium(tmp_path_factory.mktemp("chromium")) as address:
+        yield address
+
+
+@pytest.fixture(name="console_of")
+def _console_of(chromium: str) -> ConsoleOf:
+    return partial(console_of, chromium)
+
+
+async def test_signing_in_takes_the_token_and_signing_out_forgets_it(start: Start, console_of: ConsoleOf) -> None:
     gateway = await start(admin={"token": {"env": "TOKEN"}}, environ={**ENVIRON, "TOKEN": TOKEN})
     async with console_of(gateway) as console:
         page = console.page
@@ -54,7 +68,7 @@ async def test_signing_in_takes_the_token_and_signing_out_forgets_it(start: Star
     assert [event for event in gateway.events if event["event"] == "admin login failed"]
 
 
-async def test_who_is_out_while_he_looks_is_asked_to_sign_in(start: Start) -> None:
+async def test_who_is_out_while_he_looks_is_asked_to_sign_in(start: Start, console_of: ConsoleOf) -> None:
     gateway = await start(admin={"token": {"env": "TOKEN"}}, environ={**ENVIRON, "TOKEN": TOKEN})
     async with console_of(gateway) as console:
         await console.open()
@@ -68,7 +82,7 @@ async def test_who_is_out_while_he_looks_is_asked_to_sign_in(start: Start) -> No
         console.errors.clear()  # the browser itself notes each 401
 
 
-async def test_refusals_are_shown_with_why(gateway: Running) -> None:
+async def test_refusals_are_shown_with_why(gateway: Running, console_of: ConsoleOf) -> None:
     (await gateway.ask(request(key="wrong"))).is_refusal(401, "unauthenticated")
     (await gateway.ask(request("GET", "/api/v1/usage"))).is_refusal(403, "forbidden")
     async with console_of(gateway) as console:
@@ -79,7 +93,9 @@ async def test_refusals_are_shown_with_why(gateway: Running) -> None:
         assert await console.page.get_by_role("cell", name="forbidden", exact=True).count() == 1
 
 
-async def test_a_failure_is_shown_and_found_by_its_request_id_also_after_a_restart(start: Start) -> None:
+async def test_a_failure_is_shown_and_found_by_its_request_id_also_after_a_restart(
+    start: Start, console_of: ConsoleOf
+) -> None:
     gateway = await start(environ=ENVIRON, upstream={"url": "http://127.0.0.1:1"})
     failed = (await gateway.ask(submit())).is_refusal(502, "upstream_unreachable")["request_id"]
     (await gateway.ask(request(key="wrong"))).is_refusal(401, "unauthenticated")
@@ -108,7 +124,7 @@ async def test_a_failure_is_shown_and_found_by_its_request_id_also_after_a_resta
         await page.get_by_text("1 shown", exact=True).wait_for()
 
 
-async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Running) -> None:
+async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Running, console_of: ConsoleOf) -> None:
     api = Api(gateway)
     async with console_of(gateway) as console:
         page = console.page
@@ -158,7 +174,9 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
     assert [change["action"] for change in changes] == [f"key.{act}" for act in done]
 
 
-async def test_a_keys_limits_profile_and_end_are_changed_and_only_what_differs_is_sent(start: Start) -> None:
+async def test_a_keys_limits_profile_and_end_are_changed_and_only_what_differs_is_sent(
+    start: Start, console_of: ConsoleOf
+) -> None:
     gateway = await start(environ=ENVIRON, profiles={"small": {"pages_per_month": 70}})
     api = Api(gateway)
     await api.make("acme", limits={"pages_per_month": 500, "pages_per_day": None, "requests_per_minute": 7})
@@ -187,7 +205,9 @@ async def test_a_keys_limits_profile_and_end_are_changed_and_only_what_differs_i
         assert (await api("GET", "/admin/v1/keys/acme")).json["expires_at"] is None
 
 
-async def test_a_grant_to_a_key_without_a_budget_of_pages_says_that_it_changes_nothing(gateway: Running) -> None:
+async def test_a_grant_to_a_key_without_a_budget_of_pages_says_that_it_changes_nothing(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
     await Api(gateway).make("acme", limits={"pages_per_day": None, "pages_per_month": None})
     async with console_of(gateway) as console:
         page = console.page
@@ -200,7 +220,9 @@ async def test_a_grant_to_a_key_without_a_budget_of_pages_says_that_it_changes_n
         await console.says("It has no budget of pages: they change nothing.")
 
 
-async def test_all_that_a_key_may_have_is_made_and_changed_on_the_page(gateway: Running) -> None:
+async def test_all_that_a_key_may_have_is_made_and_changed_on_the_page(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
     api = Api(gateway)
     async with console_of(gateway) as console:
         page = console.page
@@ -247,7 +269,9 @@ async def test_all_that_a_key_may_have_is_made_and_changed_on_the_page(gateway: 
     assert key["limits"] == {"pages_per_request": 6, "concurrent_requests": 2, "soft_limit": 0.5}
 
 
-async def test_a_date_means_what_it_means_to_commands_and_is_told_before_it_is_sent(gateway: Running) -> None:
+async def test_a_date_means_what_it_means_to_commands_and_is_told_before_it_is_sent(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
     api = Api(gateway)
     await api.make("acme", expires_at="2090-05-06T12:00:00Z")
     async with console_of(gateway, locale="en-GB", timezone_id="America/New_York") as console:
@@ -276,7 +300,9 @@ async def test_a_date_means_what_it_means_to_commands_and_is_told_before_it_is_s
     assert (await api("GET", "/admin/v1/keys/acme")).json["expires_at"] == "2090-07-01T00:00:00Z"
 
 
-async def test_after_a_rotation_the_old_secret_is_revoked_and_never_all_by_mistake(gateway: Running) -> None:
+async def test_after_a_rotation_the_old_secret_is_revoked_and_never_all_by_mistake(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
     api = Api(gateway)
     await api.make("acme")
     assert (await api("POST", "/admin/v1/keys/acme/rotate", {})).status == 200
@@ -308,7 +334,9 @@ async def test_after_a_rotation_the_old_secret_is_revoked_and_never_all_by_mista
     assert states == ["revoked", "live"]
 
 
-async def test_what_the_browser_cannot_read_is_refused_in_words_and_changes_nothing(gateway: Running) -> None:
+async def test_what_the_browser_cannot_read_is_refused_in_words_and_changes_nothing(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
     api = Api(gateway)
     await api.make("acme", limits={"pages_per_month": 10}, expires_at="2090-05-06T12:00:00Z")
     async with console_of(gateway) as console:
@@ -355,7 +383,9 @@ async def test_what_the_browser_cannot_read_is_refused_in_words_and_changes_noth
     assert (len(listed), done) == (1, ["key.create"])
 
 
-async def test_a_fault_of_what_was_typed_is_told_and_nothing_typed_is_lost(gateway: Running) -> None:
+async def test_a_fault_of_what_was_typed_is_told_and_nothing_typed_is_lost(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
     async with console_of(gateway) as console:
         page = console.page
         await console.open("keys")
@@ -379,7 +409,7 @@ async def test_a_fault_of_what_was_typed_is_told_and_nothing_typed_is_lost(gatew
         console.errors.clear()  # the browser itself notes the 422
 
 
-async def test_the_secret_goes_into_the_clipboard(gateway: Running) -> None:
+async def test_the_secret_goes_into_the_clipboard(gateway: Running, console_of: ConsoleOf) -> None:
     async with console_of(gateway, permissions=["clipboard-read", "clipboard-write"]) as console:
         await console.open("keys")
         await console.page.get_by_role("button", name="Create a key").click()
@@ -388,10 +418,33 @@ async def test_the_secret_goes_into_the_clipboard(gateway: Running) -> None:
         secret = await console.page.locator("#secret").text_content()
         await console.does("Copy")
         await console.says("The secret is in the clipboard.")
+        # Behind an open dialog nothing is read out, and little seen.
+        await console.page.locator("dialog #said").filter(has_text="The secret is in the clipboard.").wait_for()
         assert await console.page.evaluate("navigator.clipboard.readText()") == secret
+        await console.does("Done")
+        await console.page.locator("body > #said").wait_for(state="attached")
 
 
-async def test_escape_leaves_a_secret_only_once_it_was_copied(gateway: Running) -> None:
+async def test_a_dialog_has_nothing_but_its_words_and_a_fault_goes_when_something_is_typed(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    limits = {"pages_per_month": 10}
+    assert (await Api(gateway)("POST", "/admin/v1/keys", {"id": "acme", "limits": limits})).status == 201
+    async with console_of(gateway) as console:
+        await console.open("keys")
+        dialog = console.page.get_by_role("dialog")
+        for act in ("Rotate", "Grant", "Reset", "Disable", "Revoke"):
+            await console.page.get_by_role("button", name=f"{act} acme").click()
+            assert re.search(r"^0$", await dialog.inner_text(), re.MULTILINE) is None, act
+            if act == "Grant":
+                await console.does("Grant")
+                await dialog.get_by_role("alert").filter(has_text="Pages is needed.").wait_for()
+                await dialog.get_by_role("spinbutton", name="Pages").fill("5")
+                assert await dialog.get_by_role("alert").count() == 0
+            await console.does("Cancel")
+
+
+async def test_escape_leaves_a_secret_only_once_it_was_copied(gateway: Running, console_of: ConsoleOf) -> None:
     async with console_of(gateway, permissions=["clipboard-read", "clipboard-write"]) as console:
         page = console.page
         await console.open("keys")
@@ -412,7 +465,9 @@ async def test_escape_leaves_a_secret_only_once_it_was_copied(gateway: Running) 
             await page.get_by_role("dialog").wait_for(state="detached")
 
 
-async def test_a_view_renews_itself_and_leaves_focus_dialogs_and_scroll_as_they_are(gateway: Running) -> None:
+async def test_a_view_renews_itself_and_leaves_focus_dialogs_and_scroll_as_they_are(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
     for name in ("acme", "other"):
         await Api(gateway).make(name, limits={"pages_per_month": 10})
     async with console_of(gateway, viewport={"width": 700, "height": 200}) as console:
@@ -448,7 +503,9 @@ async def test_a_view_renews_itself_and_leaves_focus_dialogs_and_scroll_as_they_
         assert await page.evaluate("document.activeElement.mine") == "1"
 
 
-async def test_a_table_that_the_ledger_does_not_give_says_so_and_is_tried_again(gateway: Running) -> None:
+async def test_a_table_that_the_ledger_does_not_give_says_so_and_is_tried_again(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
     await Api(gateway).make("acme")
     detail = "The ledger does not answer; ask again in some seconds."
     problem = {"status": 503, "reason": "ledger_unavailable", "detail": detail}
@@ -474,7 +531,7 @@ async def test_a_table_that_the_ledger_does_not_give_says_so_and_is_tried_again(
         console.errors.clear()  # the browser itself notes each 503
 
 
-async def test_a_caller_is_blocked_and_let_in_again(gateway: Running) -> None:
+async def test_a_caller_is_blocked_and_let_in_again(gateway: Running, console_of: ConsoleOf) -> None:
     name = "jwt:https://idp.test/a#ann"
     async with console_of(gateway) as console:
         page = console.page
@@ -494,7 +551,9 @@ async def test_a_caller_is_blocked_and_let_in_again(gateway: Running) -> None:
     assert gateway.gateway.live.state.blocked == set()
 
 
-async def test_who_is_near_a_limit_is_on_now_and_keys_can_be_narrowed_to_them(gateway: Running) -> None:
+async def test_who_is_near_a_limit_is_on_now_and_keys_can_be_narrowed_to_them(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
     for name in ("acme", "far"):
         await Api(gateway).make(name, limits={"pages_per_month": 10})
     async with console_of(gateway) as console:
@@ -516,7 +575,7 @@ async def test_who_is_near_a_limit_is_on_now_and_keys_can_be_narrowed_to_them(ga
         await page.get_by_role("meter", name="pages per month of acme: 9 of 10").wait_for()
 
 
-async def test_a_dead_letter_is_sent_again(gateway: Running) -> None:
+async def test_a_dead_letter_is_sent_again(gateway: Running, console_of: ConsoleOf) -> None:
     await given(gateway, fill)
     async with console_of(gateway) as console:
         await console.open("webhooks")
@@ -527,7 +586,7 @@ async def test_a_dead_letter_is_sent_again(gateway: Running) -> None:
     assert "webhook.retry" in {change["action"] for change in changes}
 
 
-async def test_an_hour_is_drawn(gateway: Running) -> None:
+async def test_an_hour_is_drawn(gateway: Running, console_of: ConsoleOf) -> None:
     past_hour(gateway, time.time())
     async with console_of(gateway) as console:
         await console.open()
@@ -541,7 +600,18 @@ async def test_an_hour_is_drawn(gateway: Running) -> None:
         assert await console.page.get_by_text("localhost, gateway.test").count() == 1
 
 
-async def test_moments_of_the_audit_trail_are_told_as_such(gateway: Running) -> None:
+async def test_a_client_ca_is_among_the_certificates(gateway: Running, tmp_path: Path, console_of: ConsoleOf) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(1)
+    gateway.gateway.reloader.ends = (FileEnd("tls.client_ca", tmp_path / "clients.pem", (tomorrow,)),)
+    async with console_of(gateway) as console:
+        await console.open()
+        row = console.page.get_by_role("row").filter(has_text="tls.client_ca")
+        await row.get_by_text(str(tmp_path / "clients.pem")).wait_for()
+        assert await row.locator(".bad").count() == 1
+        assert await console.page.get_by_role("row").filter(has_text="public").count() == 1
+
+
+async def test_moments_of_the_audit_trail_are_told_as_such(gateway: Running, console_of: ConsoleOf) -> None:
     api, until = Api(gateway), "2096-08-03T12:00:00Z"
     await api.make("acme")
     await api("PATCH", "/admin/v1/keys/acme", {"expires_at": until})
@@ -555,7 +625,9 @@ async def test_moments_of_the_audit_trail_are_told_as_such(gateway: Running) -> 
         assert await console.page.get_by_text(re.compile(r"\d{9}")).count() == 0
 
 
-async def test_the_head_tells_what_is_down_and_what_is_missing(start: Start, tmp_path: Path) -> None:
+async def test_the_head_tells_what_is_down_and_what_is_missing(
+    start: Start, tmp_path: Path, console_of: ConsoleOf
+) -> None:
     (tmp_path / "key.pem").write_bytes(pem_of(p256_key()))
     of_file = {"issuer": "https://idp.test", "audience": "gateway", "public_key": str(tmp_path / "key.pem")}
     away = {"issuer": "https://away.test", "audience": "gateway", "jwks": "http://127.0.0.1:1/keys"}
@@ -602,7 +674,7 @@ async def test_the_head_tells_what_is_down_and_what_is_missing(start: Start, tmp
             assert await status.get_attribute("class") == "bad"
 
 
-async def test_ten_thousand_keys_stay_quick(gateway: Running) -> None:
+async def test_ten_thousand_keys_stay_quick(gateway: Running, console_of: ConsoleOf) -> None:
     few = await quickest(gateway)
     await given(gateway, lambda connection: make_keys(connection, 10_000))
     async with console_of(gateway) as console:
@@ -617,7 +689,7 @@ async def test_ten_thousand_keys_stay_quick(gateway: Running) -> None:
     assert await quickest(gateway) < 4 * few + 0.2  # the whole list takes a second
 
 
-async def test_what_strangers_name_is_text(gateway: Running) -> None:
+async def test_what_strangers_name_is_text(gateway: Running, console_of: ConsoleOf) -> None:
     api = Api(gateway)
     await given(gateway, lambda connection: make_key(connection, "acme", HOSTILE))
     answer = await api("POST", "/admin/v1/callers/jwt%3A%3Cb%3E%23%3Cscript%3E/block", {})
@@ -638,7 +710,7 @@ async def test_what_strangers_name_is_text(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])
-async def test_axe_finds_nothing_serious(look: str, gateway: Running) -> None:
+async def test_axe_finds_nothing_serious(look: str, gateway: Running, console_of: ConsoleOf) -> None:
     past_hour(gateway, time.time())
     await Api(gateway).make("acme", limits={"pages_per_month": 500})
     await Api(gateway)("POST", "/admin/v1/callers/cert%3Aann/block", {})
@@ -659,7 +731,7 @@ async def test_axe_finds_nothing_serious(look: str, gateway: Running) -> None:
         assert await console.serious_faults() == []
 
 
-async def test_all_of_it_can_be_done_by_keyboard(gateway: Running) -> None:
+async def test_all_of_it_can_be_done_by_keyboard(gateway: Running, console_of: ConsoleOf) -> None:
     await Api(gateway).make("acme", scopes=["admin"])
     async with console_of(gateway) as console:
         page = console.page
@@ -685,7 +757,7 @@ async def test_all_of_it_can_be_done_by_keyboard(gateway: Running) -> None:
         assert await page.evaluate("document.activeElement.getAttribute('aria-label')") == "Disable acme"
 
 
-async def test_usage_is_exported(gateway: Running, tmp_path: Path) -> None:
+async def test_usage_is_exported(gateway: Running, tmp_path: Path, console_of: ConsoleOf) -> None:
     await given(gateway, lambda connection: use(connection, "key:acme", 3))
     async with console_of(gateway) as console:
         await console.open("usage")
@@ -700,7 +772,9 @@ async def test_usage_is_exported(gateway: Running, tmp_path: Path) -> None:
     assert row.split(",")[1:] == ["acme", "accurate", "1", "0", "3", "0", "0"]
 
 
-async def test_the_pictures_of_the_documents_can_be_taken(gateway: Running, tmp_path: Path) -> None:
+async def test_the_pictures_of_the_documents_can_be_taken(
+    gateway: Running, tmp_path: Path, console_of: ConsoleOf
+) -> None:
     """`make screenshots` names where to."""
     place = Path(os.environ.get("GATEWAY_SCREENSHOTS", tmp_path))
     past_hour(gateway, time.time())

@@ -131,6 +131,7 @@ async def test_refused_and_failed_requests_are_told_one_by_one_page_by_page_and_
     )  # fmt: skip
     assert (row["container"], row["means"]) == ("default at http://127.0.0.1:1", None)
     assert "gateway check --live" in row["look_at"]
+    assert all("`gateway keys list`" in one["look_at"] for one in await found("q=not_known"))
     means = {one["means"] for one in await found("q=not_known")}
     assert means == {"The key does not exist, or no longer exists."}
     assert (await api("GET", f"/admin/v1/refusals/{failed}")).json == row

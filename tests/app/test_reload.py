@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import gateway.app.reload
 from gateway.aio.daemon_threads import DaemonThreads
-from gateway.app.look import look_at
-from gateway.app.reload import Prepared, Reloader, prepare, watched
+from gateway.app.file_watch import read_if_changed
+from gateway.app.prepare import Prepared, prepare, watched
+from gateway.app.reload import Reloader
 from gateway.app.systemd import Notifier
 from gateway.config.ledger_url import url_of
 from gateway.errors import ConfigurationError, SetupError
@@ -481,12 +482,12 @@ async def test_a_change_is_noticed_and_a_fault_is_tried_once(site: Site, monkeyp
         polls += 1
         if polls % 10 == 0:
             loop.call_soon_threadsafe(polled.set)
-        return look_at(*arguments)
+        return read_if_changed(*arguments)
 
     queue: asyncio.Queue[Prepared] = asyncio.Queue()
     reloader, loop, polled = told(queue, site), asyncio.get_running_loop(), asyncio.Event()
     monkeypatch.setattr(gateway.app.reload, "INTERVAL", 0.001)
-    monkeypatch.setattr(gateway.app.reload, "look_at", counted)
+    monkeypatch.setattr(gateway.app.reload, "read_if_changed", counted)
     async with running(reloader):
         await asyncio.wait_for(polled.wait(), LONG)
         assert reloader.results == {"success": 0, "failure": 0}  # nothing changed
@@ -526,7 +527,7 @@ async def test_a_file_that_a_refused_configuration_names_may_come_later(
     monkeypatch.setattr(gateway.app.reload, "INTERVAL", 0.001)
     queue: asyncio.Queue[Prepared] = asyncio.Queue()
     reloader, secret, tries = told(queue, site), site.directory / "late", 0
-    real = gateway.app.reload.prepare
+    real = prepare
 
     def counted(*arguments: Any) -> Prepared:
         nonlocal tries
@@ -558,7 +559,7 @@ def test_a_change_between_the_look_at_the_files_and_the_reading_is_read(
         site.write(keys=[])
         return found
 
-    monkeypatch.setattr(gateway.app.reload, "fingerprint", change_just_after)
+    monkeypatch.setattr(gateway.app.prepare, "fingerprint", change_just_after)
     prepared = site.prepare()
     assert prepared.state.keys == {}
     assert prepared.fingerprint != real(list(watched(site.path, prepared.state.settings)))
@@ -589,14 +590,14 @@ async def test_nobody_walks_the_settings_each_second(site: Site, monkeypatch: py
     def counted(*arguments: Any) -> Any:
         nonlocal looks
         looks += 1
-        return look_at(*arguments)
+        return read_if_changed(*arguments)
 
     def walked(*arguments: Any) -> Any:
         nonlocal walks
         walks += 1
         return watched(*arguments)
 
-    monkeypatch.setattr(gateway.app.reload, "look_at", counted)
+    monkeypatch.setattr(gateway.app.reload, "read_if_changed", counted)
     monkeypatch.setattr(gateway.app.reload, "watched", walked)
     reloader = site.reloader()
     before = walks
@@ -689,7 +690,7 @@ async def test_a_file_that_hangs_holds_up_nothing_that_names_it_no_more(
     monkeypatch.setattr(gateway.app.reload, "INTERVAL", 0.001)
     monkeypatch.setattr(gateway.app.reload, "PATIENCE", 0.5)
     queue: asyncio.Queue[Prepared] = asyncio.Queue()
-    reloader, over, real = told(queue, site), threading.Event(), gateway.app.reload.prepare
+    reloader, over, real = told(queue, site), threading.Event(), prepare
 
     def hang(*arguments: Any) -> Any:
         over.wait(LONG)
@@ -700,7 +701,7 @@ async def test_a_file_that_hangs_holds_up_nothing_that_names_it_no_more(
         site.write(log={"level": "debug"})
         async with running(reloader):
             await eventually(lambda: not reloader.was_successful, LONG)
-            looked = reloader._looking._free
+            looked = reloader._reading._free
             for _ in range(20):
                 await asyncio.sleep(0.005)
             assert (reloader.results["failure"], looked.locked()) == (1, False)

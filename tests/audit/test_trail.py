@@ -77,7 +77,7 @@ async def test_a_first_read_is_written_and_told_with_who_and_where_from(room: Ro
     found = job()
     room.trail.read(found, "key:ci", "192.0.2.7")
     room.trail.read(found, "key:other", "192.0.2.8")
-    assert found.is_read
+    assert found.read_is_noted
     await room.trail.turn(1)
     detail = {"upstream": "default", "owner": "key:ci", "client": "192.0.2.7"}
     assert await room.entries() == [Entry(int(NOON), "key:ci", Action.READ, "j1", detail)]

@@ -92,7 +92,7 @@ def test_a_passage_holds_what_goes_upstream(state: State) -> None:
     assert b"Accept-Encoding: identity" in lines
     assert b"theirs" not in prepared.opening
     assert b"Transfer-Encoding: chunked" in lines
-    assert prepared.target is state.upstreams["default"]
+    assert prepared.upstream is state.upstreams["default"]
     assert prepared.boundary == b"abc"
 
 

@@ -58,6 +58,11 @@ def test_pages_are_granted_and_windows_begin_anew(run: Run) -> None:
     assert granted == {"account": ALICE, "pages": 5, "until": "2099-01-01T00:00:00Z"}
     assert told(run, "show", ALICE)["grants"] == [{"pages": 5, "until": "2099-01-01T00:00:00Z"}]
     assert "5 pages until 2099-01-01T00:00:00Z" in run("show", ALICE).stdout
+    assert told(run, "end-grants", ALICE) == {
+        "account": ALICE, "grants": [{"pages": 5, "until": "2099-01-01T00:00:00Z"}],
+    }  # fmt: skip
+    assert told(run, "show", ALICE)["grants"] == []
+    assert f"{ALICE} has no grants now." in run("end-grants", ALICE).stdout
     assert told(run, "reset", ALICE) == {"account": ALICE, "requests": 0, "pages": 0, "spend": 0}
 
 

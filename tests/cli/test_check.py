@@ -12,7 +12,7 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from gateway.app.reload import prepare
+from gateway.app.prepare import prepare
 from gateway.cli.check import check_live, check_settings
 from gateway.cli.checked import Checked
 from gateway.cli.this_machine import local_addresses

@@ -11,8 +11,11 @@ import pytest
 import trustme
 from aiohttp import web
 from click.testing import CliRunner, Result
+from cryptography import x509
 
+from gateway.auth.certificates import read_certificate
 from gateway.cli.credential_files import judge_token_file
+from gateway.cli.explain_certificate import names_of
 from gateway.cli.main import cli
 from gateway.config.compile import compile_settings
 from tests.support.pure import document, make_settings, write
@@ -195,6 +198,7 @@ def certificate(directory: Path, leaf: trustme.LeafCert) -> str:
         ("early", "not_yet_valid: it begins "),
         ("other", "issuer: no CA of tls.client_ca signed it"),
         ("child", "good: owner cert:batch.test, profile default"),
+        ("common name", "good: owner cert:batch.test, profile default"),
     ],
 )
 def test_a_certificate_has_its_word(run: Run, tmp_path: Path, authority: trustme.CA, kind: str, told: str) -> None:
@@ -212,11 +216,18 @@ def test_a_certificate_has_its_word(run: Run, tmp_path: Path, authority: trustme
         ),
         "other": lambda: trustme.CA().issue_cert("batch.test"),
         "child": lambda: authority.create_child_ca().issue_cert("batch.test"),
+        "common name": lambda: authority.issue_cert("batch.test", common_name="batch.test"),
     }
     result = run("--certificate", certificate(tmp_path, makers[kind]()))
     assert told in result.stdout
     assert "issued by " in result.stdout
     assert ("refused: 401" in result.stdout) == (not told.startswith("good: "))
+
+
+def test_a_common_name_is_read_as_tls_reads_it(tmp_path: Path, authority: trustme.CA) -> None:
+    pem = certificate(tmp_path, authority.issue_cert("batch.test", common_name="Batch"))
+    names = names_of(x509.load_pem_x509_certificate(Path(pem).read_bytes()))
+    assert read_certificate(names).cn == ("Batch",)
 
 
 def test_what_is_no_certificate_is_told(run: Run, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from gateway.cli.health_facts import facts_of
 from gateway.cli.rates import pace_of
-from gateway.cli.running_gateway import Samples, read_metrics
+from gateway.cli.running_gateway import read_metrics
+from gateway.cli.samples import Samples
 
 NOW = 1_800_000_000.0
 DAY = 86_400

@@ -104,7 +104,7 @@ def test_a_key_is_shown_as_it_was_made(run: Run) -> None:
         (("create", "b", "--expires", "2020-01-31"), "the expiry is in the past"),
         (("create", "b", "--expires", "999999999d"), "the expiry is too far away"),
         (("create", "b", "--limit", "page_per_day=5"), "there is no limit page_per_day; did you mean pages_per_day?"),
-        (("create", "b", "--limit", "pages_per_day=-5"), "pages_per_day: input should be greater than or equal to 0"),
+        (("create", "b", "--limit", "pages_per_day=-5"), "pages_per_day: must be at least 0"),
         (("create", "b", "--limit", "polls_per_minute=none"),
          "polls_per_minute can't be none (null), as budgets of a day or a month can: leave it out"),
         (("create", "b", "--network", "10.0.0.1/8"),
@@ -293,6 +293,21 @@ def test_usage_is_told_in_three_forms(run: Run, used: str) -> None:
     assert json.loads(run("usage", "--json", "--key", "ci", "--since", "2099-01-01").stdout)["rows"] == []
     assert "there is no key b" in run("usage", "--key", "b", code=1).stderr
     run("usage", "--json", "--csv", code=2)
+
+
+def test_grants_are_ended_before_their_time(run: Run) -> None:
+    run("keys", "create", "a")
+    for pages in ("5", "7"):
+        run("keys", "grant", "a", "--pages", pages, "--until", "9d")
+    assert made(run, "show", "a")["account"]["granted_pages"] == 12
+    assert (
+        "The grants of a are ended: 12 pages less, each day and each month" in run("keys", "end-grants", "a").stdout
+    )
+    assert made(run, "show", "a")["account"]["granted_pages"] == 0
+    assert made(run, "end-grants", "a") == {"id": "a", "grants": []}
+    audit = json.loads(run("keys", "audit", "a", "--json").stdout)
+    assert [row["action"] for row in audit][:2] == ["key.end_grant"] * 2
+    assert "there is no key b" in run("keys", "end-grants", "b", code=1).stderr
 
 
 def test_a_reset_forgets_windows_and_keeps_usage(run: Run, used: str) -> None:

@@ -24,7 +24,7 @@ from gateway.ledger.callers import block
 from gateway.ledger.keys import NewKeyRow, create, revoke
 from gateway.ledger.migrate import HEAD
 from gateway.ledger.schema import audit, counters, keys, metadata, replicas
-from gateway.ledger.watchers import beat, has_living
+from gateway.ledger.watchers import beat, has_living, leave
 from gateway.model.audit import Action, Entry
 from tests.ledger.test_migrate import config_on
 from tests.support.ledgers import Postgres, open_engine
@@ -255,7 +255,12 @@ def test_a_ledger_that_is_in_use_is_not_filled(run: Run, ledger_url: str, other_
             told = run(url, *words, *replaces, code=1).stderr
             assert "a gateway serves from it" in told
             assert "stop all gateways first. --while-serving" in told
-    run(ledger_url, "copy", "--to", other_url, "--replace", "--while-serving")
+    rehearsed = run(ledger_url, "copy", "--to", other_url, "--replace", "--while-serving")
+    assert "what it writes from now on is not in the copy" in rehearsed.stderr
+    assert json.loads(run(ledger_url, "copy", "--to", other_url, "--replace", "--json").stdout)["is_rehearsal"]
+    on(ledger_url, lambda c: leave(c, "living"))
+    copied = run(ledger_url, "copy", "--to", other_url, "--replace")
+    assert "warning" not in copied.stderr
     assert not on(other_url, lambda c: has_living(c, time.time()))  # the source's heartbeat says nothing of a copy
     run(ledger_url, "copy", "--to", other_url, "--replace")
     run(other_url, "restore", "backup.db", "--replace")
@@ -310,7 +315,7 @@ def test_an_upgrade_says_what_it_did(run: Run, ledger_url: str) -> None:
     on(ledger_url, append_one)
     assert f"has the tables of version {HEAD} already" in run(ledger_url, "upgrade").stdout
     on(ledger_url, lambda connection: command.downgrade(config_on(connection), "0004"))
-    assert f"had those of 0004, and has the tables of version {HEAD} now" in run(ledger_url, "upgrade").stdout
+    assert f"had the tables of version 0004, and has those of version {HEAD} now" in run(ledger_url, "upgrade").stdout
     assert json.loads(run(ledger_url, "upgrade", "--json").stdout)["before"] == HEAD
 
 
@@ -344,4 +349,8 @@ def test_an_unencoded_password_is_told_of_and_not_repeated(
     monkeypatch.setenv("OTHER", "postgresql://gateway:canary/word@db.test/ledger")
     told = run(f"sqlite:///{tmp_path}/ledger.db", "copy", "--to", "env:OTHER", code=1).stderr
     assert "percent-encoded (/ is %2F)" in told
+    assert "canary" not in told
+    told = run(f"sqlite:///{tmp_path}/ledger.db", "copy", "--to", "env:MISSING", code=1).stderr
+    assert "--to: the variable MISSING is empty or not there" in told
+    told = run(f"sqlite:///{tmp_path}/ledger.db", "copy", "--to", "env:postgresql://a:canary@b/c", code=1).stderr
     assert "canary" not in told

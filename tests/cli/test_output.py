@@ -13,7 +13,7 @@ import gateway.cli
 from gateway.cli import run_status
 from gateway.cli.main import cli
 from gateway.cli.output import answer, is_terminal, or_fail
-from gateway.cli.running_gateway import Samples
+from gateway.cli.samples import Samples
 from gateway.errors import ConfigurationError, Fault
 from tests.support.commands import CALLS, HOOK, KEY, LOST, call_of, leaves, takes, write_filled
 
@@ -84,6 +84,7 @@ def test_without_it_a_command_prints_no_json(name: str, directory: Path) -> None
         ("config init", ["config", "settings"]),
         ("keys revoke", ["id", "generations"]),
         ("keys grant", ["id", "pages", "until"]),
+        ("keys end-grants", ["id", "grants"]),
         ("keys reset", ["id", "requests", "pages", "spend"]),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from gateway.cli.command_for_refusal import command_for
+from gateway.admin.command_for_refusal import command_for
 from gateway.cli.main import cli
 from gateway.ledger.refusals import RefusalRow, note
 from gateway.model.meanings import MEANINGS, meaning_of

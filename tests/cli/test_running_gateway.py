@@ -11,7 +11,8 @@ from aiohttp import web
 
 from gateway.cli import running_gateway
 from gateway.cli.health_facts import facts_of
-from gateway.cli.running_gateway import Samples, ask
+from gateway.cli.running_gateway import ask
+from gateway.cli.samples import Samples
 from gateway.errors import SetupError
 from tests.support.pure import make_settings
 

@@ -70,6 +70,46 @@ def test_a_leaked_key_is_stopped_beside_a_faulty_line(tmp_path: Path) -> None:
     assert (key["state"], {entry["state"] for entry in key["generations"]}) == ("disabled", {"revoked"})
 
 
+def test_a_leaked_key_is_stopped_where_the_certificate_is_missing(tmp_path: Path) -> None:
+    """As on another machine than the gateway's, or when a renewal went wrong."""
+    run(tmp_path, "keys", "create", "made")
+    away = {"certificate": f"{AWAY}/server.pem", "private_key": f"{AWAY}/server.key"}
+    found = run(tmp_path, "keys", "disable", "made", tls=away)
+    assert "warning: tls.certificate: " in found.stderr
+    assert "goes on without what it says of: tls\n" in found.stderr
+    assert "tls.certificate" in run(tmp_path, "check", code=1, tls=away).stdout
+
+
+def test_a_file_with_nothing_but_the_ledger_will_do_for_what_needs_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    alone = tmp_path / "alone.yaml"
+    alone.write_text("ledger: {url: {env: LEDGER_URL}}\n")
+    run(tmp_path, "keys", "create", "made")
+    found = CliRunner().invoke(cli, ["keys", "disable", "made", "--config", str(alone)])
+    assert (found.exit_code, "network: is required" in found.stderr) == (0, True), found.output
+
+
+def test_a_leaked_key_is_stopped_beside_a_file_that_is_no_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, "keys", "create", "made")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("listen:\n\tport: 1\n")
+    stop = ["keys", "disable", "made", "--config", str(broken)]
+    refused = CliRunner().invoke(cli, stop)
+    assert (refused.exit_code, "broken.yaml, line 2: a tab" in refused.stderr) == (1, True)
+    monkeypatch.setenv("GATEWAY__LEDGER__URL", f"sqlite:///{tmp_path}/ledger.db")
+    found = CliRunner().invoke(cli, stop)
+    assert (found.exit_code, "broken.yaml, line 2: a tab" in found.stderr) == (0, True), found.output
+    assert "goes on with the ledger of GATEWAY__LEDGER__URL alone" in found.stderr
+    for needs_more in (["keys", "create", "other"], ["status"], ["explain", "GET", "/", "--ip", "127.0.0.1"]):
+        assert CliRunner().invoke(cli, [*needs_more, "--config", str(broken)]).exit_code == 1
+    missing = CliRunner().invoke(cli, ["keys", "list", "--config", str(tmp_path / "typo.yaml")])
+    assert missing.exit_code == 1
+
+
 def test_limits_of_profiles_that_are_left_out_are_not_told(tmp_path: Path) -> None:
     well: dict[str, Any] = {"profiles": {"gold": {"pages_per_month": 9}}}
     faulty: dict[str, Any] = {"profiles": {"gold": {"pages_per_month": "x"}}}

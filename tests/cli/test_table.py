@@ -11,7 +11,7 @@ from gateway.cli import run_status, table
 from gateway.cli.main import cli
 from gateway.cli.rates import Pace
 from gateway.cli.run_top import picture
-from gateway.cli.running_gateway import Samples
+from gateway.cli.samples import Samples
 from gateway.cli.table import fitting
 from tests.support.commands import CALLER, HOOK, JOB, KEY, LOST, REFUSED, call_of, leaves, takes, write_filled
 

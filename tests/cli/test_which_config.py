@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from gateway.cli import run_status
 from gateway.cli.main import cli
-from gateway.cli.running_gateway import Samples
+from gateway.cli.samples import Samples
 from gateway.cli.which_config import NONE, ConfigChoice, NotOurs, which
 from tests.support.commands import CALLS, call_of, leaves, takes, write_filled
 from tests.support.pure import document, write

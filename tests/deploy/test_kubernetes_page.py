@@ -153,3 +153,11 @@ def test_prometheus_takes_the_scrape_job(tmp_path: Path) -> None:
     command = shlex.split("promtool check config --syntax-only prometheus.yml")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
     assert done.returncode == 0, done.stderr
+
+
+def test_the_policy_that_the_copy_needs_is_taken_out_of_the_overlay_alone() -> None:
+    (command,) = shown("awk 'BEGIN")
+    shell = ["sh", "-e", "-c", command.replace("> policy.yaml", "")]
+    done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    (policy,) = yaml.safe_load_all(done.stdout)
+    assert (policy["kind"], policy["metadata"]["name"]) == ("NetworkPolicy", "gateway-to-ledger")

@@ -502,7 +502,7 @@ async def test_a_client_that_half_closes_after_its_request_is_a_client_that_left
 async def test_a_refused_body_that_has_come_whole_is_not_waited_for(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.proxy.streaming.DRAIN_SECONDS", 600.0)
+    monkeypatch.setattr("gateway.proxy.request_body.DRAIN_SECONDS", 600.0)
     gateway = await start()
     client = await gateway.connect()
     body = noise(500_000)

@@ -24,7 +24,7 @@ async def shown(gateway: Running) -> None:
     """The first key has a job, and reads of its checkpoint."""
     assert (await gateway.ask(submit(), b"POST")).status == 200
     assert (await gateway.ask(poll())).status == 200
-    await eventually(lambda: bool(gateway.gateway.jobs.completion.checkpoints.seen))
+    await eventually(lambda: bool(gateway.gateway.jobs.checkpoints.seen))
 
 
 def naming(checkpoint: str, key: str = KEY) -> bytes:
@@ -47,7 +47,7 @@ async def test_a_checkpoint_is_for_whom_it_was_shown_to(gateway: Running, backen
 async def test_the_ledger_knows_it_when_the_process_does_not(gateway: Running, jobs: Jobs) -> None:
     await shown(gateway)
     await comes_to(gateway, Used(0, 0, 1, 1))
-    gateway.gateway.jobs.completion.checkpoints.seen.clear()
+    gateway.gateway.jobs.checkpoints.seen.clear()
     assert (await gateway.ask(naming("cp-1"), b"POST")).status == 200
     (await gateway.ask(naming("cp-1", ADMIN_KEY), b"POST")).is_refusal(404, "job_not_found")
     assert jobs.started == 2
@@ -56,7 +56,7 @@ async def test_the_ledger_knows_it_when_the_process_does_not(gateway: Running, j
 async def test_it_is_kept_as_long_as_results(start: Start, jobs: Jobs) -> None:
     gateway = await start(jobs={"watch": False, "result_ttl": "1s"})
     await shown(gateway)
-    known = gateway.gateway.jobs.completion.checkpoints
+    known = gateway.gateway.jobs.checkpoints
     (until,) = known.seen.values()
     await eventually(lambda: time.time() >= until)
     (await gateway.ask(naming("cp-1"), b"POST")).is_refusal(404, "job_not_found")

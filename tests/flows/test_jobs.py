@@ -15,7 +15,7 @@ from gateway.app import build
 from gateway.keys.key_changes import KeyService
 from gateway.keys.validation import Wanted
 from gateway.ledger.schema import JobState
-from gateway.upstream.job_api import Finding, Said
+from gateway.limits.job_cost import Facts, Known
 from tests.support.backend import Backend, Connection, answer, obliging
 from tests.support.forms import form, pdf
 from tests.support.gateway import ADMIN_KEY, ENVIRON, KEY, PLAIN, ROUTES, Running, Start, request, submit
@@ -130,7 +130,7 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that nobody polls are asked about at once."""
-    monkeypatch.setattr("gateway.jobs.job.SHORTEST", 0.02)
+    monkeypatch.setattr("gateway.jobs.poll_interval.SHORTEST", 0.02)
 
 
 def poll(job: str = "job-1", *headers: str, key: str | None = KEY, method: str = "GET") -> bytes:
@@ -373,7 +373,7 @@ async def test_an_answer_from_before_the_end_is_no_result_that_was_read(start: S
     await eventually(lambda: len(container.asked) == 1)
     held = gateway.gateway.jobs.registry.get(("default", job))
     assert held is not None
-    gateway.gateway.jobs.completion.apply_finding(held, Finding(Said.COMPLETE, 2), is_own=True)
+    gateway.gateway.jobs.completion.add_facts(held, Facts(Known.COMPLETE, 2))
     await comes_to(gateway, Used(0, 0, 2, 1))
     container.results[job] = complete(2)
     container.slowly.set()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.keys.validation import Wanted
-from gateway.upstream.job_api import Finding, Said
+from gateway.limits.job_cost import Facts, Known
 from tests.flows.test_jobs import Container, started
 from tests.support.backend import Backend
 from tests.support.client import Response
@@ -71,11 +71,11 @@ async def test_polls_that_come_together_share_one_question(gateway: Running, con
         client.send(poll(job))
     found = gateway.gateway.jobs.registry.get(("default", job))
     assert found is not None
-    await eventually(lambda: repr(found.question) == "<AskingPoll waiting=19>")
+    await eventually(lambda: repr(found.asking_poll) == "<AskingPoll waiting=19>")
     container.slowly.set()
     assert {(await client.response()).body for client in clients} == {PROCESSING}
     assert len(container.asked) == 1
-    assert found.question is None
+    assert found.asking_poll is None
 
 
 async def test_an_end_is_for_each_to_fetch(gateway: Running, container: Container) -> None:
@@ -85,13 +85,16 @@ async def test_an_end_is_for_each_to_fetch(gateway: Running, container: Containe
     for client in clients:
         client.send(poll(job))
     found = gateway.gateway.jobs.registry.get(("default", job))
-    await eventually(lambda: repr(found and found.question) == "<AskingPoll waiting=4>" and len(container.asked) == 1)
+    await eventually(
+        lambda: repr(found and found.asking_poll) == "<AskingPoll waiting=4>" and len(container.asked) == 1
+    )
     container.results[job] = complete(2)
     container.slowly.set()
     # One was asked about while it ran; whoever waited shares that, or asks and gets the end.
     bodies = {(await client.response()).body for client in clients}
     assert PROCESSING in bodies <= {PROCESSING, complete(2)}
-    gateway.gateway.jobs.completion.apply_finding(found, Finding(Said.COMPLETE, 2), is_own=True)  # type: ignore[arg-type]
+    assert found is not None
+    gateway.gateway.jobs.completion.add_facts(found, Facts(Known.COMPLETE, 2))
     assert (await asked(gateway, container, poll(job)))[0].body == complete(2)
 
 
@@ -108,7 +111,7 @@ async def test_no_poll_has_an_old_answer_once_an_end_was_seen(gateway: Running, 
 async def test_the_gateways_own_question_answers_polls(
     start: Start, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.jobs.job.SHORTEST", 0.02)
+    monkeypatch.setattr("gateway.jobs.poll_interval.SHORTEST", 0.02)
     gateway = await start(jobs={"status_age": AGE})
     job = await started(gateway)
     await eventually(lambda: len(container.asked) > 0)
@@ -186,7 +189,7 @@ async def test_those_that_wait_ask_for_themselves_when_the_first_leaves(
     await eventually(lambda: len(container.asked) == 1)
     second.send(poll(job))
     found = gateway.gateway.jobs.registry.get(("default", job))
-    await eventually(lambda: repr(found and found.question) == "<AskingPoll waiting=1>")
+    await eventually(lambda: repr(found and found.asking_poll) == "<AskingPoll waiting=1>")
     first.abort()
     await eventually(lambda: len(container.asked) == 2)
     container.slowly.set()
@@ -201,9 +204,9 @@ async def test_one_that_leaves_while_it_waits_is_forgotten(gateway: Running, con
     await eventually(lambda: len(container.asked) == 1)
     second.send(poll(job))
     found = gateway.gateway.jobs.registry.get(("default", job))
-    await eventually(lambda: repr(found and found.question) == "<AskingPoll waiting=1>")
+    await eventually(lambda: repr(found and found.asking_poll) == "<AskingPoll waiting=1>")
     second.abort()
-    await eventually(lambda: repr(found and found.question) == "<AskingPoll waiting=0>")
+    await eventually(lambda: repr(found and found.asking_poll) == "<AskingPoll waiting=0>")
     container.slowly.set()
     assert (await first.response()).body == PROCESSING
 
@@ -256,7 +259,7 @@ async def test_who_waits_for_anothers_answer_is_judged_again(
         for client in clients:
             client.send(poll(job, key=secret))
         found = gateway.gateway.jobs.registry.get(("default", job))
-        await eventually(lambda: repr(found and found.question) == "<AskingPoll waiting=1>")
+        await eventually(lambda: repr(found and found.asking_poll) == "<AskingPoll waiting=1>")
         live = gateway.gateway.live
         before = live.state
         await admin.set_disabled("tests", "led", disabled=True)

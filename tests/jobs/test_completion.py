@@ -36,7 +36,7 @@ async def poll(
     room: Room, job: Job, *pieces: bytes, of: ResponseHead | None = None, is_own: bool = False
 ) -> StatusWatch:
     """One answer as it passes."""
-    watch = room.completion.watch(job) if is_own else room.completion.watch_read(job, job.target)
+    watch = room.findings.watch(job) if is_own else room.findings.watch_read(job, job.target)
     assert watch is not None
     watch.begin(of or head())
     for piece in pieces:
@@ -77,7 +77,7 @@ async def test_a_final_answer_settles(room: Room, answer: dict[str, Any], used: 
     assert woken == [room.wall() + 3600]
     assert room.ended == 1
     writes = room.faulty.writes
-    room.completion.apply_finding(job, finding(job.shape, answer), is_own=False)
+    room.findings.apply(job, finding(job.shape, answer), is_own=False)
     await room.quiet()
     assert (room.faulty.writes, room.ended) == (writes, 1)  # there is nothing left to learn
 
@@ -89,9 +89,9 @@ async def test_a_final_answer_settles(room: Room, answer: dict[str, Any], used: 
 async def test_an_answer_that_says_that_a_job_runs_is_known_again(room: Room, answer: dict[str, Any]) -> None:
     job = await room.begin_job()
     content = json.dumps(answer).encode()
-    assert not room.completion.is_unfinished(job, content)
+    assert not room.findings.is_unfinished(job, content)
     assert not (await says(room, job, **answer)).is_final
-    assert room.completion.is_unfinished(job, content)
+    assert room.findings.is_unfinished(job, content)
     assert await room.used() == (0, 0, 0)
     assert (job.is_running, job.known) == (True, Known.NOTHING)
 
@@ -106,7 +106,7 @@ async def test_a_running_job_that_says_no_word_gives_nothing_if_it_gives_no_text
     job = await room.begin_job()
     watch = await says(room, job, **answer)
     assert (watch.is_unfinished, watch.is_final, watch.gives_nothing) == (True, False, True)
-    elsewhere = room.completion.watch_read(job, job.target + "?a=1")
+    elsewhere = room.findings.watch_read(job, job.target + "?a=1")
     assert elsewhere is not None
     elsewhere.begin(head())
     elsewhere.take(json.dumps(answer).encode())
@@ -132,7 +132,7 @@ async def test_an_answer_without_a_word_for_it_may_be_a_result_and_is_looked_at_
     job = await room.begin_job()
     watch = await says(room, job, **answer)
     assert (watch.is_unfinished, watch.is_final, watch.gives_nothing) == (True, False, False)
-    assert not room.completion.is_unfinished(job, json.dumps(answer).encode())
+    assert not room.findings.is_unfinished(job, json.dumps(answer).encode())
     assert (job.is_running, job.known) == (True, Known.NOTHING)
 
 
@@ -142,7 +142,7 @@ async def test_an_answer_that_is_not_whole_says_nothing(room: Room, answer: byte
     job.misses = 1
     assert not (await poll(room, job, answer)).is_final
     assert (await room.used(), job.misses) == ((0, 0, 0), 1)
-    assert not room.completion.is_unfinished(job, answer)
+    assert not room.findings.is_unfinished(job, answer)
 
 
 async def test_nothing_at_all_says_nothing(room: Room) -> None:
@@ -183,7 +183,7 @@ async def test_what_cannot_be_read_is_said_once_and_is_no_end(
         for number in range(1, 4):
             watch = await poll(room, job, content, of=of, is_own=True)
             assert watch.finding == Finding(Said.UNREADABLE, why=why)
-            assert (job.unread, room.completion.unreadable[why]) == (number, number)
+            assert (job.unread, room.findings.unreadable[why]) == (number, number)
     assert [event.get("why") for event in events] == [why]
     assert why in WHYS_OF_ALL
     assert job.is_running
@@ -197,7 +197,7 @@ async def test_what_a_client_was_answered_that_cannot_be_read_is_no_evidence(roo
     job = await room.begin_job()
     for of in (head(), head(404)):
         await poll(room, job, content, of=of)
-    assert (job.unread, job.misses, room.completion.unreadable.total()) == (0, 0, 0)
+    assert (job.unread, job.misses, room.findings.unreadable.total()) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 529, 429, 408])
@@ -234,7 +234,7 @@ async def test_an_answer_that_unpacks_without_end_holds_nobody_up(room: Room) ->
     """A hundred megabytes in a hundred kilobytes: read 64 KB at a time, with a turn for others in between."""
     job = await room.begin_job()
     coded = gzip.compress(b'{"a": "' + b"x" * 100_000_000 + b'", "status": "complete"}')
-    watch = room.completion.watch(job)
+    watch = room.findings.watch(job)
     watch.begin(head(200, (b"content-encoding", b"gzip")))
     watch.take(coded)
     assert watch.reader is not None
@@ -260,7 +260,7 @@ async def test_an_answer_with_a_coding_is_not_known_again_by_its_bytes(room: Roo
     job = await room.begin_job()
     coded = gzip.compress(b'{"status": "processing"}')
     assert (await poll(room, job, coded, of=head(200, (b"content-encoding", b"gzip")))).is_unfinished
-    assert not room.completion.is_unfinished(job, coded)
+    assert not room.findings.is_unfinished(job, coded)
 
 
 async def test_a_word_that_is_in_no_list_means_that_it_runs_and_is_said_once(room: Room) -> None:
@@ -270,7 +270,7 @@ async def test_a_word_that_is_in_no_list_means_that_it_runs_and_is_said_once(roo
             await says(room, job, status="Finalizing", success=True)
         await says(room, job, status="x\n" * 50)
     assert [event.get("word") for event in events] == ["finalizing", "(no plain word)"]
-    assert room.completion.unknown_words == 4
+    assert room.findings.unknown_words == 4
     assert job.is_running
     await says(room, job, status="Complete", page_count=4)
     assert await room.used() == (4, 6, 0)
@@ -357,7 +357,7 @@ async def test_a_failure_that_costs_what_was_reserved_is_charged(room: Room) -> 
 async def lost(room: Room, job: Job) -> None:
     """The container answers twice that it does not know the job."""
     for _ in range(2):
-        room.completion.count_miss(job)
+        room.findings.count_miss(job)
         room.seconds += 2
     await room.quiet()
     assert not job.is_running
@@ -413,7 +413,7 @@ async def test_what_was_taken_until_after_it_was_deleted_is_charged(
 async def test_what_could_not_be_forgotten_is_when_the_ledger_is_told_of_its_end(room: Room) -> None:
     job = await room.begin_job()
     room.faulty.is_away = True
-    room.completion.apply_finding(job, Finding(Said.COMPLETE, 3), is_own=False)
+    room.findings.apply(job, Finding(Said.COMPLETE, 3), is_own=False)
     room.completion.forget(job)
     await room.quiet()
     room.faulty.is_away = False
@@ -427,7 +427,7 @@ async def test_the_pages_of_a_failure_are_none_of_a_good_end(room: Room) -> None
     job = await room.begin_job()
     room.faulty.is_away = True
     await says(room, job, status="failed", page_count=0)
-    room.completion.apply_finding(job, Finding(Said.COMPLETE, 4), is_own=False)
+    room.findings.apply(job, Finding(Said.COMPLETE, 4), is_own=False)
     await room.quiet()
     room.faulty.is_away = False
     room.completion.retry_pending()
@@ -469,14 +469,14 @@ async def test_what_two_replicas_learn_of_one_job_is_no_question_of_who_was_firs
 
 async def test_what_runs_costs_nothing_more_for_being_asked_elsewhere(room: Room) -> None:
     job = await room.begin_job()
-    watch = room.completion.watch_read(job, job.target + "?a=1")
+    watch = room.findings.watch_read(job, job.target + "?a=1")
     assert watch is not None
     watch.begin(head())
     watch.take(b'{"status": "complete", "page_count": 1}')
     await watch.end()
     assert (watch.is_final, watch.gives_nothing, job.is_running) == (True, False, True)
     for said in ("processing", "failed"):
-        watch = room.completion.watch_read(job, job.target + "?a=1")
+        watch = room.findings.watch_read(job, job.target + "?a=1")
         assert watch is not None
         watch.begin(head())
         watch.take(b'{"status": "%b"}' % said.encode())
@@ -487,9 +487,9 @@ async def test_what_runs_costs_nothing_more_for_being_asked_elsewhere(room: Room
 async def test_what_is_known_to_have_gone_well_is_watched_only_where_a_read_deletes_it(room: Room) -> None:
     job = await room.begin_job()
     await says(room, job, status="complete", page_count=3)
-    assert room.completion.watch_read(job, job.target) is None
+    assert room.findings.watch_read(job, job.target) is None
     room.configure(delete_after_read=True)
-    watch = room.completion.watch_read(job, job.target)
+    watch = room.findings.watch_read(job, job.target)
     assert watch is not None
     watch.begin(head())
     watch.take(b'{"detail": "maintenance"}')
@@ -507,13 +507,13 @@ async def test_a_failure_is_judged_by_the_shape_in_force_too(room: Room) -> None
 async def test_what_ran_by_other_words_is_looked_at_anew(room: Room) -> None:
     job = await room.begin_job()
     await says(room, job, status="processing")
-    room.completion.remember_unfinished(job, b"the same answer")
-    assert room.completion.is_unfinished(job, b"the same answer")
+    room.findings.remember_unfinished(job, b"the same answer")
+    assert room.findings.is_unfinished(job, b"the same answer")
     room.configure(shapes={"default": {"status": {"complete": ["processing"], "processing": ["queued"]}}})
-    assert not room.completion.is_unfinished(job, b"the same answer")
-    room.completion.remember_unfinished(job, b"another")
-    assert room.completion.is_unfinished(job, b"another")
-    assert not room.completion.is_unfinished(job, b"the same answer")
+    assert not room.findings.is_unfinished(job, b"the same answer")
+    room.findings.remember_unfinished(job, b"another")
+    assert room.findings.is_unfinished(job, b"another")
+    assert not room.findings.is_unfinished(job, b"the same answer")
 
 
 async def test_one_that_was_given_up_costs_what_it_had_when_it_says_so(room: Room) -> None:
@@ -529,7 +529,7 @@ async def test_a_truth_that_came_with_the_result_that_was_forgotten_then_is_char
     job = await room.begin_job()
     room.completion.add_facts(job, Facts(Known.FAILED))
     await room.quiet()
-    room.completion.apply_finding(job, Finding(Said.COMPLETE, 4), is_own=False)
+    room.findings.apply(job, Finding(Said.COMPLETE, 4), is_own=False)
     room.completion.forget(job)
     await room.quiet()
     assert (await room.used())[0] == 4
@@ -548,22 +548,22 @@ async def test_what_is_kept_of_an_answer_is_more_when_somebody_waits(room: Room)
     job = await room.begin_job()
     content = json.dumps({"status": "processing", "of": "x" * 600}).encode()
     assert (await poll(room, job, content[:100], content[100:])).content is None
-    assert not room.completion.is_unfinished(job, content)
+    assert not room.findings.is_unfinished(job, content)
     held = room.hold(job)
     assert (await poll(room, job, content[:100], content[100:])).content == content
-    assert not room.completion.is_unfinished(job, content)
+    assert not room.findings.is_unfinished(job, content)
     held.leave()
 
 
 async def test_what_is_remembered_is_bounded(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.jobs.completion.MAX_SMALL", 3)
+    monkeypatch.setattr("gateway.jobs.findings.MAX_SMALL", 3)
     job = await room.begin_job()
     for number in range(10):
-        room.completion.remember_unfinished(job, b"%d" % number)
-        room.completion.remember_unfinished(job, b"x" * 513)
-    assert repr(room.completion) in {f"<Completion unfinished={kept} pending=0>" for kept in (1, 2, 3)}
-    assert room.completion.is_unfinished(job, b"9")
-    assert not room.completion.is_unfinished(job, b"x" * 513)
+        room.findings.remember_unfinished(job, b"%d" % number)
+        room.findings.remember_unfinished(job, b"x" * 513)
+    assert repr(room.findings) in {f"<Findings unfinished={kept} unknown_words=0>" for kept in (1, 2, 3)}
+    assert room.findings.is_unfinished(job, b"9")
+    assert not room.findings.is_unfinished(job, b"x" * 513)
 
 
 async def test_one_that_ends_twice_at_once_is_told_of_once(room: Room) -> None:
@@ -606,7 +606,7 @@ async def test_forgotten_is_forgotten_with_what_it_cost(room: Room) -> None:
 
 async def test_forgotten_while_it_ends_is_nobodys(room: Room) -> None:
     job = await room.begin_job()
-    room.completion.apply_finding(job, Finding(Said.COMPLETE, 3), is_own=False)
+    room.findings.apply(job, Finding(Said.COMPLETE, 3), is_own=False)
     room.completion.forget(job)
     await room.quiet()
     assert job.is_gone
@@ -714,15 +714,15 @@ async def test_a_deletion_of_unknown_outcome_is_refused_and_may_be_asked_for_aga
 async def test_what_is_not_known_twice_within_a_second_is_not_known_once(room: Room) -> None:
     job = await room.begin_job()
     for _ in range(5):
-        room.completion.count_miss(job)
+        room.findings.count_miss(job)
     await room.quiet()
     assert (job.is_running, await room.used()) == (True, (0, 0, 0))
     room.seconds += 1
-    room.completion.count_miss(job)
+    room.findings.count_miss(job)
     await room.quiet()
     assert (job.is_running, await room.used()) == (False, (0, PAGES, 1))
     room.seconds += 1
-    room.completion.count_miss(job)
+    room.findings.count_miss(job)
     await room.quiet()
     assert await room.used() == (0, PAGES, 1)
 

@@ -183,7 +183,7 @@ async def test_what_said_that_it_runs_is_not_said_after_its_end(room: Room, cont
     held = room.hold(job)
     await room.turn()
     before = job.answer
-    watch = room.completion.watch(job)
+    watch = room.findings.watch(job)
     watch.begin(read_answer_head(200, b"", [], http_1_1=True, bodiless=False))
     watch.take(ended())
     await watch.end()
@@ -202,7 +202,7 @@ async def test_an_answer_that_was_asked_for_before_the_end_is_not_kept(room: Roo
     room.watcher.ask_due()
     await eventually(lambda: container.waiting == 1)
     room.faulty.faults = ["before"]  # so that it is waited for on
-    room.completion.apply_finding(job, Finding(Said.COMPLETE), is_own=False)
+    room.findings.apply(job, Finding(Said.COMPLETE), is_own=False)
     await eventually(lambda: "running=0" in repr(room.background))
     container.gate.set()
     await room.quiet()

@@ -112,9 +112,9 @@ async def test_one_question_is_known_at_a_time(job: Job) -> None:
     assert polls.begin(job, POLL._replace(headers=[])) is None
     other = AskingPoll(job, POLL)
     other.close()
-    assert job.question is question
+    assert job.asking_poll is question
     assert question is not None
     question.keep(ANSWER, 10.0)
     question.close()
     question.close()
-    assert (job.question, job.running_answer) == (None, RunningAnswer(ANSWER, TARGET, POLL, 10.0))
+    assert (job.asking_poll, job.running_answer) == (None, RunningAnswer(ANSWER, TARGET, POLL, 10.0))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import gateway.jobs.watcher
-from gateway.jobs.job import interval
+from gateway.jobs.poll_interval import interval
 from gateway.ledger.schema import JobState
 from gateway.ledger.watchers import adopt
 from gateway.limits.job_cost import Facts, Known
@@ -274,7 +274,7 @@ async def test_an_answer_that_is_cut_is_asked_for_ever_more_seldom(room: Room, c
     container.raw["job"] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n{"
     container.raw["job"] += b" " * 1000
     await room.turn(1.0)
-    assert (job.unread, room.completion.unreadable["cut"]) == (1, 1)
+    assert (job.unread, room.findings.unreadable["cut"]) == (1, 1)
     assert room.watcher.next_due - room.seconds == pytest.approx(2.0, rel=0.01)
     room.state = _with_read_timeout(room.state, DEADLINE)
     del container.raw["job"]
@@ -521,7 +521,7 @@ async def test_at_its_end_nothing_is_asked_and_nothing_is_left(room: Room, conta
 
 async def test_the_answer_that_runs_is_known_again(room: Room, container: Container) -> None:
     job = await room.begin_job()
-    assert not room.completion.is_unfinished(job, RUNS)
+    assert not room.findings.is_unfinished(job, RUNS)
     await room.turn(1.0)
-    assert room.completion.is_unfinished(job, RUNS)
+    assert room.findings.is_unfinished(job, RUNS)
     assert container.asked["job"] == 1

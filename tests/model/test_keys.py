@@ -25,3 +25,8 @@ def test_a_job_is_asked_for_by_upstream_and_id() -> None:
 
 def test_which_requests_name_a_job() -> None:
     assert [kind.value for kind in Kind if kind.is_of_a_job] == ["result", "asset", "delete"]
+
+
+def test_all_kinds_but_one_are_about_jobs_and_two_give_what_is_in_them() -> None:
+    assert [kind.value for kind in Kind if not kind.is_about_jobs] == ["plain"]
+    assert [kind.value for kind in Kind if kind.gives_content] == ["result", "asset"]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gateway.http import strict_json
+from gateway.http import names, strict_json
 from gateway.http.media_type import BodyFormat
 from gateway.model.reasons import Reason
 from gateway.proxy.job_in_body import check_names_none, named_in
@@ -62,6 +62,28 @@ def test_no_number_of_a_body_is_read(number: str, monkeypatch: pytest.MonkeyPatc
     assert named_in(body + b" " * 10_000, "file_id", ANY) == "job"
     check_names_none(body + b" " * 10_000, "other", BodyFormat.JSON)
     assert converted == []
+
+
+def test_a_body_with_thousands_of_members_is_refused_unfolded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To fold 3,300 names held everybody for 13 ms."""
+    folded = list[str]()
+
+    def counted(name: str) -> tuple[str, ...]:
+        folded.append(name)
+        return (name,)
+
+    monkeypatch.setattr(names, "readings", counted)
+    for most, is_refused in ((127, False), (128, True), (3_300, True)):
+        members = b",".join(b'"%d":1' % number for number in range(most))
+        named, other = b'{"file_id":"job",%b}' % members, b'{"x":1,%b}' % members
+        folded.clear()
+        if is_refused:
+            assert denial_of(named_in, named, "file_id", ANY).reason is Reason.BODY_MALFORMED
+            assert denial_of(check_names_none, other, "file_id", BodyFormat.JSON).reason is Reason.BODY_MALFORMED
+            assert folded == []
+        else:
+            assert named_in(named, "file_id", ANY) == "job"
+            check_names_none(other, "file_id", BodyFormat.JSON)
 
 
 def test_a_missing_member_names_nobodys_job() -> None:

@@ -9,10 +9,8 @@ from gateway.proxy.streaming import Collected
 class Dribbling:
     """An upstream that sends two bytes at a time."""
 
-    failure = None
-
-    async def flow(self, sink: Collected, *, is_read: bool) -> None:
-        assert not is_read
+    async def flow(self, sink: Collected, *, looks_inside: bool) -> None:
+        assert not looks_inside
         tracemalloc.start()
         for number in range(100_000):
             sink.take(b"%02d" % (number % 100))

@@ -33,6 +33,7 @@ SECRET: Final = "a-secret-that-is-long-enough-for-it"
 CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "audit": ("--since", "2020-01-01"),
     "callers block": (CALLER,),
+    "callers end-grants": (CALLER,),
     "callers grant": (CALLER, "--pages", "5", "--until", "7d"),
     "callers list": (),
     "callers reset": (CALLER,),
@@ -53,6 +54,7 @@ CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "keys enable": (KEY,),
     "keys grant": (KEY, "--pages", "5", "--until", "7d"),
     "keys list": (),
+    "keys end-grants": (KEY,),
     "keys reset": (KEY,),
     "keys revoke": (KEY, "--force"),
     "keys rotate": (KEY, "--overlap", "2d"),

@@ -1,9 +1,13 @@
 """The page of the admin listener in a real Chromium, the distribution's own."""
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import re
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
 from typing import Any, Final
 
 import pytest
@@ -15,6 +19,7 @@ from tests.support.gateway import Running
 
 CHROMIUM: Final = "/usr/bin/chromium"
 needs_chromium: Final = pytest.mark.skipif(not os.access(CHROMIUM, os.X_OK), reason="no chromium here")
+_ARGUMENTS: Final = ("--headless", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu")
 _SERIOUS: Final = frozenset({"serious", "critical"})
 
 
@@ -58,21 +63,39 @@ class Console:
             self.errors.append(message.text)
 
 
-@asynccontextmanager
-async def console_of(gateway: Running, **given: Any) -> AsyncIterator[Console]:
-    """A tab; at the end nothing may have gone wrong unseen. `given` goes to the browser's context."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-        )
+ConsoleOf = Callable[..., AbstractAsyncContextManager[Console]]
+"""console_of with its browser."""
+
+
+@contextmanager
+def running_chromium(directory: Path) -> Iterator[str]:
+    """One Chromium for many tests, for to start it costs as much as a test; yields where to connect."""
+    command = (CHROMIUM, *_ARGUMENTS, "--remote-debugging-port=0", f"--user-data-dir={directory}")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 -- ours
+        assert process.stderr is not None
         try:
-            context: BrowserContext = await browser.new_context(**given)
+            found = (re.search(r"ws://\S+", line) for line in process.stderr)
+            address = next(match[0] for match in found if match)
+            Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would hold it up
+            yield address
+        finally:
+            process.terminate()
+
+
+@asynccontextmanager
+async def console_of(chromium: str, gateway: Running, **given: Any) -> AsyncIterator[Console]:
+    """A tab of its own context; at the end nothing may have gone wrong unseen. `given` goes to the context."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.connect_over_cdp(chromium)
+        context: BrowserContext = await browser.new_context(**given)
+        try:
             context.set_default_timeout(20_000)
             console = Console(await context.new_page(), f"http://127.0.0.1:{gateway.admin_port}")
             console.page.on("console", console.note)
             console.page.on("pageerror", lambda error: console.errors.append(str(error)))
             yield console
         finally:
+            await context.close()
             await browser.close()
     assert console.errors == []
 

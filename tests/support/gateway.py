@@ -17,7 +17,7 @@ import yaml
 
 from gateway.app import build
 from gateway.app.gateway import Gateway
-from gateway.app.reload import prepare
+from gateway.app.prepare import prepare
 from gateway.config.settings import Settings
 from gateway.jobs.job import Job
 from gateway.model.jobs import JobRef
@@ -207,7 +207,7 @@ class Running:
         """Changes the configuration file."""
         document = yaml.safe_load(self.path.read_text())
         change(document)
-        self.path.write_text(yaml.safe_dump(document))
+        self.path.write_text(yaml.dump(document, Dumper=yaml.CSafeDumper))
 
     async def close_clients(self) -> None:
         """Closes what tests left open."""
@@ -292,7 +292,7 @@ async def gateway_on(
     sections["ledger"] = {"url": f"sqlite:///{ledger}", **sections.get("ledger", {})}
     if not ledger.exists():
         write_sqlite_ledger(ledger)
-    path.write_text(yaml.safe_dump(document(certificates, upstream_port, sections)))
+    path.write_text(yaml.dump(document(certificates, upstream_port, sections), Dumper=yaml.CSafeDumper))
     events: list[Event] = []
     facts = Facts()
     errors: list[dict[str, Any]] = []

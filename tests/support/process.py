@@ -210,7 +210,7 @@ def configure(directory: Path, certificates: Path, upstream: str, **sections: An
     }
     (directory / "key.txt").write_text(KEY + "\n")
     path = directory / "gateway.yaml"
-    path.write_text(yaml.safe_dump(document))
+    path.write_text(yaml.dump(document, Dumper=yaml.CSafeDumper))
     return path
 
 

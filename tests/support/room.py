@@ -14,9 +14,11 @@ from gateway.aio.drive import Drive
 from gateway.config.compile import compile_settings
 from gateway.config.state import State
 from gateway.errors import ClientGone
+from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.completion import Completion, Effects
 from gateway.jobs.deletion_questions import DeletionQuestions
 from gateway.jobs.failover import Failover
+from gateway.jobs.findings import Findings
 from gateway.jobs.housekeeping import Housekeeping
 from gateway.jobs.job import Job
 from gateway.jobs.long_polls import LongPolls
@@ -160,10 +162,10 @@ class Room:
         self.upstream_client = UpstreamClient(self.upstreams, self.clock, lambda: "0" * 32)
         self.registry = Registry(replica, self.clock, lambda: self.state, most)
         effects = Effects(self.admission.settled, self._ended)
-        self.completion = Completion(
-            replica, self.registry, lambda: self.state, iteration_now().call_in_turn, effects
-        )
-        parts = self.completion, self.upstream_client, lambda: self.state
+        self.completion = Completion(replica, self.registry, lambda: self.state, effects)
+        self.checkpoints = Checkpoints(replica, lambda: self.state.settings.jobs.result_ttl)
+        self.findings = Findings(self.completion, self.checkpoints, lambda: self.state, self.wall, iteration_now())
+        parts = self.findings, self.upstream_client, lambda: self.state
         self.status_queue = StatusQueue(lambda: self.state)
         self.watcher = Watcher(replica, self.status_queue, *parts, Times(self.clock, self.wall))
         self.failover = Failover(replica, self.registry, self.completion, self.watcher, lambda: self.state)

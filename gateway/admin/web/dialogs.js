@@ -23,12 +23,15 @@ export function ask({ title, text = "", fields = [], submit, danger = false, act
     { novalidate: true },
     text && el("p", {}, text),
     pair(inputs.filter((made) => !made.more)),
-    more.length && el("details", {}, el("summary", {}, "More limits"), pair(more)),
+    more.length > 0 && el("details", {}, el("summary", {}, "More limits"), pair(more)),
     problem,
   );
   const values = () => Object.fromEntries(inputs.map((made) => [made.key, made.read()]));
   const tell = () => inputs.forEach((made) => made.tell(values()));
-  form.addEventListener("input", tell);
+  form.addEventListener("input", () => {
+    problem.textContent = "";
+    tell();
+  });
   tell();
   return opened(title, form, (close) => {
     form.append(
@@ -123,6 +126,7 @@ function opened(title, content, build, mayLeave = () => true) {
   const name = `dialog-${(count += 1)}`;
   const before = document.activeElement;
   const dialog = el("dialog", { "aria-labelledby": name }, el("h2", { id: name }, title), content);
+  const giveBack = borrowed(dialog);
   return new Promise((resolve) => {
     let result = null;
     build((value) => {
@@ -136,6 +140,7 @@ function opened(title, content, build, mayLeave = () => true) {
     addEventListener("keydown", stayByKey);
     dialog.addEventListener("close", () => {
       removeEventListener("keydown", stayByKey);
+      giveBack();
       dialog.remove();
       if (before instanceof HTMLElement && before.isConnected) before.focus();
       resolve(result);
@@ -143,6 +148,14 @@ function opened(title, content, build, mayLeave = () => true) {
     document.body.append(dialog);
     dialog.showModal();
   });
+}
+
+/** What is said is neither seen nor read out behind an open dialog: its place is in the dialog until this is undone. */
+function borrowed(dialog) {
+  const said = document.getElementById("said");
+  const home = said.parentNode;
+  dialog.append(said);
+  return () => home.append(said);
 }
 
 function field({ note, ...given }) {

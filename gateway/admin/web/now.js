@@ -12,6 +12,7 @@ const UNKNOWN = "of which the profile is not known: not seen since this replica'
 const HOUR = 3_600_000;
 const MOST_NEAR = 10;
 const SOON = 14 * 86_400_000;
+const AUTHORITIES = new Set(["tls.client_ca", "webhooks.out.ca"]); // no listener shows them
 
 export const title = "Now";
 
@@ -34,7 +35,7 @@ export async function show(place, signal) {
     points = points.filter((point) => Date.parse(point.at) > Date.now() - HOUR);
     facts.replaceChildren(...factsOf(overview));
     charts.replaceChildren(...chartsOf(points));
-    const told = JSON.stringify([overview.certificates, overview.issuers]);
+    const told = JSON.stringify([overview.certificates, overview.certificate_files, overview.issuers]);
     if (told !== toldBefore) parts.replaceChildren(...partsOf(overview)); // who reads there keeps the place
     toldBefore = told;
     tellStatus(overview);
@@ -200,9 +201,9 @@ function chartsOf(points) {
 
 function partsOf(told) {
   const soon = (text) => text !== null && Date.parse(text) < Date.now() + SOON;
-  const certificate = (found) => [
-    found.listener,
-    found.names.join(", "),
+  const certificate = (of, names, found) => [
+    of,
+    names,
     moment(found.not_after),
     el("span", { class: soon(found.not_after) ? "bad" : "good" }, left(found.not_after)),
   ];
@@ -218,9 +219,11 @@ function partsOf(told) {
           : "fresh"
       : el("span", { class: "warn" }, left(found.dropped_at)),
   ];
-  const parts = [
-    table("Certificates", ["Listener", "Names", "Ends", "Left"], told.certificates.map(certificate)),
-  ];
+  const shown = told.certificates.map((found) => certificate(found.listener, found.names.join(", "), found));
+  const authorities = told.certificate_files
+    .filter(({ setting }) => AUTHORITIES.has(setting))
+    .map((found) => certificate(found.setting, found.file, found));
+  const parts = [table("Certificates", ["Of", "Names or file", "Ends", "Left"], [...shown, ...authorities])];
   if (told.issuers.length)
     parts.push(table("Issuers of tokens", ["Issuer", "Keys", "Fetched", "Left"], told.issuers.map(issuer)));
   return parts;

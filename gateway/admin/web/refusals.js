@@ -44,7 +44,7 @@ export async function show(place, signal) {
       { name: "Why", cell: (row) => plain(row.why === null ? row.reason : `${row.reason}: ${row.why}`) },
       { name: "How often", number: true, cell: (row) => number(row.requests) },
       { name: "Route", cell: (row) => (row.route === "-" ? "–" : `${row.method} ${row.route}`) },
-      { name: "What it was told", cell: (row) => row.detail ?? "–" },
+      { name: "Detail", cell: (row) => row.detail ?? "–" },
     ],
   });
 }
@@ -56,7 +56,7 @@ function open(row) {
     ["Reason", row.title === null ? plain(row.reason) : `${plain(row.reason)}: ${row.title}`],
     ["Why", row.why === null ? null : plain(row.why)],
     ["That means", row.means],
-    ["It was told", row.detail],
+    ["Detail", row.detail],
     ["Who", row.key],
     ["From", row.client],
     ["Route", row.route === "-" ? null : `${row.method} ${row.route}`],

@@ -1,16 +1,11 @@
-"""Writes the request heads that go upstream and the response heads that go back to clients. Pure.
-
-Strip first, then add: headers.py has removed all that the client claims about itself or this hop, so headers added
-here can't be forged. Bodies are framed anew on both sides; no framing header is ever copied.
-"""
+"""Writes the head of an upstream's answer for the client: the body is framed anew, no framing header copied. Pure."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 from gateway.http.headers import HOP_BY_HOP
-from gateway.model.request import Headers, Trace
-from gateway.model.routes import Kind, Route
+from gateway.model.routes import Kind
 from gateway.upstream.location import PLACES, public_place
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
@@ -23,17 +18,6 @@ _PHRASES: Final = {
     413: b"Content Too Large", 422: b"Unprocessable Content", 423: b"Locked", 429: b"Too Many Requests",
     500: b"Internal Server Error", 502: b"Bad Gateway", 503: b"Service Unavailable", 504: b"Gateway Timeout",
 }  # fmt: skip
-
-
-def upstream_head(opening: bytes, trace: Trace) -> bytes:
-    """The head of an upstream request; `opening` is the request line and the headers, except those of the trace."""
-    state = b"" if trace.tracestate is None else b"\r\ntracestate: " + trace.tracestate
-    return b"%b\r\nX-Request-Id: %b\r\ntraceparent: %b%b\r\n\r\n" % (
-        opening,
-        trace.request_id,
-        trace.traceparent,
-        state,
-    )
 
 
 class BodyFraming(NamedTuple):
@@ -60,11 +44,11 @@ def _keep_parts(answer: ResponseHead, framing: BodyFraming, kind: Kind) -> tuple
     """What comes before the request's id, and after it; only for the last framing, of which there may be many."""
     kept = answer.client_heads.get(kind.is_of_a_job)
     before = _before_id(answer, kind) if kept is None else kept[1]
-    parts = answer.client_heads[kind.is_of_a_job] = framing, before, _behind_id(framing)
+    parts = answer.client_heads[kind.is_of_a_job] = framing, before, _after_id(framing)
     return parts
 
 
-def led_to_us(answer: ResponseHead, target: UpstreamTarget, origin: str) -> ResponseHead:
+def with_public_location(answer: ResponseHead, target: UpstreamTarget, origin: str) -> ResponseHead:
     """A copy of the head in which addresses of the upstream lead to our origin. Its cache starts empty."""
     headers = [
         (name, public_place(value, target, origin) if name in PLACES else value) for name, value in answer.headers
@@ -76,7 +60,7 @@ def _before_id(answer: ResponseHead, kind: Kind) -> bytes:
     return _client_lines(answer, is_result=kind.is_of_a_job) + b"\r\nX-Request-Id: "
 
 
-def _behind_id(framing: BodyFraming) -> bytes:
+def _after_id(framing: BodyFraming) -> bytes:
     if framing.chunked:
         end = b"\r\nTransfer-Encoding: chunked"
     else:
@@ -95,44 +79,3 @@ def _client_lines(answer: ResponseHead, *, is_result: bool) -> bytes:
     if is_result:
         lines.append(b"Cache-Control: no-store")
     return b"\r\n".join(lines)
-
-
-_READ: Final = frozenset({Kind.SUBMIT, Kind.RESULT})
-
-
-def upstream_lines(
-    headers: Headers, client_ip: str, key_id: str | None, authority: str, route: Route, origin: str
-) -> bytes:
-    """The headers that are the same each time: those kept from the client, our own, and the framing.
-
-    `authority` is the upstream's own host and port. The gateway reads the answers to submits and results as they
-    pass, so it asks for no content coding. `origin` is our public origin: the upstream may make URLs of it, so it
-    must never be a Host that is not one of our names.
-    """
-    is_read = route.kind in _READ or route.rewrites
-    lines = [b"Host: " + authority.encode("ascii")]
-    for name, value in headers.kept:
-        if not (is_read and name.lower() == b"accept-encoding"):
-            lines.append(name + b": " + value)
-    if is_read:
-        lines.append(b"Accept-Encoding: identity")
-    lines += (
-        b"X-Forwarded-For: " + client_ip.encode("ascii"),
-        b"X-Forwarded-Proto: https",
-        *([b"X-Forwarded-Host: " + origin.partition("://")[2].encode("ascii")] if origin else []),
-        b"Via: 1.1 gateway" if headers.http_1_1 else b"Via: 1.0 gateway",
-    )
-    if key_id is not None:
-        lines.append(b"X-Gateway-Key-Id: " + key_id.encode("ascii"))
-    length = upstream_body_length(headers, route)
-    if length is None:
-        lines.append(b"Transfer-Encoding: chunked")
-    elif headers.content_length is not None:
-        lines.append(b"Content-Length: %d" % headers.content_length)
-    return b"\r\n".join(lines)
-
-
-def upstream_body_length(headers: Headers, route: Route) -> int | None:
-    """The body's size upstream; None when it goes in chunks, since fields may be removed from a form."""
-    is_inspected = route.kind is Kind.SUBMIT or route.kind.is_of_a_job
-    return None if headers.chunked or (is_inspected and headers.has_body) else headers.content_length or 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app.look import Look, look_at
+from gateway.app.file_watch import FilesSeen, read_if_changed
 from gateway.tls.contexts import fingerprint
 
 
@@ -16,12 +16,12 @@ class Watch:
         self.files = files
         self.now = 100.0
         self.readings = 0
-        self.seen: Look | None = None
+        self.seen: FilesSeen | None = None
 
     def look(self, seconds: int = 1) -> str:
         for _ in range(seconds):
             self.now += 1.0
-            self.seen = look_at(self.files, self.seen, lambda: self.now, self._read)
+            self.seen = read_if_changed(self.files, self.seen, lambda: self.now, self._read)
         assert self.seen is not None
         return self.seen.fingerprint
 
@@ -66,7 +66,7 @@ def test_a_second_change_that_leaves_no_trace_is_seen_as_long_as_there_may_be_on
     watch = Watch(*files)
     watch.look(10)
     stats = dict.fromkeys(files, None)
-    monkeypatch.setattr("gateway.app.look.stats_of", lambda path: stats[path])
+    monkeypatch.setattr("gateway.app.file_watch.stats_of", lambda path: stats[path])
     for text in ("first", "other", "third"):
         files[0].write_text(text)
         assert watch.look() == fingerprint(files)
@@ -76,7 +76,7 @@ def test_a_change_that_no_stats_tell_is_seen_in_half_a_minute(
     files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watch = Watch(*files)
-    monkeypatch.setattr("gateway.app.look.stats_of", lambda _: None)
+    monkeypatch.setattr("gateway.app.file_watch.stats_of", lambda _: None)
     before = watch.look(10)
     files[0].write_text("changed")
     assert watch.look(5) == before

@@ -1,4 +1,4 @@
-"""A look at files: at what the system says of each, and only where that may hide a change at their content.
+"""Watches files: by what the system says of each, and only where that may hide a change by their content.
 
 Kubernetes swaps secrets by symlink and editors write in several steps, so what counts is the content. But reading it
 each second is most of what a gateway costs that nobody asks. So it is read again when the stats differ (symlinks are
@@ -16,8 +16,8 @@ _SETTLED: Final = 3.0  # seconds; the coarsest file systems count in steps of tw
 _AGAIN: Final = 30.0  # seconds: what no stats tell (a file that is written by mapping it) is seen after that
 
 
-class Look(NamedTuple):
-    """What a look found: `since` is when these stats were first seen, `read_at` when the content was read."""
+class FilesSeen(NamedTuple):
+    """What files held: `since` is when these stats were first seen, `read_at` when the content was read."""
 
     files: tuple[Path, ...]
     stats: tuple[FileStats | None, ...]
@@ -30,15 +30,15 @@ class Look(NamedTuple):
         return self.read_at - self.since >= _SETTLED and now - self.read_at < _AGAIN
 
 
-def look_at(
+def read_if_changed(
     files: tuple[Path, ...],
-    before: Look | None,
+    before: FilesSeen | None,
     clock: Callable[[], float],
     fingerprint: Callable[[tuple[Path, ...]], str],
-) -> Look:
-    """Looks at files; reads them unless they are as they were. Blocks, so it runs on a thread."""
+) -> FilesSeen:
+    """Reads files, unless they are as they were. Blocks, so it runs on a thread."""
     stats = tuple(map(stats_of, files))
     now = clock()
     if before is None or (before.files, before.stats) != (files, stats):
-        return Look(files, stats, now, now, fingerprint(files))
+        return FilesSeen(files, stats, now, now, fingerprint(files))
     return before if before.holds(now) else before._replace(read_at=now, fingerprint=fingerprint(files))

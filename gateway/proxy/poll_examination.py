@@ -1,0 +1,137 @@
+"""Examines answers to polls: what each says of its job, noted in the request's record and kept for others who ask.
+
+Only this file writes the three flags of a Delivery: `is_final`, `is_unfinished` and `gives_nothing`.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from gateway.jobs.job import Job
+from gateway.jobs.status_answer import StatusAnswer
+from gateway.model.request import Delivery
+from gateway.model.routes import Kind
+from gateway.proxy.forward_order import ForwardOrder
+from gateway.upstream.response_head import ResponseHead
+
+_OK: Final = 200
+
+
+class ResponseWatch(Protocol):
+    """Examines an answer as it passes; then says whether it reported a job's end, or that the job still runs."""
+
+    is_final: bool
+    is_unfinished: bool
+    gives_nothing: bool
+    content: bytes | None
+
+    def begin(self, head: ResponseHead) -> None:
+        """Takes the answer's head."""
+
+    def take(self, data: bytes) -> None:
+        """Takes the next bytes."""
+
+    async def end(self) -> None:
+        """Called once the answer is complete."""
+
+
+class AnswerObserver(Protocol):
+    """Examines the answers to polls, which may show that a job has ended."""
+
+    def is_unfinished(self, job: Job, content: bytes) -> bool:
+        """Whether this same answer was examined before, and said that such a job still runs."""
+
+    def watch_read(self, job: Job, asked: str) -> ResponseWatch | None:
+        """The watch that examines one answer to a client's poll; None when nothing depends on it."""
+
+
+class PollExamination:
+    """Examines one answer as it passes: `take` for each piece, `end` once it is whole, `close` whatever became of it.
+
+    While it runs, nobody else has to ask for the job's state.
+    """
+
+    __slots__ = ("_answer", "_asked_before", "_clock", "_job", "_order", "_watch")
+
+    def __init__(
+        self, order: ForwardOrder, job: Job, answer: ResponseHead, watch: ResponseWatch, clock: Callable[[], float]
+    ) -> None:
+        self._order = order
+        self._job = job
+        self._answer = answer
+        self._watch = watch
+        self._clock = clock
+        self._asked_before = job.mark_asked(clock()) if order.prepared.asks_status(job) else None
+        watch.begin(answer)
+
+    def take(self, data: bytes) -> None:
+        """Takes the next bytes."""
+        self._watch.take(data)
+
+    async def end(self) -> None:
+        """Called once the answer is whole: notes what it said."""
+        watch, delivery = self._watch, self._order.delivery
+        await watch.end()
+        delivery.is_final = watch.is_final
+        delivery.is_unfinished = watch.is_unfinished
+        delivery.gives_nothing = watch.gives_nothing
+        if watch.content is not None:
+            _keep_running(self._order, self._answer, watch.content, self._clock())
+
+    def close(self) -> None:
+        """Lets others ask, if the answer said nothing of the job's state: the client may have caused that."""
+        watch = self._watch
+        if self._asked_before is not None and not (watch.is_final or watch.is_unfinished):
+            self._job.unmark_asked(self._asked_before)
+
+
+class PollExaminer:
+    """Examines answers, where anything depends on them. `clock` is the loop's, in seconds."""
+
+    def __init__(self, observer: AnswerObserver, clock: Callable[[], float]) -> None:
+        self._observer = observer
+        self._clock = clock
+
+    async def examine(self, order: ForwardOrder, answer: ResponseHead, content: bytes) -> None:
+        """Examines a whole answer."""
+        job = order.job
+        if job is None:
+            return
+        if answer.status == _OK and job.is_running and self._observer.is_unfinished(job, content):
+            self._note_unfinished(order, job, answer, content)
+            return
+        examination = self.begin(order, answer)
+        if examination is not None:
+            examination.take(content)
+            await examination.end()
+            examination.close()
+
+    def begin(self, order: ForwardOrder, answer: ResponseHead) -> PollExamination | None:
+        """Begins to examine an answer that comes in pieces; None: nothing depends on what it says."""
+        job, prepared = order.job, order.prepared
+        is_result = prepared.permit.route.kind is Kind.RESULT and prepared.method != "HEAD"
+        if job is None or not is_result or answer.status != _OK:
+            return None
+        watch = self._observer.watch_read(job, prepared.path_and_query)
+        return None if watch is None else PollExamination(order, job, answer, watch, self._clock)
+
+    def _note_unfinished(self, order: ForwardOrder, job: Job, answer: ResponseHead, content: bytes) -> None:
+        """Notes an answer that was examined before: nearly all are of this kind."""
+        order.delivery.is_unfinished = order.delivery.gives_nothing = True
+        if order.prepared.asks_status(job):
+            now = self._clock()
+            job.mark_asked(now)
+            job.note_known()
+            _keep_running(order, answer, content, now)
+
+
+def note_shared(delivery: Delivery, answer: StatusAnswer) -> None:
+    """Notes what an answer said that another request got."""
+    delivery.is_final, delivery.is_unfinished = answer.is_final, not answer.is_final
+    delivery.gives_nothing = answer.gives_nothing
+
+
+def _keep_running(order: ForwardOrder, answer: ResponseHead, content: bytes, now: float) -> None:
+    """Keeps an answer that said that the job runs, and no more, for others who ask."""
+    delivery = order.delivery
+    if order.asking_poll is not None and delivery.is_unfinished and delivery.gives_nothing:
+        order.asking_poll.keep(StatusAnswer(answer, content, is_final=False, gives_nothing=True), now)

@@ -1,0 +1,37 @@
+"""Whether a request that has waited is still permitted: its caller by what is in force now, its job if it exists."""
+
+from collections.abc import Callable
+
+from gateway.authorize.recheck import recheck_permit
+from gateway.config.state import Live
+from gateway.jobs.job import job_not_found
+from gateway.model.request import Permit
+from gateway.proxy.forward_order import ForwardOrder
+
+
+class StillPermitted:
+    """Checks requests again. `clock` is the loop's, in seconds; `wall` in seconds since the epoch."""
+
+    def __init__(self, live: Live, clock: Callable[[], float], wall: Callable[[], float]) -> None:
+        self._live = live
+        self._clock = clock
+        self._wall = wall
+
+    def check(self, order: ForwardOrder) -> Permit:
+        """The permit of a request as it would be granted now.
+
+        Raises:
+            Refused: it would no longer be granted.
+        """
+        return recheck_permit(self._live.state, order.prepared, order.client.peer, self._wall())
+
+    def check_if_stale(self, order: ForwardOrder) -> None:
+        """Checks the permit again, if the request has waited past the time until which it was valid.
+
+        Raises:
+            Refused: it would not be permitted now.
+        """
+        if self._clock() >= order.prepared.good_until:
+            self.check(order)
+        if order.job is not None and order.job.is_gone and order.delete_before is None:
+            raise job_not_found()  # its id may be another owner's by now
