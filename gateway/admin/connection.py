@@ -98,7 +98,7 @@ class AdminConnection(RequestHandler):
         self._turn = Turn(iteration)
         self._turn_is_over = False
         self._ahead = 0  # bytes that came since the last request of which a head is whole
-        self._body: StreamReader | None = None  # of the request answered last, of which a rest is still to come
+        self._body: StreamReader | None = None  # of the last request, while some of it is still to come
         self._is_answering = False
         self._unwanted: Unwanted | None = None  # what comes after an answer, of a body that is not read
         self._is_known = False  # one of its requests was authorized
@@ -136,9 +136,10 @@ class AdminConnection(RequestHandler):
         self._reading.forget()
         self._on_end(self)
 
-    def begin_exchange(self) -> None:
+    def begin_exchange(self, body: StreamReader) -> None:
         """Called when a head is complete: from now on the deadline is that of the exchange."""
         self._is_answering = True
+        self._body = body
         self._ahead = 0
         self._expect(EXCHANGE)
 
@@ -226,11 +227,15 @@ class AdminConnection(RequestHandler):
         """Whether a head is too large: aiohttp bounds its lines and their number, which together are 800 KB."""
         if self._body is not None and self._body.is_eof():
             self._body = None
-        if not self._is_answering and self._body is None:
+        if self._body is None:
             self._ahead += size
         return self._ahead > _MOST_AHEAD
 
     def _refuse_head(self) -> None:
+        if self._is_answering:  # it is behind another request, whose answer still goes out
+            self._backlog.clear()
+            self.close()
+            return
         refused = refuse(Reason.HEADERS_TOO_LARGE, "The request's head is too large.")
         log.warning("admin request refused", reason=refused.denial.reason, client_ip=str(self.peer.ip))
         self._backlog.clear()

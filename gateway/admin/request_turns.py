@@ -27,7 +27,7 @@ def in_turns(handle: Handle, iteration: Iteration) -> Handle:
 
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
         if isinstance(request.protocol, AdminConnection):
-            request.protocol.begin_exchange()
+            request.protocol.begin_exchange(request.content)
         await _time_for_one(iteration, prefix_of(request))
         is_short = request.rel_url.raw_path.count("/") <= _MOST_SLASHES
         return await handle(request if is_short else request.clone(rel_url=_NOWHERE))

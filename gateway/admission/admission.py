@@ -196,7 +196,7 @@ class Lease:
             Refused: too_many_pages_in_flight, budget_exhausted or ledger_unavailable.
         """
         now = self._parts.replica.wall()
-        self._state = LeaseState.RESERVING
+        self._advance(LeaseState.RESERVING)
         try:
             step = Reserve(self._claim, self._profile, ask, now, now + _LEASE_SECONDS)
             outcome: StepOutcome = await self._do(self._parts.steps.reserve(step))
@@ -206,7 +206,7 @@ class Lease:
 
     def mark_released(self) -> None:
         """Records that from now on the upstream may have the whole request."""
-        self._state = LeaseState.RELEASED
+        self._advance(LeaseState.RELEASED)
 
     async def accept(self, job: NewJob | None, webhook: Planned | None = None) -> None:
         """Records the job's owner, its id and its webhook; the client may see the id once this has returned.
@@ -238,6 +238,11 @@ class Lease:
         if last is not LeaseState.OVER:
             self._end()
             self._parts.replica.background.start(self._finish(last))
+
+    def _advance(self, state: LeaseState) -> None:
+        if self._state is LeaseState.OVER:
+            raise RuntimeError("the submit is over")  # what it would take or release now, nobody would give back
+        self._state = state
 
     def _end(self) -> None:
         self._state = LeaseState.OVER

@@ -19,6 +19,7 @@ from gateway.errors import ConfigurationError, Fault
 
 _URL: Final = "ledger.url"
 _LEDGER: Final = frozenset({"ledger"})
+_OTHERS: Final = frozenset(Settings.model_fields) - _LEDGER
 _NOBODY: Final = {"allow": ["127.0.0.1/32"]}  # network has no default; a command lets nobody in
 _WITHOUT_DEFAULT: Final = frozenset({"network", "tls"})  # or one that is wrong where these files are not
 
@@ -47,10 +48,11 @@ def salvage(path: Path, environ: Mapping[str, str], needs: frozenset[str]) -> Sa
         if found is None or (document is None and not needs <= _LEDGER):
             raise
         if document is None:
-            return Salvaged(found[0], tuple(error.faults), tuple(sorted(Settings.model_fields.keys() - _LEDGER)))
-        without = tuple(sorted(found[1]))
-        faults = tuple(fault for fault in error.faults if _section(fault) in without)
-        return Salvaged(found[0], faults, without)
+            return found._replace(faults=tuple(error.faults), without=tuple(sorted(_OTHERS)))
+        # A fault of one section may hide that of another at first: a field that is wrong, two keys of one secret.
+        first = [fault for fault in error.faults if _section(fault) in found.without]
+        seen = {fault.path for fault in first}
+        return found._replace(faults=(*first, *(fault for fault in found.faults if fault.path not in seen)))
 
 
 def _document(path: Path) -> dict[str, Any] | None:
@@ -63,19 +65,18 @@ def _document(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _without_faulty(
-    document: dict[str, Any], environ: Mapping[str, str], needs: frozenset[str]
-) -> tuple[Settings, set[str]] | None:
+def _without_faulty(document: dict[str, Any], environ: Mapping[str, str], needs: frozenset[str]) -> Salvaged | None:
     _, wrong = override(document, environ)
     kept = {name: value_at(document, parts_of(name)) for name in needs | {_URL} if "." in name}
     if wrong or None in kept.values():
         return None
     context: dict[str, Any] = {"environ": environ, "goes_without_secrets": True}
-    without = set[str]()
+    without, faults = set[str](), list[Fault]()
     while True:
         try:
-            return validate(document, context, []), without
+            return Salvaged(validate(document, context, []), tuple(faults), tuple(sorted(without)))
         except ConfigurationError as error:
+            faults += error.faults
             faulty = {_section(fault) for fault in error.faults}
             is_left = faulty <= document.keys() | _WITHOUT_DEFAULT and not faulty <= without
             is_needed = faulty & needs or any(_is_of(fault.path, kept) for fault in error.faults)

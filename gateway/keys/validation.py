@@ -24,6 +24,7 @@ DEFAULT: Final = "default"  # the value that returns a limit to the profile's
 _ID: Final = re.compile(patterns.ID)
 _OWNER: Final = re.compile(patterns.OWNER)
 _SCOPE: Final = re.compile(patterns.SCOPE)
+_MAX_SHOWN: Final = 40
 _STORED_AS: Final = {"page_range": "needs_page_range"}
 
 
@@ -165,8 +166,15 @@ def _fault(error: ValidationError) -> str:
     name = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         return _unknown(name)
-    text = fault_words(name, first["type"], first["msg"], first.get("ctx", {}), first["input"] if name else None)
+    text = fault_words(
+        name, first["type"], first["msg"], first.get("ctx", {}), _shown(first["input"]) if name else None
+    )
     return f"{name}: {text}" if name else text
+
+
+def _shown(value: Any) -> Any:
+    """What is repeated to whoever gave it: a short text, and none that a file's hints are about."""
+    return None if isinstance(value, str) and ("$" in value or len(value) > _MAX_SHOWN) else value
 
 
 def _unknown(name: str) -> str:

@@ -101,9 +101,11 @@ class PollExaminer:
             return
         examination = self.begin(order, answer)
         if examination is not None:
-            examination.take(content)
-            await examination.end()
-            examination.close()
+            try:
+                examination.take(content)
+                await examination.end()
+            finally:
+                examination.close()
 
     def begin(self, order: ForwardOrder, answer: ResponseHead) -> PollExamination | None:
         """Begins to examine an answer that comes in pieces; None: nothing depends on what it says."""

@@ -130,8 +130,8 @@ class Submission:
             Refused: ledger_unavailable.
             UpstreamBrokeOff: the answer has another job's id.
         """
-        _, check_url, request_id, has_failed = answer
-        if request_id is None and has_failed:
+        request_id, check_url = answer.request_id, answer.check_url
+        if request_id is None and answer.has_failed:
             self._lease.mark_refused()
         elif request_id is None:
             await self._lease.accept(None)
@@ -141,7 +141,7 @@ class Submission:
             job = self._lease.upstream, request_id
             planned = None if where is None else intake.webhooks.planned(where, job, self._lease.owner, check_url)
             await self._lease.accept(new, planned)
-            intake.begin_job(self._lease.reservation, new, has_failed)
+            intake.begin_job(self._lease.reservation, new, answer.has_failed)
 
     def close(self) -> None:
         """Releases everything held; called on every path."""

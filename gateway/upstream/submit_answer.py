@@ -40,7 +40,10 @@ def read_submit_answer(
     if any(name == b"content-encoding" for name, _ in head.headers):
         raise UpstreamBrokeOff(_CODED, arrived=True)
     public = public_answer(content, origin, submit_path, shape)
-    return SubmitAnswer(*public, *_job_of(public.answer, shape))
+    request_id, has_failed = _job_of(public.answer, shape)
+    return SubmitAnswer(
+        content=public.answer, check_url=public.check_url, request_id=request_id, has_failed=has_failed
+    )
 
 
 def _job_of(content: bytes, shape: JobShape) -> tuple[str | None, bool]:

@@ -57,7 +57,7 @@ async def test_what_is_sent_behind_a_request_that_takes_long_waits_in_the_kernel
 
     async def answer(asked: web.BaseRequest) -> web.Response:
         assert isinstance(asked.protocol, AdminConnection)
-        asked.protocol.begin_exchange()
+        asked.protocol.begin_exchange(asked.content)
         began.set()
         await may_end.wait()
         return web.Response()
@@ -101,6 +101,40 @@ async def test_a_head_that_is_too_large_is_refused_before_it_is_whole() -> None:
         assert (await loop.sock_recv(theirs, 12)) == b"HTTP/1.1 431"
         await eventually(lambda: bool(ended))
         assert parsed.total <= 120_000
+    await server.shutdown()
+
+
+async def test_what_is_too_large_behind_a_request_ends_the_connection_behind_its_answer() -> None:
+    began, may_end = asyncio.Event(), asyncio.Event()
+
+    async def answer(asked: web.BaseRequest) -> web.Response:
+        assert isinstance(asked.protocol, AdminConnection)
+        asked.protocol.begin_exchange(asked.content)
+        began.set()
+        await may_end.wait()
+        asked[KEEPS] = True
+        return web.Response(text="whole")
+
+    server, loop, parsed = web.Server(answer), asyncio.get_running_loop(), Work()
+    peer = Peer(ip_address("127.0.0.1"), 7)
+    ended = deque[AdminConnection]()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with theirs, patch.object(Backlog, "take", parsed.counting(Backlog.take, lambda _, most: most)):
+        await loop.connect_accepted_socket(
+            lambda: AdminConnection(server, loop, peer, ended.append, iteration_now()), ours
+        )
+        await loop.sock_sendall(theirs, ONE)
+        await began.wait()
+        await loop.sock_sendall(theirs, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n")
+        for number in range(90):
+            await loop.sock_sendall(theirs, b"H%d: %b\r\n" % (number, b"a" * 8000))
+        may_end.set()
+        await eventually(lambda: bool(ended))
+        answered = await loop.sock_recv(theirs, 100_000)
+        assert answered.count(b"HTTP/1.1 ") == 1
+        assert answered.endswith(b"whole")
+        assert parsed.total <= 150_000
     await server.shutdown()
 
 

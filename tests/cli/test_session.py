@@ -70,6 +70,16 @@ def test_a_leaked_key_is_stopped_beside_a_faulty_line(tmp_path: Path) -> None:
     assert (key["state"], {entry["state"] for entry in key["generations"]}) == ("disabled", {"revoked"})
 
 
+def test_a_fault_that_another_one_hid_is_told_and_the_command_goes_on(tmp_path: Path) -> None:
+    """Two keys of one secret are looked for once all else is right."""
+    run(tmp_path, "keys", "create", "made")
+    alike: dict[str, Any] = {"admin": {"token": {"env": "NOT_THERE"}}}
+    alike["keys"] = [{"id": name, "secret": {"sha256": "ab" * 32}} for name in ("one", "two")]
+    told = run(tmp_path, "keys", "disable", "made", **alike).stderr
+    assert told.startswith("warning: keys[1].secret: is the same as that of one\n")
+    assert "goes on without what it says of: keys\n" in told
+
+
 def test_a_leaked_key_is_stopped_where_the_certificate_is_missing(tmp_path: Path) -> None:
     """As on another machine than the gateway's, or when a renewal went wrong."""
     run(tmp_path, "keys", "create", "made")

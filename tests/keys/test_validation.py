@@ -45,6 +45,8 @@ def record(**values: Any) -> KeyRecord:
         ({"limits": {"page_per_day": "default"}}, "there is no limit page_per_day; did you mean pages_per_day?"),
         ({"limits": {"pages_per_day": -1}}, "pages_per_day: must be at least 0"),
         ({"limits": {"pages_per_day": "3x"}}, "pages_per_day: must be a whole number"),
+        ({"limits": {"pages_per_day": "${PAGES}"}}, "pages_per_day: must be a whole number"),
+        ({"limits": {"pages_per_day": "9" * 5000}}, "pages_per_day: must be a whole number"),
         ({"limits": {"pages_per_day": "1e3"}}, "pages_per_day: must be a whole number: write 1000"),
         ({"limits": {"spend_per_month": "abc"}}, "spend_per_month: must be a number"),
         ({"limits": {"page_range": "maybe"}}, "page_range: must be optional or required"),
