@@ -88,9 +88,9 @@ async def test_postgresql_reads_rows_and_counts_in_portions(
         rows.note()
         return of_row(*values)
 
-    def count(*values: Any) -> AccountCounts:
+    def count(**values: Any) -> AccountCounts:
         counts.note()
-        return AccountCounts(*values)
+        return AccountCounts(**values)
 
     monkeypatch.setattr(usage, "WindowRow", row)
     monkeypatch.setattr(usage, "AccountCounts", count)
