@@ -15,7 +15,7 @@ from gateway.app.reload import Reloader
 from gateway.auth.jwks.store import KeySets
 from gateway.config.ledger_url import url_of
 from gateway.config.state import Live
-from gateway.ledger.postgres_url import is_postgres
+from gateway.ledger.postgres_url import is_postgres_url
 from gateway.ledger.schema import DeliveryState
 from gateway.listener.accept import Acceptor
 from gateway.model.jobs import JOB_STATES
@@ -96,7 +96,7 @@ class Overview:
 
     def _ledger(self) -> overview_answers.LedgerState:
         trouble = self._parts.ledger.problem
-        engine = "postgresql" if is_postgres(url_of(self._live.state.settings)) else "sqlite"
+        engine = "postgresql" if is_postgres_url(url_of(self._live.state.settings)) else "sqlite"
         return overview_answers.LedgerState(engine=engine, up=trouble is None, trouble=trouble)
 
     def _issuers(self, key_sets: KeySets) -> list[overview_answers.IssuerState]:

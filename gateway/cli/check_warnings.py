@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Final
 
-from gateway.cli.checked import Checked, section_of
+from gateway.cli.checked import Checked, upstream_section
 from gateway.cli.this_machine import is_this_machine
 from gateway.config.compile import compile_settings
 from gateway.config.route_consistency import unread
@@ -53,7 +53,7 @@ def _upstream_warnings(settings: Settings) -> Iterator[str]:
     state = compile_settings(settings)
     routed = routed_upstreams(state)
     for name, target in routed.items():
-        place = section_of(name)
+        place = upstream_section(name)
         if target.scheme == "http" and not is_this_machine(target.host):
             yield f"{place}.url: documents cross the network to {target.host} in the clear"
         if target.idle_timeout >= _UVICORN_IDLE:

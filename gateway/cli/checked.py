@@ -19,6 +19,6 @@ class Checked:
         return f"{self.kind}: {self.text}"
 
 
-def section_of(upstream: str) -> str:
+def upstream_section(upstream: str) -> str:
     """The place of an upstream's settings."""
     return "upstream" if upstream == "default" else f"upstreams.{upstream}"

@@ -19,7 +19,7 @@ COMMANDS: Final = {
     "audit": Listed("Tell who changed, read or was refused what, the newest first.", "gateway.cli.audit"),
     "callers": Listed("Callers by token and certificate: watch, block, grant pages.", "gateway.cli.callers"),
     "certs": Listed("Certificates for development.", "gateway.cli.certs"),
-    "check": Listed("Check a configuration.", "gateway.cli.checking"),
+    "check": Listed("Check a configuration.", "gateway.cli.check"),
     "completion": Listed("Print the completion script of a shell.", "gateway.cli.shell_completion"),
     "config": Listed("The configuration: what is in force and why, and a first one.", "gateway.cli.config"),
     "demo": Listed("Try it out.", "gateway.cli.demo"),

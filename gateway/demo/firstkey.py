@@ -25,9 +25,10 @@ from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import open_ledger
 from gateway.observe.log import quietly
 from gateway.tls.dev_certificates import write_private
+from gateway.units import DAY
 
 ID: Final = "demo"
-_OVERLAP: Final = 86_400.0
+_OVERLAP: Final = float(DAY)
 
 
 def provide_key(configuration: Path, environ: Mapping[str, str]) -> str | None:

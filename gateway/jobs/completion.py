@@ -56,6 +56,11 @@ class Completion:
         """Called when a submit's answer said that its job failed."""
         self.add_facts(job, Facts(Known.FAILED))
 
+    def mark_given_up(self, job: Job) -> None:
+        """Called when a job that is followed here has run for too long."""
+        _log_given_up(job.upstream)
+        self.add_facts(job, Facts(Known.GIVEN_UP))
+
     def mark_taken(self, job: Job) -> None:
         """Called when something that may be part of a job's result went to its owner."""
         if Known.COMPLETE not in job.known:  # else it costs its own pages in any case
@@ -106,7 +111,7 @@ class Completion:
         """
         ttl = self._state().settings.jobs.result_ttl
         for ref, recorded in await self._ledger.write(lambda c: give_up(c, jobs, self._wall(), ttl)):
-            log.warning("a job has run for too long and was given up", upstream=ref.upstream)
+            _log_given_up(ref.upstream)
             job = self._registry.get(ref.key)
             if job is not None and job.ref == ref:
                 self._apply_recorded(job, recorded)
@@ -164,3 +169,7 @@ class Completion:
         if end is not None:
             self._end_writer.drop(end)
         return came_of
+
+
+def _log_given_up(upstream: str) -> None:
+    log.warning("a job has run for too long and was given up", upstream=upstream)

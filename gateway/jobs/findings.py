@@ -13,12 +13,12 @@ from gateway.config.state import State
 from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.completion import Completion
 from gateway.jobs.job import Job
-from gateway.jobs.status_watch import SMALL, StatusWatch
+from gateway.jobs.status_watch import StatusWatch
+from gateway.jobs.unfinished_answers import UnfinishedAnswers
 from gateway.limits.job_cost import Facts, Known
 from gateway.upstream.job_api import Finding, Said
 
 _FORGOTTEN: Final = 2
-MAX_SMALL: Final = 1024
 _MAX_WORDS: Final = 100
 _CUT: Final = "cut"
 _PLAIN_WORD: Final = re.compile(r"[\w .:-]{1,64}", re.ASCII)
@@ -41,8 +41,7 @@ class Findings:
         self._state = state
         self._wall = wall
         self._iteration = iteration
-        self._unfinished: set[tuple[int, bytes]] = set()  # by the id of the shape that parsed the answer
-        self._shapes = state().shapes
+        self.unfinished = UnfinishedAnswers(state)
         self._words: set[tuple[str, str]] = set()
         self.unreadable: Counter[str] = Counter()
         """How many answers were unreadable, by reason."""
@@ -50,11 +49,7 @@ class Findings:
         """How many answers had a status word unknown to their shape."""
 
     def __repr__(self) -> str:
-        return f"<Findings unfinished={len(self._unfinished)} unknown_words={self.unknown_words}>"
-
-    def is_unfinished(self, job: Job, content: bytes) -> bool:
-        """Whether this very answer was parsed before, and said that a job of this shape still runs."""
-        return self._state().shapes is self._shapes and (id(job.shape), content) in self._unfinished
+        return f"<Findings {self.unfinished!r} unknown_words={self.unknown_words}>"
 
     async def let_others_have_a_turn(self) -> None:
         """Waits for the next turn of the loop."""
@@ -97,23 +92,19 @@ class Findings:
                     job, Facts(Known.FAILED) if has_failed else Facts(Known.COMPLETE, found.pages)
                 )
 
-    def remember_unfinished(self, job: Job, content: bytes) -> None:
-        """Caches an answer that said that its job runs, if it is small."""
-        if len(content) <= SMALL:
-            shapes = self._state().shapes
-            if len(self._unfinished) >= MAX_SMALL or shapes is not self._shapes:  # words may mean something else
-                self._unfinished.clear()
-                self._shapes = shapes
-            self._unfinished.add((id(job.shape), content))
-
     def note_cut(self, job: Job) -> None:
         """Called when a long answer to our own request did not come to its end in time."""
         self._count_unreadable(job, _CUT)
 
+    def count_miss(self, job: Job) -> None:
+        """Called when the upstream does not know a job; twice in a row, a second apart, makes it lost."""
+        if job.note_miss(self._wall()) >= _FORGOTTEN and job.is_running:
+            log.warning("the upstream has forgotten a job", upstream=job.upstream)
+            self._completion.add_facts(job, Facts(Known.LOST))
+
     def give_up(self, job: Job) -> None:
-        """Called when a job has run for too long."""
-        log.warning("a job has run for too long and was given up", upstream=job.upstream)
-        self._completion.add_facts(job, Facts(Known.GIVEN_UP))
+        """Called when a job has run for too long: no answer is waited for any more."""
+        self._completion.mark_given_up(job)
 
     def _count_unreadable(self, job: Job, why: str) -> None:
         self.unreadable[why] += 1
@@ -132,9 +123,3 @@ class Findings:
             log.warning(
                 "a status word is in no list of its shape; such a job runs on", shape=job.shape.name, word=said
             )
-
-    def count_miss(self, job: Job) -> None:
-        """Called when the upstream does not know a job; twice in a row, a second apart, makes it lost."""
-        if job.note_miss(self._wall()) >= _FORGOTTEN and job.is_running:
-            log.warning("the upstream has forgotten a job", upstream=job.upstream)
-            self._completion.add_facts(job, Facts(Known.LOST))

@@ -10,7 +10,7 @@ from gateway.jobs.status_answer import Poll, RunningAnswer, StatusAnswer
 from gateway.limits.job_cost import ENDS, Known
 from gateway.model.jobs import JobRef
 from gateway.model.reasons import Reason
-from gateway.upstream.job_api import JobShape, read_target, result_target
+from gateway.upstream.job_api import JobShape, result_target, status_target
 
 _APART: Final = 0.9  # seconds; two misses within it are one
 
@@ -81,7 +81,7 @@ class Job:
         self.account = owner if account is None else account
         self.shape = shape
         self.path = path
-        self.target = read_target(shape, path, ref.request_id)
+        self.target = status_target(shape, path, ref.request_id)
         self.created_at = created_at
         self.expires_at: float | None = None
         self.heard: tuple[Any, ...] | None = None

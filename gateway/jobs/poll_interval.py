@@ -2,12 +2,13 @@
 
 from typing import Final
 
+from gateway.limits.pauses import doubled
+
 HELD_INTERVAL: Final = 0.1
 SHORTEST: Final = 1.0  # seconds
 _MAX_LENGTH: Final = 30.0  # seconds
 _SHARE: Final = 0.05
 _MAX_UNREAD: Final = 900.0  # seconds
-_MAX_DOUBLED: Final = 20
 _MAX_A_SECOND: Final = 200
 _MAX_HELD_A_SECOND: Final = 1000
 
@@ -15,7 +16,7 @@ _MAX_HELD_A_SECOND: Final = 1000
 def after_unread(unread: int, *, held: bool) -> float:
     """Backoff in seconds after `unread` unreadable answers in a row: doubles each time, up to 15 minutes."""
     first = HELD_INTERVAL if held else SHORTEST
-    return min(first * 2.0 ** min(unread, _MAX_DOUBLED), _MAX_UNREAD) if unread else 0.0
+    return doubled(first, unread, _MAX_UNREAD) if unread else 0.0
 
 
 def interval(age: float, *, held: bool, followed: int = 0) -> float:

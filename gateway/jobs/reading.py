@@ -12,6 +12,7 @@ from typing import Final
 
 import orjson
 
+from gateway.model.statuses import FIRST_FAILURE
 from gateway.upstream.job_api import Finding, JobShape, Said, finding, wanted
 from gateway.upstream.json_scanner import JsonScanner
 from gateway.upstream.response_head import ResponseHead
@@ -21,7 +22,6 @@ _READ: Final = frozenset({200, 201, 202, 203})
 GONE: Final = frozenset({404, 410})
 _NO_ANSWER: Final = frozenset({408, 425, 429})
 _REDIRECTS: Final = range(300, 400)
-_FIRST_FAULT: Final = 500
 _GATHERED: Final = 4096
 _BOM: Final = b"\xef\xbb\xbf"
 _IN_16_OR_32: Final = (b"\xff\xfe", b"\xfe\xff")
@@ -42,7 +42,7 @@ _CODINGS: Final = {b"": None, b"identity": None, b"gzip": _GZIP, b"x-gzip": _GZI
 
 def is_answer(status: int) -> bool:
     """Whether an answer with this status says anything of a job: a server fault, a timeout or a throttle does not."""
-    return status < _FIRST_FAULT and status not in _NO_ANSWER
+    return status < FIRST_FAILURE and status not in _NO_ANSWER
 
 
 class StatusReader:

@@ -46,12 +46,13 @@ from gateway.ledger.jobs import DELETED_WITHIN, forget, job_ref
 from gateway.ledger.news import Question
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import Stage
+from gateway.model.statuses import SUCCESS
+from gateway.units import DAY
 from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.job_api import delete_request
 from gateway.upstream.response_head import ResponseHead
 
 _WITHIN: Final = 10.0  # seconds
-_FIRST_BAD: Final = 300
 _SWEEP_SECONDS: Final = 2.0
 _STRAYS_EVERY: Final = 60.0  # seconds
 MAX_ASKED: Final = 32
@@ -59,7 +60,7 @@ MAX_ASKED: Final = 32
 
 _AT_A_TIME: Final = 4  # deletions that begin in one iteration of the loop: each is a connection
 _MAX_PURGES: Final = 50
-_REFUNDED_KEPT: Final = 86_400.0  # seconds; a submit of which no job came may still be told of late
+_REFUNDED_KEPT: Final = float(DAY)  # a submit of which no job came may still be told of late
 _ENDED: Final = (Stage.SETTLED, Stage.CHARGED, Stage.REFUNDED)
 log = structlog.get_logger()
 
@@ -201,7 +202,7 @@ class Retention:
 
     def _done(self, row: Row[Any], outcome: ResponseHead | UpstreamFailed) -> None:
         status = outcome.status if isinstance(outcome, ResponseHead) else 0
-        is_deleted = 0 < status < _FIRST_BAD or status in GONE
+        is_deleted = status in SUCCESS or status in GONE
         self._slots.give_back(row.upstream, is_deleted=is_deleted)
         if is_deleted:
             self._note_deleted(row)

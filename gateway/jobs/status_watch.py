@@ -4,10 +4,10 @@ from typing import Final, Protocol
 
 from gateway.jobs.job import Job
 from gateway.jobs.reading import StatusReader, has_no_text, is_answer
+from gateway.jobs.unfinished_answers import SMALL, UnfinishedAnswers
 from gateway.upstream.job_api import Finding, Said
 from gateway.upstream.response_head import ResponseHead
 
-SMALL: Final = 512  # bytes
 _SHARED: Final = 65_536
 
 
@@ -20,8 +20,9 @@ class Informed(Protocol):
     def apply(self, job: Job, found: Finding, *, is_own: bool) -> None:
         """Processes a whole answer."""
 
-    def remember_unfinished(self, job: Job, content: bytes) -> None:
-        """Caches an answer that said that its job runs."""
+    @property
+    def unfinished(self) -> UnfinishedAnswers:
+        """The answers that are not parsed again."""
 
 
 class StatusWatch:
@@ -89,4 +90,4 @@ class StatusWatch:
             self.gives_nothing = has_no_text(self.content)
         self._findings.apply(self._job, found, is_own=self._is_own)
         if found.is_processing and reader.is_plain and self.content is not None:
-            self._findings.remember_unfinished(self._job, self.content)
+            self._findings.unfinished.remember(self._job, self.content)

@@ -25,8 +25,6 @@ from functools import partial
 from itertools import count
 from typing import Final
 
-import structlog
-
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed, UpstreamTimeout
 from gateway.jobs.findings import Findings
@@ -50,7 +48,6 @@ WITHIN: Final = 30.0  # seconds without a byte of an answer
 _LONGEST: Final = 600.0  # seconds for an answer that goes on coming: it may be a result of 200 MB
 KEPT: Final = 1.0  # seconds
 GRAIN: Final = 0.02  # seconds: what is due within it is asked about together, since waking up is what costs
-log = structlog.get_logger()
 
 
 class Watcher:

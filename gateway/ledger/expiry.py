@@ -41,7 +41,7 @@ from gateway.ledger.jobs import any_of, known_of
 from gateway.ledger.schema import JobState, Stage, jobs, reservations
 from gateway.ledger.statement import Statement
 from gateway.limits.job_cost import ENDS, Known
-from gateway.units import milliseconds
+from gateway.units import DAY, milliseconds
 
 AT_ONCE: Final = 200
 _SWEEP_LOCK: Final = 0x7377_6570  # PostgreSQL's advisory lock of the replica that forgets expired jobs: "swep"
@@ -50,7 +50,6 @@ LAST_WAIT: Final = 420
 """All waits together, each a second longer than the one before, are a day."""
 
 _MILLISECONDS: Final = 1000
-_DAY: Final = 86_400  # seconds; no submit takes so long, so a job's record is younger than its reservation by less
 _FIRST_EXPIRY: Final = Statement(
     select(jobs.c.expires_at).where(jobs.c.expires_at.is_not(None)).order_by(jobs.c.expires_at).limit(1)
 )
@@ -213,7 +212,8 @@ def purge_ended(connection: Connection, stage: Stage, before: float) -> int:
         has_none = ~exists().where(jobs.c.reservation == reservations.c.id, old)
     else:  # which would go through them again for each reservation
         has_none = reservations.c.id.not_in(select(jobs.c.reservation).where(old))
-    return _delete_ended(connection, stage, before - _DAY, has_none)
+    # No submit takes a day, so a job's record is younger than its reservation by less.
+    return _delete_ended(connection, stage, before - DAY, has_none)
 
 
 def _delete_ended(connection: Connection, stage: Stage, before: float, *which: ColumnElement[bool]) -> int:

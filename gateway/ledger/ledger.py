@@ -12,7 +12,7 @@ from gateway.errors import LedgerUnavailable, OwnerWaited, ValueNotKept
 from gateway.ledger.engine import Engine
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
 from gateway.ledger.news import News
-from gateway.ledger.postgres_url import is_postgres
+from gateway.ledger.postgres_url import is_postgres_url
 
 T = TypeVar("T")
 _CALM: Final = 2.0
@@ -128,7 +128,7 @@ def open_ledger(
     `timeout` bounds a transaction, `turn` the wait for its turn (None: the same); both in seconds. `latest` returns
     the same ledger's URL as it is now, since its password may change.
     """
-    if is_postgres(url):
+    if is_postgres_url(url):
         from gateway.ledger.connecting import Connector  # noqa: PLC0415 -- one replica on SQLite never needs it
         from gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415 -- likewise
 

@@ -53,7 +53,7 @@ class PostgresUrl(NamedTuple):
     """The URL without user, password and parameters."""
 
 
-def is_postgres(url: str) -> bool:
+def is_postgres_url(url: str) -> bool:
     """Whether it is a PostgreSQL URL."""
     return url.startswith(SCHEMES)
 

@@ -15,6 +15,7 @@ from gateway.jobs.status_answer import MAX_CONTENT, StatusAnswer
 from gateway.limits.concurrency import downloads
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial
+from gateway.model.statuses import SUCCESS
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.poll_examination import PollExaminer, note_shared
 from gateway.proxy.still_permitted import StillPermitted
@@ -29,7 +30,6 @@ from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.submit_answer import read_submit_answer
 from gateway.upstream.url_rewriter import UrlRewriter
 
-_FIRST_NOT_GOOD: Final = 300
 _SMALL: Final = 16_384  # bytes
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -149,9 +149,9 @@ class Forwarder:
         upstream, _, answer = begun
         closes = client.must_close(prepared.headers, order.body)
         framing = _framing(prepared, answer, closes)
-        if order.submit is not None and answer.status >= _FIRST_NOT_GOOD:
+        if order.submit is not None and answer.status not in SUCCESS:
             order.submit.mark_refused()
-        if order.submit is not None and answer.status < _FIRST_NOT_GOOD and prepared.method != "HEAD":
+        if order.submit is not None and answer.status in SUCCESS and prepared.method != "HEAD":
             client.expect(prepared.upstream.read_timeout, _silence)
             content = await _accept_job(order, order.submit, upstream, answer)
             self._send_whole(order, answer, BodyFraming(len(content), chunked=False, closes=closes), content)

@@ -4,44 +4,16 @@ Only this file writes the three flags of a Delivery: `is_final`, `is_unfinished`
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol
 
+from gateway.jobs.findings import Findings
 from gateway.jobs.job import Job
 from gateway.jobs.status_answer import StatusAnswer
+from gateway.jobs.status_watch import StatusWatch
 from gateway.model.request import Delivery
 from gateway.model.routes import Kind
+from gateway.model.statuses import OK
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.upstream.response_head import ResponseHead
-
-_OK: Final = 200
-
-
-class ResponseWatch(Protocol):
-    """Examines an answer as it passes; then says whether it reported a job's end, or that the job still runs."""
-
-    is_final: bool
-    is_unfinished: bool
-    gives_nothing: bool
-    content: bytes | None
-
-    def begin(self, head: ResponseHead) -> None:
-        """Takes the answer's head."""
-
-    def take(self, data: bytes) -> None:
-        """Takes the next bytes."""
-
-    async def end(self) -> None:
-        """Called once the answer is complete."""
-
-
-class AnswerObserver(Protocol):
-    """Examines the answers to polls, which may show that a job has ended."""
-
-    def is_unfinished(self, job: Job, content: bytes) -> bool:
-        """Whether this same answer was examined before, and said that such a job still runs."""
-
-    def watch_read(self, job: Job, asked: str) -> ResponseWatch | None:
-        """The watch that examines one answer to a client's poll; None when nothing depends on it."""
 
 
 class PollExamination:
@@ -53,7 +25,7 @@ class PollExamination:
     __slots__ = ("_answer", "_asked_before", "_clock", "_job", "_order", "_watch")
 
     def __init__(
-        self, order: ForwardOrder, job: Job, answer: ResponseHead, watch: ResponseWatch, clock: Callable[[], float]
+        self, order: ForwardOrder, job: Job, answer: ResponseHead, watch: StatusWatch, clock: Callable[[], float]
     ) -> None:
         self._order = order
         self._job = job
@@ -87,8 +59,8 @@ class PollExamination:
 class PollExaminer:
     """Examines answers, where anything depends on them. `clock` is the loop's, in seconds."""
 
-    def __init__(self, observer: AnswerObserver, clock: Callable[[], float]) -> None:
-        self._observer = observer
+    def __init__(self, findings: Findings, clock: Callable[[], float]) -> None:
+        self._findings = findings
         self._clock = clock
 
     async def examine(self, order: ForwardOrder, answer: ResponseHead, content: bytes) -> None:
@@ -96,7 +68,7 @@ class PollExaminer:
         job = order.job
         if job is None:
             return
-        if answer.status == _OK and job.is_running and self._observer.is_unfinished(job, content):
+        if answer.status == OK and job.is_running and self._findings.unfinished.has(job, content):
             self._note_unfinished(order, job, answer, content)
             return
         examination = self.begin(order, answer)
@@ -111,9 +83,9 @@ class PollExaminer:
         """Begins to examine an answer that comes in pieces; None: nothing depends on what it says."""
         job, prepared = order.job, order.prepared
         is_result = prepared.permit.route.kind is Kind.RESULT and prepared.method != "HEAD"
-        if job is None or not is_result or answer.status != _OK:
+        if job is None or not is_result or answer.status != OK:
             return None
-        watch = self._observer.watch_read(job, prepared.path_and_query)
+        watch = self._findings.watch_read(job, prepared.path_and_query)
         return None if watch is None else PollExamination(order, job, answer, watch, self._clock)
 
     def _note_unfinished(self, order: ForwardOrder, job: Job, answer: ResponseHead, content: bytes) -> None:

@@ -6,9 +6,9 @@ from gateway.jobs.job import Job
 from gateway.jobs.status_answer import Poll, StatusAnswer, is_for_all_with
 from gateway.limits.job_cost import REPORTED
 from gateway.model.routes import Kind
+from gateway.model.statuses import OK
 from gateway.proxy.forward_order import ForwardOrder
 
-_OK: Final = 200
 _MOST_OF_HEADERS: Final = 4096  # bytes; they are kept with the job for as long as a poll may share its answer
 _SEEN: Final = frozenset({200, 206})
 
@@ -67,4 +67,4 @@ def has_read_result(order: ForwardOrder, job: Job, *, had_reported_end: bool) ->
     is_result = route.kind is Kind.RESULT and prepared.method == "GET" and job.is_result(prepared.path_and_query)
     says_so = not job.is_result(job.target) and had_reported_end and not order.delivery.gives_nothing
     has_all = order.delivery.is_final or says_so
-    return is_result and has_all and order.delivery.status == _OK and not order.client.is_gone
+    return is_result and has_all and order.delivery.status == OK and not order.client.is_gone

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from gateway.errors import UpstreamBrokeOff
 from gateway.http.strict_json import count_of
-from gateway.upstream.job_api import JobShape, is_id, read_target
+from gateway.upstream.job_api import JobShape, is_id, status_target
 
 _MAX_URL: Final = 2048
 _SAFE: Final = re.compile(r"/[A-Za-z0-9\-._~/=,:@!$&'()*+]*\Z")
@@ -158,4 +158,4 @@ def _read_at(members: Sequence[Member], submit_path: str, shape: JobShape) -> st
         (named,) = named
     if not isinstance(named, str) or not _SEGMENT.match(named) or not is_id(shape, named):
         return None
-    return read_target(shape, submit_path, named)
+    return status_target(shape, submit_path, named)

@@ -109,7 +109,7 @@ class Finding(NamedTuple):
         return self.said is Said.RUNNING and self.unknown is None and not self.is_processing
 
 
-def read_target(shape: JobShape, submit_path: str, job_id: str) -> str:
+def status_target(shape: JobShape, submit_path: str, job_id: str) -> str:
     """The target (path, and query if any) for a job's status and result."""
     return _filled(shape.read, submit_path, quote(job_id, safe=""))
 

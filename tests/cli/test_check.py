@@ -13,8 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.app.prepare import prepare
-from gateway.cli.check import check_live, check_settings
 from gateway.cli.checked import Checked
+from gateway.cli.run_check import check_live, check_settings
 from gateway.cli.this_machine import local_addresses
 from gateway.errors import SetupError
 from gateway.http.public_origin import UNKNOWN, UNSIGNABLE

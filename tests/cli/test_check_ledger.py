@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.check import check_settings
+from gateway.cli.run_check import check_settings
 from gateway.keys.key_changes import KeyService
 from gateway.keys.validation import Wanted
 from gateway.ledger.ledger import open_ledger

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from gateway.auth.jwks.files import read_local_keys
-from gateway.cli.check import check_settings
+from gateway.cli.run_check import check_settings
 from gateway.config.compile import compile_settings
 from gateway.config.json_schema import main, schema_text
 from gateway.config.load import load

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
-from gateway.cli.check import check_settings
+from gateway.cli.run_check import check_settings
 from tests.support.process import ROOT
 
 HERE: Final = ROOT / "deploy/compose"

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 import yaml
 
-from gateway.cli.check import check_settings
+from gateway.cli.run_check import check_settings
 from tests.support.process import ROOT, Upstream, configure, serving
 from tests.support.servicemanager import ServiceManager
 

@@ -89,9 +89,9 @@ async def test_a_final_answer_settles(room: Room, answer: dict[str, Any], used: 
 async def test_an_answer_that_says_that_a_job_runs_is_known_again(room: Room, answer: dict[str, Any]) -> None:
     job = await room.begin_job()
     content = json.dumps(answer).encode()
-    assert not room.findings.is_unfinished(job, content)
+    assert not room.findings.unfinished.has(job, content)
     assert not (await says(room, job, **answer)).is_final
-    assert room.findings.is_unfinished(job, content)
+    assert room.findings.unfinished.has(job, content)
     assert await room.used() == (0, 0, 0)
     assert (job.is_running, job.known) == (True, Known.NOTHING)
 
@@ -132,7 +132,7 @@ async def test_an_answer_without_a_word_for_it_may_be_a_result_and_is_looked_at_
     job = await room.begin_job()
     watch = await says(room, job, **answer)
     assert (watch.is_unfinished, watch.is_final, watch.gives_nothing) == (True, False, False)
-    assert not room.findings.is_unfinished(job, json.dumps(answer).encode())
+    assert not room.findings.unfinished.has(job, json.dumps(answer).encode())
     assert (job.is_running, job.known) == (True, Known.NOTHING)
 
 
@@ -142,7 +142,7 @@ async def test_an_answer_that_is_not_whole_says_nothing(room: Room, answer: byte
     job.misses = 1
     assert not (await poll(room, job, answer)).is_final
     assert (await room.used(), job.misses) == ((0, 0, 0), 1)
-    assert not room.findings.is_unfinished(job, answer)
+    assert not room.findings.unfinished.has(job, answer)
 
 
 async def test_nothing_at_all_says_nothing(room: Room) -> None:
@@ -260,7 +260,7 @@ async def test_an_answer_with_a_coding_is_not_known_again_by_its_bytes(room: Roo
     job = await room.begin_job()
     coded = gzip.compress(b'{"status": "processing"}')
     assert (await poll(room, job, coded, of=head(200, (b"content-encoding", b"gzip")))).is_unfinished
-    assert not room.findings.is_unfinished(job, coded)
+    assert not room.findings.unfinished.has(job, coded)
 
 
 async def test_a_word_that_is_in_no_list_means_that_it_runs_and_is_said_once(room: Room) -> None:
@@ -507,13 +507,13 @@ async def test_a_failure_is_judged_by_the_shape_in_force_too(room: Room) -> None
 async def test_what_ran_by_other_words_is_looked_at_anew(room: Room) -> None:
     job = await room.begin_job()
     await says(room, job, status="processing")
-    room.findings.remember_unfinished(job, b"the same answer")
-    assert room.findings.is_unfinished(job, b"the same answer")
+    room.findings.unfinished.remember(job, b"the same answer")
+    assert room.findings.unfinished.has(job, b"the same answer")
     room.configure(shapes={"default": {"status": {"complete": ["processing"], "processing": ["queued"]}}})
-    assert not room.findings.is_unfinished(job, b"the same answer")
-    room.findings.remember_unfinished(job, b"another")
-    assert room.findings.is_unfinished(job, b"another")
-    assert not room.findings.is_unfinished(job, b"the same answer")
+    assert not room.findings.unfinished.has(job, b"the same answer")
+    room.findings.unfinished.remember(job, b"another")
+    assert room.findings.unfinished.has(job, b"another")
+    assert not room.findings.unfinished.has(job, b"the same answer")
 
 
 async def test_one_that_was_given_up_costs_what_it_had_when_it_says_so(room: Room) -> None:
@@ -548,22 +548,22 @@ async def test_what_is_kept_of_an_answer_is_more_when_somebody_waits(room: Room)
     job = await room.begin_job()
     content = json.dumps({"status": "processing", "of": "x" * 600}).encode()
     assert (await poll(room, job, content[:100], content[100:])).content is None
-    assert not room.findings.is_unfinished(job, content)
+    assert not room.findings.unfinished.has(job, content)
     held = room.hold(job)
     assert (await poll(room, job, content[:100], content[100:])).content == content
-    assert not room.findings.is_unfinished(job, content)
+    assert not room.findings.unfinished.has(job, content)
     held.leave()
 
 
 async def test_what_is_remembered_is_bounded(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.jobs.findings.MAX_SMALL", 3)
+    monkeypatch.setattr("gateway.jobs.unfinished_answers.MAX", 3)
     job = await room.begin_job()
     for number in range(10):
-        room.findings.remember_unfinished(job, b"%d" % number)
-        room.findings.remember_unfinished(job, b"x" * 513)
-    assert repr(room.findings) in {f"<Findings unfinished={kept} unknown_words=0>" for kept in (1, 2, 3)}
-    assert room.findings.is_unfinished(job, b"9")
-    assert not room.findings.is_unfinished(job, b"x" * 513)
+        room.findings.unfinished.remember(job, b"%d" % number)
+        room.findings.unfinished.remember(job, b"x" * 513)
+    assert repr(room.findings) in {f"<Findings <UnfinishedAnswers {kept}> unknown_words=0>" for kept in (1, 2, 3)}
+    assert room.findings.unfinished.has(job, b"9")
+    assert not room.findings.unfinished.has(job, b"x" * 513)
 
 
 async def test_one_that_ends_twice_at_once_is_told_of_once(room: Room) -> None:

@@ -521,7 +521,7 @@ async def test_at_its_end_nothing_is_asked_and_nothing_is_left(room: Room, conta
 
 async def test_the_answer_that_runs_is_known_again(room: Room, container: Container) -> None:
     job = await room.begin_job()
-    assert not room.findings.is_unfinished(job, RUNS)
+    assert not room.findings.unfinished.has(job, RUNS)
     await room.turn(1.0)
-    assert room.findings.is_unfinished(job, RUNS)
+    assert room.findings.unfinished.has(job, RUNS)
     assert container.asked["job"] == 1

@@ -29,7 +29,7 @@ from gateway.ledger import postgres, sqlite
 from gateway.ledger.connecting import Connector
 from gateway.ledger.engine import Engine
 from gateway.ledger.migrate import migrate
-from gateway.ledger.postgres_url import is_postgres
+from gateway.ledger.postgres_url import is_postgres_url
 from gateway.ledger.reservations import Claim
 from gateway.ledger.schema import Stage, accounts, counters, metadata, reservations, usage, usage_by_mode, windows
 from gateway.model.identity import Profile
@@ -237,7 +237,7 @@ def open_engine(
     url: str, timeout: float = DEADLINE, turn: float | None = None, *, behind_pooler: bool = False
 ) -> Engine:
     """The engine that a URL names."""
-    if is_postgres(url):
+    if is_postgres_url(url):
         return postgres.PostgresEngine(
             Connector(lambda: url, timeout, turn, behind_pooler=behind_pooler), timeout, turn=turn
         )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.config.compile import compile_shape
 from gateway.config.settings.jobs import ShapeSettings
-from gateway.http.headers import read_target as checked_target
+from gateway.http.headers import read_target
 from gateway.limits.job_cost import FailedCosts
 from gateway.upstream.job_api import (
     DeleteCall,
@@ -22,8 +22,8 @@ from gateway.upstream.job_api import (
     finding,
     is_id,
     job_id,
-    read_target,
     result_target,
+    status_target,
     wanted,
 )
 from tests.support.pure import PROPERTY
@@ -59,9 +59,9 @@ def test_datalabs_shape_is_the_default() -> None:
 
 
 def test_a_job_is_read_where_its_shape_says() -> None:
-    assert read_target(DATALAB, SUBMIT, "abc") == "/api/v1/marker/abc"
-    assert read_target(OSS, "/marker/inference", ID) == f"/marker/results?file_id={ID}"
-    assert read_target(DATALAB, "/{id}", "{path}") == "/{id}/%7Bpath%7D"  # nothing is filled twice
+    assert status_target(DATALAB, SUBMIT, "abc") == "/api/v1/marker/abc"
+    assert status_target(OSS, "/marker/inference", ID) == f"/marker/results?file_id={ID}"
+    assert status_target(DATALAB, "/{id}", "{path}") == "/{id}/%7Bpath%7D"  # nothing is filled twice
 
 
 def test_a_job_is_deleted_as_its_shape_says() -> None:
@@ -143,7 +143,7 @@ def test_words_are_compiled_without_their_case() -> None:
 
 
 def test_a_result_is_where_its_status_is_unless_the_shape_says_another_place() -> None:
-    assert result_target(DATALAB, SUBMIT, "abc") == read_target(DATALAB, SUBMIT, "abc")
+    assert result_target(DATALAB, SUBMIT, "abc") == status_target(DATALAB, SUBMIT, "abc")
     there = replace(OSS, result="/marker/results?file_id={id}&download=true")
     assert result_target(there, SUBMIT, ID) == f"/marker/results?file_id={ID}&download=true"
 
@@ -182,15 +182,15 @@ def test_whatever_an_id_is_it_stays_one_segment_or_one_value(text: str) -> None:
     found = job_id(DATALAB, {"request_id": text})
     if found is None:
         return
-    target = read_target(DATALAB, SUBMIT, found)
+    target = status_target(DATALAB, SUBMIT, found)
     assert target.startswith(SUBMIT + "/")
     segment = target.removeprefix(SUBMIT + "/")
     assert "/" not in segment
     assert "?" not in segment
     assert unquote(segment) == found == text
-    query = urlsplit(read_target(OSS, SUBMIT, found)).query
+    query = urlsplit(status_target(OSS, SUBMIT, found)).query
     assert parse_qs(query, keep_blank_values=True) == {"file_id": [found]}
-    assert checked_target("GET", "/marker/results?" + query) == ("/marker/results", "?" + query)
+    assert read_target("GET", "/marker/results?" + query) == ("/marker/results", "?" + query)
 
 
 @PROPERTY

@@ -36,7 +36,7 @@ from gateway.config.settings.fields import (
     one_container,
     plain_path,
 )
-from gateway.ledger.postgres_url import is_postgres, read_postgres_url
+from gateway.ledger.postgres_url import is_postgres_url, read_postgres_url
 from gateway.units import size
 
 
@@ -151,7 +151,7 @@ def check_ledger_url(url: str) -> str:
     Raises:
         ValueError: it does not.
     """
-    if is_postgres(url):
+    if is_postgres_url(url):
         read_postgres_url(url)
     elif not url.startswith("sqlite:///") or url == "sqlite:///":
         raise ValueError("needs the form sqlite:///path/to/ledger.db or postgresql://user@host/database")

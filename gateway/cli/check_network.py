@@ -10,7 +10,7 @@ import aiohttp
 from gateway.aio.iteration import Iteration
 from gateway.auth.jwks.fetch import FetchFailed, fetch_keys
 from gateway.auth.jwks.files import is_fetched
-from gateway.cli.checked import Checked, section_of
+from gateway.cli.checked import Checked, upstream_section
 from gateway.cli.this_machine import is_this_machine, local_addresses
 from gateway.config.settings import Settings
 from gateway.upstream.health import probe
@@ -49,7 +49,7 @@ async def _upstream(name: str, target: UpstreamTarget) -> list[Checked]:
     async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
         problem = await probe(session, target)
     if problem is not None:
-        return [Checked("fault", f"{section_of(name)}.url: {target.authority}: {problem}")]
+        return [Checked("fault", f"{upstream_section(name)}.url: {target.authority}: {problem}")]
     return [Checked("ok", f"upstream {target.authority} answers"), *await _ways_around(target)]
 
 
