@@ -54,6 +54,11 @@ class PreparedRequest:
             raise AssertionError
         return self.shape
 
+    @property
+    def gives_content(self) -> bool:
+        """Whether its answer may give the client something of a job."""
+        return self.permit.route.kind.gives_content and self.method != "HEAD"
+
     def asks_status(self, job: Job) -> bool:
         """Whether it goes to where the job's status is read."""
         return self.path_and_query == job.target

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.model.identity import ClientAddress, Identity, Profile
-from gateway.model.reasons import Bearer, Reason, Source, Why
+from gateway.model.reasons import VERDICTS, Bearer, Reason, Source, Why
 from gateway.model.routes import Route
 
 
@@ -135,6 +135,12 @@ class Exchange:
         if identity is not None:
             self.key_id, self.profile = identity.key_id, identity.profile.name
             self.authentication = identity.label
+
+    def note_outcome(self, reason: Reason, detail: str) -> None:
+        """Notes why the request did not end as it should."""
+        verdict = VERDICTS[reason]
+        self.status = self.delivery.status if self.delivery is not None and self.delivery.status else verdict.status
+        self.reason, self.source, self.detail = reason, verdict.source, detail
 
     @property
     def name(self) -> str | None:

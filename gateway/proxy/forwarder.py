@@ -73,7 +73,7 @@ class Forwarder:
             ClientGone: the client left while the exchange still needed it.
             UpstreamFailed: delivery.status is 0 if the client can still get an error answer.
         """
-        if order.job is not None and not order.job.is_running and _is_download(order.prepared):
+        if order.job is not None and not order.job.is_running and order.prepared.gives_content:
             self._allow(self._downloads.check, order)
         pool = self._upstreams.pool_of(order.prepared.upstream)
         begun = await self._ask_safely(order, pool)
@@ -161,7 +161,7 @@ class Forwarder:
                 raise UpstreamBrokeOff("The upstream's answer is not as long as it says.", arrived=True)
             self._send_whole(order, answer, framing, content)
             await self._examiner.examine(order, answer, content)
-        elif _is_download(prepared) and not (upstream.is_held_whole or _is_small(answer)):
+        elif prepared.gives_content and not (upstream.is_held_whole or _is_small(answer)):
             await self._download(order, begun, framing)
         else:
             await self._stream(order, begun, framing)
@@ -213,10 +213,6 @@ class Forwarder:
         if order.submit is None or not order.submit.lines:
             return head
         return b"\r\n".join((head[:-4], *order.submit.lines)) + b"\r\n\r\n"
-
-
-def _is_download(prepared: PreparedRequest) -> bool:
-    return prepared.permit.route.kind.gives_content and prepared.method != "HEAD"
 
 
 def _is_small(answer: ResponseHead) -> bool:

@@ -44,7 +44,7 @@ from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.job_requests import JobRequests
 from gateway.proxy.own_requests import OwnRequests
 from gateway.proxy.request_body import drain
-from gateway.proxy.responses import Responses, note_outcome
+from gateway.proxy.responses import Responses
 from gateway.proxy.submits import SubmitRequests
 
 _INTERNAL: Final = "The gateway failed; its log says where."
@@ -101,7 +101,7 @@ class Handler:
                 denial = Denial(failure.reason, str(failure), failure.retry_after)
                 await self._responses.refuse(client, body, exchange, denial)
             except ClientGone as gone:
-                note_outcome(exchange, gone.reason, str(gone))
+                exchange.note_outcome(gone.reason, str(gone))
                 client.abort()
         except Exception as error:  # noqa: BLE001 -- the boundary: a fault of ours is a 500 and an event
             log.error("internal error", request_id=exchange.request_id, error=whereabouts(error))
@@ -141,7 +141,7 @@ class Handler:
         if prepared.permit.route.is_ours:
             exchange.reason, exchange.source = Reason.ANSWERED, Source.GATEWAY
         if client.is_gone:
-            note_outcome(exchange, Reason.CLIENT_GONE, "The client left after its request was released upstream.")
+            exchange.note_outcome(Reason.CLIENT_GONE, "The client left after its request was released upstream.")
         elif not body.is_eof():
             await drain(client, body)
 

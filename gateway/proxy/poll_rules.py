@@ -40,13 +40,7 @@ def has_taken_result(order: ForwardOrder) -> bool:
     delivery = order.delivery
     if delivery.gives_nothing:  # checked first: this is so for nearly every poll
         return False
-    prepared = order.prepared
-    return (
-        delivery.sent > 0
-        and delivery.status in _SEEN
-        and prepared.permit.route.kind.gives_content
-        and prepared.method != "HEAD"
-    )
+    return delivery.sent > 0 and delivery.status in _SEEN and order.prepared.gives_content
 
 
 def has_reported_end(job: Job) -> bool:

@@ -6,7 +6,7 @@ from aiohttp.streams import StreamReader
 
 from gateway.http.problem import own_answer, problem
 from gateway.listener.connection import ClientConnection
-from gateway.model.reasons import VERDICTS, Denial, Reason
+from gateway.model.reasons import Denial
 from gateway.model.request import Exchange
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.request_body import drain
@@ -32,7 +32,7 @@ class Responses:
 
     async def refuse(self, client: ClientConnection, body: StreamReader, exchange: Exchange, denial: Denial) -> None:
         """Answers with a problem, unless an answer has begun or nobody is there to read it."""
-        note_outcome(exchange, denial.reason, denial.detail)
+        exchange.note_outcome(denial.reason, denial.detail)
         exchange.why, exchange.bearer = denial.why, denial.bearer
         has_begun = exchange.ended or (exchange.delivery is not None and exchange.delivery.status)
         if has_begun or client.is_gone:
@@ -46,13 +46,3 @@ class Responses:
             client.end_after_this()
         if not body.is_eof() and not client.is_coded and not exchange.waits_for_invitation:
             await drain(client, body)
-
-
-def note_outcome(exchange: Exchange, reason: Reason, detail: str) -> None:
-    """Notes in a request's record why it did not end as it should."""
-    verdict = VERDICTS[reason]
-    delivery = exchange.delivery
-    exchange.status = delivery.status if delivery is not None and delivery.status else verdict.status
-    exchange.reason = reason
-    exchange.source = verdict.source
-    exchange.detail = detail
