@@ -17,7 +17,8 @@
         ├── UpstreamBrokeOff       the connection ended, or bytes that are not HTTP; `arrived`: whether any bytes came
         └── UpstreamTimeout        silence
 
-The code that detects a fault names its reason. Only handler.py turns a reason into an answer, a log line and a count.
+The code that detects a fault names its reason. handler.py catches it; responses.py answers, observer.py logs and
+counts it.
 """
 
 import errno

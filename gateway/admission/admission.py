@@ -89,7 +89,8 @@ class Admission:
         """Takes a submit's slot.
 
         Raises:
-            Refused: rate_limited, too_many_requests_in_flight, budget_exhausted or ledger_unavailable.
+            Refused: rate_limited, too_many_requests_in_flight, too_many_pages_in_flight, budget_exhausted or
+                ledger_unavailable.
         """
         claim = Claim(self._new_id(), permit.account, permit.owner, permit.route.upstream)
         lease = Lease(self._parts, claim, profile, reservation_ttl)

@@ -1,4 +1,4 @@
-"""Watches files: by what the system says of each, and only where that may hide a change by their content.
+"""Watches files for a reload: by what the system says of each, and only where that may hide a change by content.
 
 Kubernetes swaps secrets by symlink and editors write in several steps, so what counts is the content. But reading it
 each second is most of what a gateway costs that nobody asks. So it is read again when the stats differ (symlinks are

@@ -1,7 +1,8 @@
 """The conditions that partial indexes share with the statements for which they are made.
 
 An engine uses such an index only where a statement states the index's condition word for word, so each stands here
-once, its numbers as words: parameters would not do.
+once, its numbers as words: parameters would not do. Only "not null" stands elsewhere, with its index (indexes.py): it
+follows from every comparison.
 """
 
 from typing import Any, Final

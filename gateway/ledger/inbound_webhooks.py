@@ -1,7 +1,8 @@
-"""Inbound webhooks: each message to a receiver's name is forwarded once. Each function is one transaction.
+"""Inbound webhooks: each message to a receiver's name is forwarded once (deduplication).
 
-The first process inserts a row with a lease and forwards; others that come meanwhile see the lease and wait for the
-result. An expired lease was left by a dead process, and the next one takes it over.
+Each function is one transaction. The first process inserts a row with a lease and forwards; others that come
+meanwhile see the lease and wait for the result. An expired lease was left by a dead process, and the next one takes
+it over.
 
 A message whose signature covers an id is known by that: a container may give a job's id again. Beside it a row of its
 job's id says so: without the headers of that signature, which anybody can strip, it is no other one. It is COVERING

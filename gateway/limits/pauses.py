@@ -1,4 +1,4 @@
-"""How long to pause before another try: pure."""
+"""How long to pause before another try (backoff): pure."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Submits decided on their account's counts, and the counts after each that is admitted: pure.
+"""Submits decided (page budget, reservation) on their account's counts, and the counts after each admitted one: pure.
 
 The ledger takes what is decided here in the transaction that has read the counts: for one submit under its account's
 lock (ledger/reservations.py), or for several of an account, one after the other (ledger/steps.py).

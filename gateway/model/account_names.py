@@ -1,4 +1,7 @@
-"""The names of accounts and owners. Each kind has a namespace, so no name that one kind chooses is another's."""
+"""The names of accounts and owners. Each kind has a namespace, so no name that one kind chooses is another's.
+
+ANYONE alone has none: all others have a colon.
+"""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""TLS of the public listener: Mozilla's profiles, certificates by SNI, and new certificates without a restart.
+"""TLS of the public listener: Mozilla's profiles, certificates by SNI, and certificate reload without a restart.
 
 Facts this file rests on:
 - load_cert_chain with a bad pair breaks a context in use. So every load makes new contexts, and they replace the old

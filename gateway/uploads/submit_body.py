@@ -1,4 +1,4 @@
-"""A submit's body on its way to the upstream: the interface of this package for the handler.
+"""A submit's body on its way to the upstream: the interface of this package for proxy/submission.py.
 
 The order of calls: `take` for each piece, `finish` after the last, then `tail` goes upstream once the reservation is
 made; `close` on every path. Only a PDF or a TIFF is spooled, because only these are counted from the whole file

@@ -1,4 +1,4 @@
-"""look.py: content is read when it may have changed, and not each second."""
+"""file_watch.py: content is read when it may have changed, and not each second."""
 
 import os
 from pathlib import Path

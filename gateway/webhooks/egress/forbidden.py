@@ -1,4 +1,4 @@
-"""Addresses that no network in webhooks.out.allow allows: pure.
+"""Addresses that no network in webhooks.out.allow allows (against SSRF): pure.
 
 They lead into this machine, to its link-local neighbours, or to a service that gives out the machine's credentials.
 An IPv6 address may contain an IPv4 address that a translator or a tunnel on the way extracts: that one is checked,

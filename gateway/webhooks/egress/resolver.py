@@ -1,4 +1,4 @@
-"""Looks up the addresses of hosts that webhooks go to, with a deadline and bounded concurrency.
+"""Looks up the addresses of hosts that webhooks go to (against SSRF), with a deadline and bounded concurrency.
 
 The system's resolver (getaddrinfo) has no deadline and can't be cancelled: it may block its thread for a minute. So
 each lookup has its own daemon thread, which even the end of the process does not wait for, and the number of threads

@@ -1,4 +1,4 @@
-"""Receives inbound webhooks: verifies them, and forwards each message once, across replicas.
+"""Receives inbound webhooks: verifies them, and forwards each message once (deduplication), across replicas.
 
     first      -> forwarded: 200 processed, and remembered for `remember`; or not taken: 502, and forgotten, so that
                   the sender's next attempt counts as the first
