@@ -58,6 +58,7 @@ class AdminConnection(RequestHandler):
         "_deadline",
         "_is_answering",
         "_is_known",
+        "_is_refused",
         "_iteration",
         "_on_end",
         "_own_loop",
@@ -97,11 +98,12 @@ class AdminConnection(RequestHandler):
         self._iteration = iteration
         self._turn = Turn(iteration)
         self._turn_is_over = False
-        self._ahead = 0  # bytes that came since the last request of which a head is whole
+        self._ahead = 0  # bytes that came since the last request was begun
         self._body: StreamReader | None = None  # of the last request, while some of it is still to come
         self._is_answering = False
         self._unwanted: Unwanted | None = None  # what comes after an answer, of a body that is not read
         self._is_known = False  # one of its requests was authorized
+        self._is_refused = False  # whatever is left of it is not carried out
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -137,7 +139,13 @@ class AdminConnection(RequestHandler):
         self._on_end(self)
 
     def begin_exchange(self, body: StreamReader) -> None:
-        """Called when a head is complete: from now on the deadline is that of the exchange."""
+        """Called when a head is complete: from now on the deadline is that of the exchange.
+
+        Raises:
+            ConnectionError: the answer to what came behind is written already, in the place of this one's.
+        """
+        if self._is_refused:
+            raise _AnsweredError
         self._is_answering = True
         self._body = body
         self._ahead = 0
@@ -165,6 +173,10 @@ class AdminConnection(RequestHandler):
         finished = await super().finish_response(request, resp, start_time)
         self._is_answering = False
         self._body = request.content
+        if self._ahead > _MOST_AHEAD:
+            self._ahead = 0
+            self._read_on()
+            self._read_or_wait()
         return finished
 
     def log_access(self, *_: Any) -> None:
@@ -212,30 +224,39 @@ class AdminConnection(RequestHandler):
     def _parse(self) -> None:
         """Parses received bytes in slices until the turn is over or aiohttp wants no more for now (back pressure)."""
         self._turn.work()
-        while self._backlog and not (self._turn_is_over or self._turn.is_over or self._reading.is_paused):
+        while self._backlog and not (self._turn_is_over or self._turn.is_over or self._has_enough):
             data = self._backlog.take(SLICE)
-            if self._is_too_much(len(data)):
+            self._count_ahead(len(data))
+            if self._ahead > _MOST_AHEAD and not self._is_answering:
                 self._refuse_head()
                 break
             super().data_received(data)
             self._turn.spend(len(data), data.count(b"\n") // 2)  # a chunk has two line ends
         self._turn.rest()
-        if self._backlog and not self._reading.is_paused:
+        if self._backlog and not self._has_enough:
             self._end_turn()
+        elif self._is_far_ahead:
+            self._read_or_wait()
 
-    def _is_too_much(self, size: int) -> bool:
-        """Whether a head is too large: aiohttp bounds its lines and their number, which together are 800 KB."""
+    @property
+    def _has_enough(self) -> bool:
+        """Whether nothing more is parsed for now: aiohttp wants no more, or an answer has to go out first."""
+        return self._reading.is_paused or self._is_far_ahead
+
+    @property
+    def _is_far_ahead(self) -> bool:
+        """Whether so much came behind a request that is being answered that the rest waits in the kernel."""
+        return self._is_answering and self._ahead > _MOST_AHEAD
+
+    def _count_ahead(self, size: int) -> None:
+        """Counts what is no body: aiohttp bounds a head's lines and their number, which together are 800 KB."""
         if self._body is not None and self._body.is_eof():
             self._body = None
         if self._body is None:
             self._ahead += size
-        return self._ahead > _MOST_AHEAD
 
     def _refuse_head(self) -> None:
-        if self._is_answering:  # it is behind another request, whose answer still goes out
-            self._backlog.clear()
-            self.close()
-            return
+        self._is_refused = True
         refused = refuse(Reason.HEADERS_TOO_LARGE, "The request's head is too large.")
         log.warning("admin request refused", reason=refused.denial.reason, client_ip=str(self.peer.ip))
         self._backlog.clear()
@@ -259,7 +280,7 @@ class AdminConnection(RequestHandler):
     def _read_or_wait(self) -> None:
         if self.transport is None:
             return
-        waits = self._turn_is_over if self._unwanted is None else not self._unwanted.may_read
+        waits = self._turn_is_over or self._is_far_ahead if self._unwanted is None else not self._unwanted.may_read
         if waits:
             self._reading.hold()
         elif not self.transport.is_closing():

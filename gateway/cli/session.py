@@ -123,7 +123,7 @@ def _well(config: Path, needs: frozenset[str]) -> Salvaged:
         more = [f"warning: and {len(found.faults) - _TOLD} faults more"] if len(found.faults) > _TOLD else []
         say(*(f"warning: {fault}" for fault in found.faults[:_TOLD]), *more)
         what = f"without what it says of: {', '.join(found.without)}"
-        if not found.faults[0].path:
+        if found.faults and not found.faults[0].path:
             what = "with the ledger of GATEWAY__LEDGER__URL alone"
         say(f"warning: {config} is refused; this goes on {what}")
     return found

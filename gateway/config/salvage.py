@@ -6,6 +6,7 @@ is known: a variable has to name the ledger then.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +21,8 @@ from gateway.errors import ConfigurationError, Fault
 _URL: Final = "ledger.url"
 _LEDGER: Final = frozenset({"ledger"})
 _OTHERS: Final = frozenset(Settings.model_fields) - _LEDGER
+_LAST: Final = ".secret"
+"""Two keys of one secret are looked for once all else is right. Other faults of later passes come of leaving out."""
 _NOBODY: Final = {"allow": ["127.0.0.1/32"]}  # network has no default; a command lets nobody in
 _WITHOUT_DEFAULT: Final = frozenset({"network", "tls"})  # or one that is wrong where these files are not
 
@@ -49,10 +52,10 @@ def salvage(path: Path, environ: Mapping[str, str], needs: frozenset[str]) -> Sa
             raise
         if document is None:
             return found._replace(faults=tuple(error.faults), without=tuple(sorted(_OTHERS)))
-        # A fault of one section may hide that of another at first: a field that is wrong, two keys of one secret.
         first = [fault for fault in error.faults if _section(fault) in found.without]
         seen = {fault.path for fault in first}
-        return found._replace(faults=(*first, *(fault for fault in found.faults if fault.path not in seen)))
+        hidden = [fault for fault in found.faults if fault.path.endswith(_LAST) and fault.path not in seen]
+        return found._replace(faults=(*first, *hidden))
 
 
 def _document(path: Path) -> dict[str, Any] | None:
@@ -60,8 +63,9 @@ def _document(path: Path) -> dict[str, Any] | None:
     try:
         return read_file(path).document
     except ConfigurationError:
-        if not path.is_file():
-            raise
+        with suppress(OSError):  # its directory may not be looked into
+            if not path.is_file():
+                raise
         return None
 
 

@@ -3,7 +3,8 @@
 import asyncio
 import socket
 from collections import deque
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
 from unittest.mock import patch
 
@@ -104,38 +105,89 @@ async def test_a_head_that_is_too_large_is_refused_before_it_is_whole() -> None:
     await server.shutdown()
 
 
-async def test_what_is_too_large_behind_a_request_ends_the_connection_behind_its_answer() -> None:
-    began, may_end = asyncio.Event(), asyncio.Event()
+class Slow:
+    """A server whose first answer waits; `asked` are the paths that it was asked for."""
 
-    async def answer(asked: web.BaseRequest) -> web.Response:
+    def __init__(self) -> None:
+        self.began, self.may_end, self.asked = asyncio.Event(), asyncio.Event(), list[str]()
+        self.ended = deque[AdminConnection]()
+        self._server = web.Server(self._answer)
+
+    async def _answer(self, asked: web.BaseRequest) -> web.Response:
         assert isinstance(asked.protocol, AdminConnection)
         asked.protocol.begin_exchange(asked.content)
-        began.set()
-        await may_end.wait()
+        self.asked.append(asked.path)
+        self.began.set()
+        await self.may_end.wait()
         asked[KEEPS] = True
         return web.Response(text="whole")
 
-    server, loop, parsed = web.Server(answer), asyncio.get_running_loop(), Work()
-    peer = Peer(ip_address("127.0.0.1"), 7)
-    ended = deque[AdminConnection]()
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
-    with theirs, patch.object(Backlog, "take", parsed.counting(Backlog.take, lambda _, most: most)):
-        await loop.connect_accepted_socket(
-            lambda: AdminConnection(server, loop, peer, ended.append, iteration_now()), ours
-        )
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[socket.socket]:
+        loop, peer = asyncio.get_running_loop(), Peer(ip_address("127.0.0.1"), 7)
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        with theirs:
+            await loop.connect_accepted_socket(
+                lambda: AdminConnection(self._server, loop, peer, self.ended.append, iteration_now()), ours
+            )
+            yield theirs
+        await self._server.shutdown()
+
+
+async def received(theirs: socket.socket, enough: Callable[[bytes], bool]) -> bytes:
+    found = b""
+    while not enough(found) and (more := await asyncio.get_running_loop().sock_recv(theirs, 100_000)):
+        found += more
+    return found
+
+
+async def test_a_head_that_is_too_large_waits_for_the_answer_before_it_and_is_refused_then() -> None:
+    slow, loop, parsed = Slow(), asyncio.get_running_loop(), Work()
+    with patch.object(Backlog, "take", parsed.counting(Backlog.take, lambda _, most: most)):
+        async with slow.connected() as theirs:
+            await loop.sock_sendall(theirs, ONE)
+            await slow.began.wait()
+            head = b"".join(b"H%d: %b\r\n" % (number, b"a" * 8000) for number in range(90))
+            sending = asyncio.ensure_future(loop.sock_sendall(theirs, b"GET /b HTTP/1.1\r\nHost: h\r\n" + head))
+            await eventually(lambda: parsed.total > 100_000)
+            assert parsed.total < 150_000
+            slow.may_end.set()
+            answers = await received(theirs, lambda found: b" 431 " in found)
+            assert (answers.count(b"HTTP/1.1 "), answers.index(b"whole") < answers.index(b" 431 ")) == (2, True)
+            await eventually(lambda: bool(slow.ended))
+            assert parsed.total < 300_000
+            await asyncio.gather(sending, return_exceptions=True)
+
+
+async def test_requests_that_come_while_one_is_answered_are_all_answered() -> None:
+    slow, loop = Slow(), asyncio.get_running_loop()
+    async with slow.connected() as theirs:
         await loop.sock_sendall(theirs, ONE)
-        await began.wait()
-        await loop.sock_sendall(theirs, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n")
-        for number in range(90):
-            await loop.sock_sendall(theirs, b"H%d: %b\r\n" % (number, b"a" * 8000))
-        may_end.set()
-        await eventually(lambda: bool(ended))
-        answered = await loop.sock_recv(theirs, 100_000)
-        assert answered.count(b"HTTP/1.1 ") == 1
-        assert answered.endswith(b"whole")
-        assert parsed.total <= 150_000
-    await server.shutdown()
+        await slow.began.wait()
+        many = b"".join(b"GET /%d HTTP/1.1\r\nHost: h\r\nX: %b\r\n\r\n" % (n, b"a" * 3500) for n in range(40))
+        sending = asyncio.ensure_future(loop.sock_sendall(theirs, many))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        slow.may_end.set()
+        answers = await received(theirs, lambda found: found.count(b"whole") == 41)
+        await sending
+        assert answers.count(b"HTTP/1.1 200") == 41
+        assert slow.asked == ["/livez", *(f"/{number}" for number in range(40))]
+
+
+async def test_what_was_refused_for_what_came_behind_it_is_not_carried_out() -> None:
+    """Or its client had another answer than the one to what was done."""
+    slow, loop = Slow(), asyncio.get_running_loop()
+    slow.may_end.set()
+    async with slow.connected() as theirs:
+        head = b"".join(b"H%d: %b\r\n" % (number, b"a" * 8000) for number in range(30))
+        first = b"POST /revoke HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
+        with suppress(ConnectionError):
+            await loop.sock_sendall(theirs, first + b"GET /b HTTP/1.1\r\nHost: h\r\n" + head)
+        await eventually(lambda: bool(slow.ended))
+        answers = await received(theirs, lambda found: b" 431 " in found)
+        assert slow.asked == ([] if answers.startswith(b"HTTP/1.1 431") else ["/revoke"])
 
 
 async def never_asked(_: web.BaseRequest) -> web.Response:

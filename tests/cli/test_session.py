@@ -80,6 +80,15 @@ def test_a_fault_that_another_one_hid_is_told_and_the_command_goes_on(tmp_path: 
     assert "goes on without what it says of: keys\n" in told
 
 
+def test_what_only_comes_of_leaving_out_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    faulty: dict[str, Any] = {"profiles": {"basic": {"pages_per_day": -1}}}
+    faulty["keys"] = [{"id": "one", "secret": {"sha256": "ab" * 32}, "profile": "basic"}]
+    told = run(tmp_path, "keys", "list", **faulty).stderr
+    assert "warning: profiles.basic.pages_per_day: " in told
+    assert "there is no profile" not in told
+    assert "goes on without what it says of: keys, profiles\n" in told
+
+
 def test_a_leaked_key_is_stopped_where_the_certificate_is_missing(tmp_path: Path) -> None:
     """As on another machine than the gateway's, or when a renewal went wrong."""
     run(tmp_path, "keys", "create", "made")
