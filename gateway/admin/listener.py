@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.admin.connection import AdminConnection
+from gateway.admin.origin_targets import with_origin_targets
 from gateway.admin.request_turns import in_turns
 from gateway.aio.iteration import Iteration
 from gateway.listener.accept import AcceptLimits, Acceptor
@@ -31,6 +32,7 @@ async def listening_on(
     await runner.setup()
     server = runner.server
     assert server is not None  # noqa: S101 -- set by setup()
+    server.request_factory = with_origin_targets(server.request_factory)
     server.request_handler = in_turns(server.request_handler, iteration)
     loop = asyncio.get_running_loop()
     context = None if tls is None else lambda: tls

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import idna
 import pytest
 from aiohttp.web import Request, UrlDispatcher, UrlMappingMatchInfo
 from prometheus_client.parser import text_string_to_metric_families
@@ -301,6 +302,27 @@ async def test_a_path_of_slashes_is_answered_as_any_other_and_looked_for_once(
         assert (await client.ask(get("/admin/v1" + "/" * 8000, *login))).status == status
         await client.is_closed()
     assert [path.count("/") < 20 for path in looked_at] == [True]
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://xn--q1-lh" + "a" * 7000 + "/", 400),
+        ("http://xn--q1-lh" + "a" * 7000 + "/livez", 200),
+        ("http://localhost/livez?verbose=1", 200),
+        ("http://localhost", 200),
+    ],
+    ids=["punycode", "punycode-of-a-probe", "origin", "no-path"],
+)
+async def test_the_host_of_a_target_is_not_decoded(
+    target: str, status: int, gateway: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Punycode is quadratic, and its faults ended a request without an answer."""
+    decoded: list[str] = []
+    monkeypatch.setattr(idna, "decode", lambda name: decoded.append(str(name)))
+    async with connected(gateway) as client:
+        assert (await client.ask(get(target))).status == status
+    assert decoded == []
 
 
 async def test_a_head_has_a_deadline(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

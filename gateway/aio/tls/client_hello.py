@@ -4,13 +4,16 @@ OpenSSL accepts finite-field groups (ffdhe2048 to ffdhe8192, RFC 7919) for TLS 1
 Python can't set the groups of a context, only one curve. An ffdhe8192 key costs a quarter of a second, and any client
 can ask for one with a kilobyte. So no key share may be of these groups, and the groups must include a curve: OpenSSL
 prefers curves, so a HelloRetryRequest asks for a curve's share, and OpenSSL then takes no other one.
-Some of OpenSSL's loops are quadratic in the size of the hello: hence the limit. Format: RFC 8446, section 4.1.2.
+Some of OpenSSL's loops are quadratic in the size of the hello: hence the limits. Format: RFC 8446, section 4.1.2.
 """
 
 from typing import Final
 
 MAX_BYTES: Final = 8192
 """Byte limit of a ClientHello; one with a post-quantum share and a session ticket has two or three thousand."""
+
+_MAX_GROUPS: Final = 128  # OpenSSL looks for each share in them; clients name some ten
+_MAX_SHARES: Final = 32  # and send two or three
 
 _CLIENT_HELLO: Final = 1
 _SERVER_NAME: Final = 0
@@ -71,28 +74,44 @@ def check_hello(message: bytes) -> None:
     """Checks a whole ClientHello.
 
     Raises:
-        HelloError: it is malformed, has a finite-field key share, has groups but no curve, or has a server name that
-            is not ASCII, which Python's ssl can't report.
+        HelloError: it is malformed, has a finite-field key share, has groups but no curve, has too many of either, or
+            has a server name that is not ASCII, which Python's ssl can't report.
     """
     extensions = _extensions(_ByteReader(message[_HEADER:]))
     if extensions.get(_SERVER_NAME):
-        names = _ByteReader(_vector_of(extensions[_SERVER_NAME]))
-        while names:
-            names.take(1)
-            if not names.vector(2).isascii():
-                raise HelloError("its server's name is not ASCII")
+        _check_names(_vector_of(extensions[_SERVER_NAME]))
     if _GROUPS in extensions:
-        groups = _vector_of(extensions[_GROUPS])
-        named = {int.from_bytes(groups[i : i + 2], "big") for i in range(0, len(groups), 2)}
-        if not named & _CURVES:
-            raise HelloError("none of its groups is a curve")
+        _check_groups(_vector_of(extensions[_GROUPS]))
     if _KEY_SHARES in extensions:
-        shares = _ByteReader(_vector_of(extensions[_KEY_SHARES]))
-        while shares:
-            group = shares.number(2)
-            shares.vector(2)
-            if group >> 8 == 1:
-                raise HelloError("a key share is of a finite field")
+        _check_shares(_vector_of(extensions[_KEY_SHARES]))
+
+
+def _check_names(data: bytes) -> None:
+    names = _ByteReader(data)
+    while names:
+        names.take(1)
+        if not names.vector(2).isascii():
+            raise HelloError("its server's name is not ASCII")
+
+
+def _check_groups(groups: bytes) -> None:
+    if len(groups) > 2 * _MAX_GROUPS:
+        raise HelloError("it has too many groups")
+    named = {int.from_bytes(groups[i : i + 2], "big") for i in range(0, len(groups), 2)}
+    if not named & _CURVES:
+        raise HelloError("none of its groups is a curve")
+
+
+def _check_shares(data: bytes) -> None:
+    shares, count = _ByteReader(data), 0
+    while shares:
+        count += 1
+        if count > _MAX_SHARES:
+            raise HelloError("it has too many key shares")
+        group = shares.number(2)
+        shares.vector(2)
+        if group >> 8 == 1:
+            raise HelloError("a key share is of a finite field")
 
 
 def _vector_of(data: bytes) -> bytes:

@@ -71,13 +71,14 @@ def test_a_real_hello_goes_through_whole_however_it_is_cut(hello: bytes, cuts: l
         message(groups(FFDHE8192, P256), shares(P256)),
         message(groups(0x11EC, X25519), shares(0x11EC, X25519)),
         message(groups(X25519), shares()),
+        message(groups(*[0x2A2A] * 127, X25519), shares(*[0x2A2A] * 31, X25519)),
         message(),
         message()[:4].replace(message()[1:4], b"\x00\x00\x29") + message()[4:-2],  # no extensions at all
     ],
-    ids=["curve", "ffdhe-too", "post-quantum", "no-share", "no-groups", "none"],
+    ids=["curve", "ffdhe-too", "post-quantum", "no-share", "many", "no-groups", "none"],
 )
 def test_what_names_a_curve_goes_through(hello: bytes) -> None:
-    stream = records(hello, 40)
+    stream = records(hello, max(40, len(hello) // 10))
     assert HelloGate().take(stream) == stream
 
 
@@ -89,6 +90,8 @@ def test_what_names_a_curve_goes_through(hello: bytes) -> None:
         (message(groups(FFDHE8192), shares()), "none of its groups"),
         (message(groups(0x11EC), shares(0x11EC)), "none of its groups"),
         (message(groups(X25519), groups(X25519)), "twice"),
+        (message(groups(*[0x2A2A] * 128, X25519), shares(X25519)), "too many groups"),
+        (message(groups(X25519), shares(*[0x2A2A] * 32, X25519)), "too many key shares"),
         (message(b"\x00\x00" + vector(2, vector(2, b"\x00" + vector(2, b"xn--\x80")))), "not ASCII"),
         (message(groups(X25519), tail=b"x"), "lengths"),
         (message(b"\x00\x33\xff\xff"), "lengths"),
@@ -97,8 +100,8 @@ def test_what_names_a_curve_goes_through(hello: bytes) -> None:
         (b"\x02" + vector(3, bytes(60)), "not a ClientHello"),
         (b"\x01" + (MAX_BYTES - 3).to_bytes(3, "big"), "too long"),
     ],
-    ids=["share", "second-share", "group", "post-quantum-alone", "twice", "name", "tail", "short", "longer", "cut",
-         "server", "long"],
+    ids=["share", "second-share", "group", "post-quantum-alone", "twice", "groups", "shares", "name", "tail", "short",
+         "longer", "cut", "server", "long"],
 )  # fmt: skip
 def test_what_costs_too_much_or_can_not_be_read_is_refused(hello: bytes, words: str) -> None:
     with pytest.raises(HelloError, match=words):
