@@ -66,11 +66,11 @@ class JobParts:
         checkpoints = Checkpoints(replica, lambda: live.state.settings.jobs.result_ttl)
         self.findings = Findings(self.completion, checkpoints, state, wall, iteration)
         self._upstream_client = UpstreamClient(upstreams, times.monotonic, new_id)
-        self._queue = queue = StatusQueue(state)
-        self.watcher = Watcher(replica, queue, self.findings, self._upstream_client, state, times)
+        self._queue = queue = StatusQueue(self.findings, self._upstream_client, state)
+        self.watcher = Watcher(replica, queue, self.findings, state, times)
         self.failover = Failover(replica, self._registry, self.completion, self.watcher, state)
         self.long_polls = LongPolls(self.watcher, iteration)
-        questions = DeletionQuestions(queue, self.findings, self._upstream_client, state, times.monotonic)
+        questions = DeletionQuestions(queue, state, times.monotonic)
         self.access = JobAccess(
             registry=self._registry,
             completion=self.completion,

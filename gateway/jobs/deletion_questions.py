@@ -6,14 +6,11 @@ from functools import partial
 from typing import Final
 
 from gateway.config.state import State
-from gateway.errors import Refused, UpstreamFailed
-from gateway.jobs.findings import Findings
+from gateway.errors import Refused
 from gateway.jobs.job import Job
-from gateway.jobs.status_queue import StatusQueue, StatusRequest
+from gateway.jobs.status_queue import Patience, StatusQueue, StatusRequest
 from gateway.jobs.status_slots import Urgency
 from gateway.model.reasons import Denial, Reason
-from gateway.upstream.client import UpstreamCall, UpstreamClient
-from gateway.upstream.response_head import ResponseHead
 
 WITHIN: Final = 5.0
 """Seconds for a slot, and without a byte; a client waits before its job is deleted."""
@@ -30,14 +27,10 @@ class DeletionQuestions:
     def __init__(
         self,
         queue: StatusQueue,
-        findings: Findings,
-        upstream_client: UpstreamClient,
         state: Callable[[], State],
         clock: Callable[[], float],
     ) -> None:
         self._queue = queue
-        self._findings = findings
-        self._upstream_client = upstream_client
         self._state = state
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -80,12 +73,8 @@ class DeletionQuestions:
             self._close(job, waiting, had_slot=True)
             return False
 
-        def done(outcome: ResponseHead | UpstreamFailed) -> None:
-            del outcome
-            self._queue.give_back(job)
-            self._close(job, waiting, had_slot=True)
-            self._queue.go_on(job)
+        def take(*_: object) -> None:
+            self._close(job, waiting, had_slot=True)  # what the answer said is noted already
 
-        call, within = UpstreamCall("GET", job.target), min(upstream.read_timeout, WITHIN)
-        self._upstream_client.run(upstream, call, self._findings.watch(job), within, done, longest=_LONGEST)
+        self._queue.send(job, upstream, Patience(WITHIN, _LONGEST), take)
         return True

@@ -4,18 +4,31 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gateway.config.state import State
+from gateway.errors import UpstreamFailed
+from gateway.jobs.findings import Findings
 from gateway.jobs.job import Job
 from gateway.jobs.status_slots import StatusSlots, Urgency
+from gateway.jobs.status_watch import StatusWatch
+from gateway.upstream.client import UpstreamCall, UpstreamClient
+from gateway.upstream.response_head import ResponseHead
+from gateway.upstream.target import UpstreamTarget
+
+TakeOutcome = Callable[[StatusWatch, ResponseHead | UpstreamFailed], None]
+"""Takes the examined answer, and its head or why there is none."""
 
 
 class StatusRequest(NamedTuple):
-    """What waits for a slot. `start` sends the request; False: it was not needed any more.
-
-    Once its answer has come, or failed, whoever sent it calls StatusQueue.give_back and then .go_on.
-    """
+    """What waits for a slot. `start` sends it by StatusQueue.send; False: it was not needed any more."""
 
     due: float
     start: Callable[[], bool]
+
+
+class Patience(NamedTuple):
+    """How many seconds a request may go without a byte of its answer, and how many an answer may go on coming."""
+
+    silence: float
+    longest: float
 
 
 class StatusQueue:
@@ -24,7 +37,9 @@ class StatusQueue:
     `asked` is the number of requests sent so far.
     """
 
-    def __init__(self, state: Callable[[], State]) -> None:
+    def __init__(self, findings: Findings, upstream_client: UpstreamClient, state: Callable[[], State]) -> None:
+        self._findings = findings
+        self._upstream_client = upstream_client
         self._state = state
         self._slots: dict[str, StatusSlots[StatusRequest]] = {}
         self._is_closed = False
@@ -47,13 +62,27 @@ class StatusQueue:
     def put(self, job: Job, urgency: Urgency, request: StatusRequest) -> None:
         """Queues a request, and starts it at once if it may have a slot."""
         self._slots.setdefault(job.upstream, StatusSlots()).put(job.owner, urgency, request)
-        self.go_on(job)
+        self._go_on(job)
 
-    def give_back(self, job: Job) -> None:
-        """Frees the slot that a request about a job had."""
-        self._slots[job.upstream].give_back(job.owner)
+    def send(self, job: Job, upstream: UpstreamTarget, patience: Patience, take: TakeOutcome) -> None:
+        """Sends a request that has its slot; `take` gets what came of it, when the slot is free again."""
+        watch, silence = self._findings.watch(job), min(upstream.read_timeout, patience.silence)
 
-    def go_on(self, job: Job) -> None:
+        def done(outcome: ResponseHead | UpstreamFailed) -> None:
+            self._slots[job.upstream].give_back(job.owner)
+            try:
+                take(watch, outcome)
+            finally:
+                self._go_on(job)
+
+        call = UpstreamCall("GET", job.target)
+        self._upstream_client.run(upstream, call, watch, silence, done, longest=patience.longest)
+
+    def close(self) -> None:
+        """Starts no more requests."""
+        self._is_closed = True
+
+    def _go_on(self, job: Job) -> None:
         """Starts the next requests to a job's upstream."""
         slots, most = self._slots[job.upstream], self._state().settings.jobs.most_status_requests
         while not self._is_closed and (found := slots.take(most)) is not None:
@@ -62,7 +91,3 @@ class StatusQueue:
                 self.asked += 1
             else:
                 slots.give_back(owner, unused=True)
-
-    def close(self) -> None:
-        """Starts no more requests."""
-        self._is_closed = True

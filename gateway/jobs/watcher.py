@@ -32,14 +32,13 @@ from gateway.jobs.job import Job
 from gateway.jobs.poll_interval import after_unread, interval
 from gateway.jobs.reading import is_answer
 from gateway.jobs.status_answer import RunningAnswer, StatusAnswer
-from gateway.jobs.status_queue import StatusQueue, StatusRequest
+from gateway.jobs.status_queue import Patience, StatusQueue, StatusRequest
 from gateway.jobs.status_slots import Urgency
 from gateway.jobs.status_watch import StatusWatch
 from gateway.ledger.replica import Replica
 from gateway.ledger.watchers import adopt
 from gateway.limits.job_cost import ENDS
 from gateway.model.times import Times
-from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 
@@ -58,7 +57,6 @@ class Watcher:
         replica: Replica,
         queue: StatusQueue,
         findings: Findings,
-        upstream_client: UpstreamClient,
         state: Callable[[], State],
         times: Times,
     ) -> None:
@@ -67,7 +65,6 @@ class Watcher:
         self._background = replica.background
         self._queue = queue
         self._findings = findings
-        self._upstream_client = upstream_client
         self._state = state
         self._clock = times.monotonic
         self._wall = times.wall
@@ -192,22 +189,18 @@ class Watcher:
             self._schedule_next(job)
             return False
         job.ticket = _BEING_ASKED
-        watch, within = self._findings.watch(job), min(upstream.read_timeout, WITHIN)
-        done = partial(self._take_outcome, job, upstream, watch)
-        self._upstream_client.run(upstream, UpstreamCall("GET", job.target), watch, within, done, longest=_LONGEST)
+        self._queue.send(job, upstream, Patience(WITHIN, _LONGEST), partial(self._take_outcome, job, upstream))
         return True
 
     def _take_outcome(
         self, job: Job, upstream: UpstreamTarget, watch: StatusWatch, outcome: ResponseHead | UpstreamFailed
     ) -> None:
-        self._queue.give_back(job)
         if isinstance(outcome, ResponseHead):
             self._take_answer(job, upstream, watch, outcome)
         elif isinstance(outcome, UpstreamTimeout) and watch.reader is not None and watch.content is None:
             self._findings.note_cut(job)  # to fetch the same megabytes at once again would end likewise
         self._give_up_old(job)
         self._schedule_next(job)
-        self._queue.go_on(job)
         self._set_timer()
 
     def _take_answer(self, job: Job, upstream: UpstreamTarget, watch: StatusWatch, head: ResponseHead) -> None:

@@ -165,11 +165,11 @@ class Room:
         self.completion = Completion(replica, self.registry, lambda: self.state, effects)
         self.checkpoints = Checkpoints(replica, lambda: self.state.settings.jobs.result_ttl)
         self.findings = Findings(self.completion, self.checkpoints, lambda: self.state, self.wall, iteration_now())
-        parts = self.findings, self.upstream_client, lambda: self.state
-        self.status_queue = StatusQueue(lambda: self.state)
-        self.watcher = Watcher(replica, self.status_queue, *parts, Times(self.clock, self.wall))
+        self.status_queue = StatusQueue(self.findings, self.upstream_client, lambda: self.state)
+        times = Times(self.clock, self.wall)
+        self.watcher = Watcher(replica, self.status_queue, self.findings, lambda: self.state, times)
         self.failover = Failover(replica, self.registry, self.completion, self.watcher, lambda: self.state)
-        self.deletion_questions = DeletionQuestions(self.status_queue, *parts, self.clock)
+        self.deletion_questions = DeletionQuestions(self.status_queue, lambda: self.state, self.clock)
         self.long_polls = LongPolls(self.watcher, iteration_now())
         self.retention = Retention(
             replica, self.registry, self.upstream_client, lambda: self.state, self.clock, iteration_now()
