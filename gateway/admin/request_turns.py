@@ -4,7 +4,6 @@ aiohttp serves all requests that came in one iteration of the loop at once, each
 looks for a route at each slash of a path, from its end: 8 KB of slashes would take it 17 ms.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
@@ -12,6 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.admin.connection import AdminConnection, prefix_of
+from gateway.aio.in_turn import run_in_later_turn
 from gateway.aio.iteration import MAX_CHUNKS, Iteration
 
 _OF_A_REQUEST: Final = MAX_CHUNKS // 8
@@ -37,15 +37,8 @@ def in_turns(handle: Handle, iteration: Iteration) -> Handle:
 
 async def _time_for_one(iteration: Iteration, peer: bytes | None) -> None:
     """Waits for an iteration with time for one more, in the turn of `peer`; it is counted in advance."""
-    if not iteration.is_over:
-        iteration.add(0.0, _OF_A_REQUEST)
-        return
-    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    iteration.call_in_turn(partial(_begin, iteration, turn), peer, is_small=True)
-    await turn
-
-
-def _begin(iteration: Iteration, turn: "asyncio.Future[None]") -> None:
-    if not turn.done():
-        iteration.add(0.0, _OF_A_REQUEST)
-        turn.set_result(None)
+    count = partial(iteration.add, 0.0, _OF_A_REQUEST)
+    if iteration.is_over:
+        await run_in_later_turn(iteration, count, peer, is_small=True)
+    else:
+        count()
