@@ -1,17 +1,16 @@
 """Makes routes from the table of operations: parses a request, runs the operation, writes its answer."""
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Final
 
 from aiohttp import web
-from pydantic import BaseModel
 
+from gateway.admin.answer_writing import write_in_pieces
 from gateway.admin.api import Operation, make_operations
 from gateway.admin.connection import prefix_of
 from gateway.admin.context import Call, Context
 from gateway.admin.parsing import expect_later, read_body, read_query
-from gateway.aio.in_turn import run_in_turn
+from gateway.aio.in_turn import join_in_turns
 from gateway.aio.iteration import Iteration
 
 ACTOR: Final = web.RequestKey("actor", str)
@@ -34,14 +33,10 @@ def _handle(operation: Operation, context: Context, iteration: Iteration) -> _Ha
         finally:
             if operation.method != "GET":
                 context.near.forget()  # also after a failure: it may have been done
-        body = await run_in_turn(iteration, partial(_written, answer), prefix_of(request))
+        body = await join_in_turns(iteration, write_in_pieces(answer), prefix_of(request))
         return web.Response(body=body, status=operation.status, content_type="application/json")
 
     return handle
-
-
-def _written(answer: BaseModel) -> bytes:
-    return answer.model_dump_json(ensure_ascii=True).encode("ascii")
 
 
 async def _call(operation: Operation, request: web.Request) -> Call:

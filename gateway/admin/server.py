@@ -7,7 +7,6 @@ may be cached (Cache-Control: no-store).
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Final
 
 import structlog
@@ -23,12 +22,13 @@ from gateway.admin.page import FILES, page_routes
 from gateway.admin.probes import Probed, probe_routes
 from gateway.admin.problem import AdminProblem, problem_answer
 from gateway.admin.routes import ACTOR, add_operations
-from gateway.aio.in_turn import run_in_turn
+from gateway.aio.in_turn import join_in_turns
 from gateway.aio.iteration import Iteration
 from gateway.config.state import Live
 from gateway.errors import LedgerUnavailable, Refused, whereabouts
 from gateway.http.headers import origin_form, read_headers, with_host
 from gateway.ledger.keys import KeyProblem
+from gateway.observe.exposition import write_in_pieces
 
 _PROBES: Final = frozenset({"/livez", "/readyz"})
 SECONDS: Final = 30.0
@@ -116,8 +116,10 @@ def _problem(error: Exception, method: str) -> AdminProblem:
 def _metrics(registry: CollectorRegistry, iteration: Iteration) -> _Handle:
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = _encoder(request.headers.get("Accept", ""))
-        body = await run_in_turn(iteration, partial(encode, registry), prefix_of(request))
-        return web.Response(body=body, headers={"Content-Type": content_type})
+        pieces = write_in_pieces(registry, encode)
+        return web.Response(
+            body=await join_in_turns(iteration, pieces, prefix_of(request)), headers={"Content-Type": content_type}
+        )
 
     return metrics
 

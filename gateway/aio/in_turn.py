@@ -1,7 +1,7 @@
 """Runs indivisible work in an iteration of the loop that has time for it."""
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from typing import TypeVar
 
@@ -27,6 +27,16 @@ async def run_in_later_turn(
     done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
     iteration.call_in_turn(partial(_do, work, done), peer, is_small=is_small)
     return await done
+
+
+async def join_in_turns(iteration: Iteration, pieces: Iterator[bytes], peer: Hashable = None) -> bytes:
+    """Joins what is made piece by piece, each in an iteration that has time for it; in the turns of `peer`."""
+    made: list[bytes] = []
+    piece: bytes | None = b""
+    while piece is not None:
+        made.append(piece)
+        piece = await run_in_turn(iteration, partial(next, pieces, None), peer)
+    return b"".join(made)
 
 
 def _do(work: Callable[[], T], done: "asyncio.Future[T]") -> None:

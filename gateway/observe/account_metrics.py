@@ -1,13 +1,14 @@
 """Metrics of accounts: pages settled and refunded, the used share of each limit, soft limits crossed."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from gateway.model.account_names import key_account, key_id_of, unqualified
+from gateway.observe.exposition import in_portions
 from gateway.observe.key_labels import OTHER, KeyLabels
 
 log = structlog.get_logger()
@@ -52,23 +53,30 @@ class AccountMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client at each scrape."""
-        pages = CounterMetricFamily("gateway_pages", "Pages by what became of them.", labels=("key", "kind"))
-        for labels, count in self._pages.items():
-            pages.add_metric(labels, count)
-        ratios = GaugeMetricFamily(
-            "gateway_limit_used_ratio", "Share of a limit that is used, 1 being all.", labels=("key", "limit")
-        )
-        for label, limits in self._ratios.items():
-            for limit, ratio in limits.items():
-                ratios.add_metric((label, limit), ratio)
-        crossings = CounterMetricFamily(
-            "gateway_soft_limit_crossings",
-            "How often the soft limit of a budget was crossed.",
-            labels=("key", "limit"),
-        )
-        for labels, count in self._crossings.items():
-            crossings.add_metric(labels, count)
-        yield from (pages, ratios, crossings)
+        yield from in_portions(_pages, list(self._pages.items()))
+        yield from in_portions(_ratios, _rows_of(list(self._ratios.items())))
+        yield from in_portions(_crossings, list(self._crossings.items()))
 
     def _label(self, account: str) -> str:
         return self._labels.of(key_id_of(account))
+
+
+def _pages() -> CounterMetricFamily:
+    return CounterMetricFamily("gateway_pages", "Pages by what became of them.", labels=("key", "kind"))
+
+
+def _ratios() -> GaugeMetricFamily:
+    return GaugeMetricFamily(
+        "gateway_limit_used_ratio", "Share of a limit that is used, 1 being all.", labels=("key", "limit")
+    )
+
+
+def _crossings() -> CounterMetricFamily:
+    return CounterMetricFamily(
+        "gateway_soft_limit_crossings", "How often the soft limit of a budget was crossed.", labels=("key", "limit")
+    )
+
+
+def _rows_of(ratios: Iterable[tuple[str, dict[str, float]]]) -> Iterator[tuple[tuple[str, str], float]]:
+    """Each account's ratios are replaced as a whole, and never changed."""
+    return (((label, limit), ratio) for label, limits in ratios for limit, ratio in limits.items())

@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 
 from gateway.model.reasons import REFUSALS, Reason, Why
 from gateway.model.request import Exchange
+from gateway.observe.exposition import in_portions
 from gateway.observe.key_labels import KeyLabels
 from gateway.observe.methods import method_named
 
@@ -156,12 +157,14 @@ class RequestMetrics:
             ),
             self.refused_credentials.items(),
         )
-        yield _counted(
-            CounterMetricFamily(
-                "gateway_key_refusals", "Refused requests of callers that were recognized.", labels=("key", "reason")
-            ),
-            self.refused_keys.items(),
-        )
+        refused = list(self.refused_keys.items())
+        yield from in_portions(_key_refusals, (((key, reason.value), count) for (key, reason), count in refused))
+
+
+def _key_refusals() -> CounterMetricFamily:
+    return CounterMetricFamily(
+        "gateway_key_refusals", "Refused requests of callers that were recognized.", labels=("key", "reason")
+    )
 
 
 def _counted(family: CounterMetricFamily, counts: Iterable[tuple[tuple[str, str], int]]) -> Metric:

@@ -1,0 +1,54 @@
+"""An answer's pieces are what pydantic writes at once, and no piece has more than a portion of a list."""
+
+from typing import Any
+
+import pytest
+
+from gateway.admin.answer import Answer, Document
+from gateway.admin.answer_writing import write_in_pieces
+
+
+class Item(Answer):
+    """An item."""
+
+    name: str
+    number: float | None = None
+
+
+class Listing(Answer):
+    """A list between other fields."""
+
+    first: int
+    items: list[Item]
+    words: list[str]
+    others: list[Item]
+    next: str | None = None
+
+
+def listing(items: int, others: int, words: int = 2) -> Listing:
+    return Listing(
+        first=1,
+        items=[Item(name=f'é"\\{number}', number=number / 3) for number in range(items)],
+        words=[str(number) for number in range(words)],
+        others=[Item(name="x") for _ in range(others)],
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        listing(0, 0),
+        listing(50, 50),
+        listing(51, 0),
+        listing(0, 51),
+        listing(1000, 101, 1000),
+        Document({"a": [1, {"b": "é"}] * 60}),
+    ],
+)
+def test_pieces_are_what_pydantic_writes(answer: Any) -> None:
+    assert b"".join(write_in_pieces(answer)) == answer.model_dump_json(ensure_ascii=True).encode()
+
+
+def test_no_piece_has_more_than_a_portion() -> None:
+    assert max(piece.count(b'"name"') for piece in write_in_pieces(listing(1000, 120))) == 50
+    assert len(list(write_in_pieces(listing(50, 50)))) == 1
