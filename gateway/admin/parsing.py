@@ -18,6 +18,8 @@ from gateway.model import patterns
 MAX_BYTES: Final = 65_536
 SECONDS: Final = 10.0
 _MAX_FAULTS: Final = 100
+_TOO_MANY_FAULTS: Final = 1000
+_MAX_PARAMETERS: Final = 50
 _MAX_LENGTH: Final = 300
 _TOO_LARGE: Final = f"A body has {MAX_BYTES} bytes at the most."
 _FORM: Final = "string_pattern_mismatch"
@@ -72,8 +74,10 @@ def read_query(request: web.Request, model: type[M]) -> M:
     """Reads the parameters of the query.
 
     Raises:
-        AdminProblem: one is unknown, invalid, or given twice.
+        AdminProblem: one is unknown, invalid, or given twice, or there are too many to look at.
     """
+    if request.rel_url.raw_query_string.count("&") >= _MAX_PARAMETERS:
+        raise AdminProblem("bad_request", f"A query has {_MAX_PARAMETERS} parameters at the most.")
     counted = Counter(name for name, _ in request.query.items())
     twice = sorted(name for name, count in counted.items() if count > 1)
     if twice:
@@ -108,20 +112,25 @@ def _validated_json(model: type[M], body: bytes) -> M:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
+        if (faults := _faults(error)) is None:
             raise AdminProblem("body_malformed", "The body is not JSON in UTF-8, or nested too deeply.") from None
-        raise _invalid(_faults(error)) from None
+        raise _invalid(faults) from None
 
 
 def _validated(model: type[M], values: Mapping[str, Any]) -> M:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise _invalid(_faults(error)) from None
+        raise _invalid(_faults(error) or []) from None
 
 
-def _faults(error: ValidationError) -> list[InvalidValue]:
+def _faults(error: ValidationError) -> list[InvalidValue] | None:
+    """The first faults; None: it is no JSON. Each fault of all costs microseconds, so thousands are only counted."""
+    if error.error_count() > _TOO_MANY_FAULTS:
+        return [InvalidValue(path="", message=f"has {error.error_count():,} faults, too many to name")]
     found = error.errors(include_url=False, include_input=False)[:_MAX_FAULTS]
+    if found[0]["type"] == "json_invalid":
+        return None
     return [InvalidValue(path=_path(fault["loc"]), message=_message(fault)) for fault in found]
 
 
