@@ -6,8 +6,8 @@ bits. A look-up by digest takes the same time for every wrong secret, as far as 
 
 import hashlib
 import hmac
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.model.identity import Identity
 from gateway.model.networks import Networks
@@ -27,7 +27,14 @@ def digest_of(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
 
 
-def find_key(credential: bytes, *tables: Mapping[bytes, ApiKey]) -> ApiKey | None:
+class KeyTable(Protocol):
+    """Keys by the digests of their secrets: a mapping, or the ledger's ring."""
+
+    def get(self, digest: bytes, /) -> ApiKey | None:
+        """The key with this secret; None: there is none."""
+
+
+def find_key(credential: bytes, *tables: KeyTable) -> ApiKey | None:
     """Finds the key with this secret, in the first table that has it; None when no table does."""
     digest = digest_of(credential)
     for keys in tables:

@@ -1,4 +1,4 @@
-"""The keys of the ledger as every request sees them: an immutable snapshot, replaced as a whole. Pure.
+"""The keys of the ledger as every request sees them: a snapshot, replaced as a whole. Pure.
 
 A key has up to two live secrets (generations), so that the old and the new one overlap in a rotation and the rest of
 the key stays the same.
@@ -23,40 +23,59 @@ class Closed(NamedTuple):
     why: str
 
 
+class Place(NamedTuple):
+    """Where a digest stands."""
+
+    record: KeyRecord
+    generation: Generation
+
+
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The keys of the ledger by the digest of each secret that was not revoked, and the records they are made of.
+    """The records of the ledger's keys, and `places`: each secret's, by its digest.
 
-    `closed` holds the secrets that are not accepted, so that their bearer and the log get the reason. `profiles` are
-    the profiles that the keys were made with: other profiles need another ring.
+    `profiles` are the profiles that the keys are made with: other profiles need another ring. A key is made when it
+    is first asked for: made all at once, ten thousand would hold the loop for a fifth of a second at each reload.
     """
 
     profiles: Mapping[str, Profile]
     records: Mapping[str, KeyRecord] = field(default_factory=dict)
-    keys: Mapping[bytes, ApiKey] = field(default_factory=dict)
-    closed: Mapping[bytes, Closed] = field(default_factory=dict)
+    places: Mapping[bytes, Place] = field(default_factory=dict)
+    _made: dict[bytes, ApiKey] = field(default_factory=dict, compare=False, repr=False)
+
+    def get(self, digest: bytes) -> ApiKey | None:
+        """The key with this secret; None if no secret has this digest, or it is not accepted."""
+        key = self._made.get(digest)
+        if key is None and digest in self.places:
+            key = key_of(self.places[digest], self.profiles)
+            if key is not None:
+                self._made[digest] = key
+        return key
+
+    def closed(self, digest: bytes) -> Closed | None:
+        """Why a known secret is not accepted, for its bearer and the log."""
+        place = self.places.get(digest)
+        return Closed(place.record.id, _why_closed(place)) if place and self.get(digest) is None else None
+
+    def live_keys(self) -> list[ApiKey]:
+        """All keys that are accepted. Makes them all: for commands, and tests."""
+        return [key for digest in self.places if (key := self.get(digest)) is not None]
 
     def changed(self, records: Iterable[KeyRecord]) -> "Keyring":
         """The ring with these records in place of their old versions."""
-        known, keys, closed = dict(self.records), dict(self.keys), dict(self.closed)
+        known, places = dict(self.records), dict(self.places)
         for record in records:
             old = known.get(record.id)
             for generation in old.generations if old else ():
-                keys.pop(generation.digest, None)
-                closed.pop(generation.digest, None)
+                places.pop(generation.digest, None)
             known[record.id] = record
-            opened = {key.digest: key for key in keys_of(record, self.profiles)}
-            keys |= opened
-            closed |= {
-                generation.digest: Closed(record.id, _why_closed(record, generation))
-                for generation in record.generations
-                if generation.digest not in opened
-            }
-        return Keyring(self.profiles, known, keys, closed)
+            for generation in record.generations:
+                places[generation.digest] = Place(record, generation)
+        return Keyring(self.profiles, known, places)
 
     def under(self, profiles: Mapping[str, Profile]) -> "Keyring":
         """The same records under other profiles."""
-        return self if profiles == self.profiles else Keyring(profiles).changed(self.records.values())
+        return self if profiles == self.profiles else Keyring(profiles, self.records, self.places)
 
 
 def profile_for(record: KeyRecord, profiles: Mapping[str, Profile]) -> Profile | None:
@@ -65,17 +84,13 @@ def profile_for(record: KeyRecord, profiles: Mapping[str, Profile]) -> Profile |
     return replace(profile, **record.limits) if profile is not None and record.limits else profile
 
 
-def keys_of(record: KeyRecord, profiles: Mapping[str, Profile]) -> list[ApiKey]:
-    """The live keys of a record: none when it is disabled or unreadable, or its profile no longer exists."""
+def key_of(place: Place, profiles: Mapping[str, Profile]) -> ApiKey | None:
+    """The key of a secret; None if it is revoked, or its key is disabled or unreadable or has no profile any more."""
+    record, generation = place
     profile = profile_for(record, profiles)
-    if profile is None or record.disabled_at is not None:
-        return []
-    networks = Networks(record.networks)
-    return [
-        ApiKey(generation.digest, _identity(record, generation, profile), networks)
-        for generation in record.generations
-        if generation.revoked_at is None
-    ]
+    if profile is None or record.disabled_at is not None or generation.revoked_at is not None:
+        return None
+    return ApiKey(generation.digest, _identity(record, generation, profile), Networks(record.networks))
 
 
 def _identity(record: KeyRecord, generation: Generation, profile: Profile) -> Identity:
@@ -91,7 +106,8 @@ def _identity(record: KeyRecord, generation: Generation, profile: Profile) -> Id
     )
 
 
-def _why_closed(record: KeyRecord, generation: Generation) -> str:
+def _why_closed(place: Place) -> str:
+    record, generation = place
     if generation.revoked_at is not None:
         return "This secret was revoked."
     if record.unreadable:

@@ -91,10 +91,10 @@ class Login:
         return await self._by_credential(state, credential, peer, now)
 
     async def _by_credential(self, state: State, credential: bytes, peer: Evidence, now: float) -> LoginAttempt:
-        key = find_key(credential, state.keys, state.ring.keys) if state.api_keys_enabled else None
+        key = find_key(credential, state.keys, state.ring) if state.api_keys_enabled else None
         if key is not None:
             return self._by_key(state, key, peer, now)
-        closed = state.ring.closed.get(digest_of(credential))
+        closed = state.ring.closed(digest_of(credential))
         if closed is not None or not state.issuers or credential.startswith(PREFIX):
             refusal = _of_closed(closed) if closed else _of_unknown(credential)
             attempt = self._failed(state, peer, now, ("api_key", "rejected"), refusal)

@@ -75,7 +75,7 @@ def _by_key(state: State, prepared: PreparedRequest) -> Identity | None:
     credential = credential_of(prepared.headers.known)
     if credential is None or not state.api_keys_enabled:
         return None
-    key = find_key(credential, state.keys, state.ring.keys)
+    key = find_key(credential, state.keys, state.ring)
     if key is None:
         return None
     check_key_address(key, prepared.permit.client.ip)

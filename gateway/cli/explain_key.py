@@ -32,9 +32,7 @@ def judge_key(state: State, key_id: str | None, now: float, config: str | None =
         return Judged(None, "This route needs a key.", "Name one with --key.")
     if not state.api_keys_enabled:
         return Judged(None, "API keys are off.", "Set authentication.api_keys.enabled to true.")
-    found = [
-        key.identity for key in (*state.keys.values(), *state.ring.keys.values()) if key.identity.key_id == key_id
-    ]
+    found = [key.identity for key in (*state.keys.values(), *state.ring.live_keys()) if key.identity.key_id == key_id]
     live = [identity for identity in found if _is_live(identity, now)]
     if live:
         newest = max(live, key=lambda identity: identity.generation)
@@ -62,7 +60,7 @@ def _is_live(identity: Identity, now: float) -> bool:
 
 
 def _key_of(state: State, identity: Identity) -> ApiKey:
-    return next(key for key in (*state.keys.values(), *state.ring.keys.values()) if key.identity is identity)
+    return next(key for key in (*state.keys.values(), *state.ring.live_keys()) if key.identity is identity)
 
 
 def _described(identity: Identity) -> str:

@@ -36,6 +36,7 @@ _USES: Final = 10
 COUNTS_EVERY: Final = 10
 _MAX_ACCOUNTS: Final = 1000
 _MAX_NAMED: Final = 20
+_PORTION: Final = 1000  # keys that change at once: each costs some microseconds
 _NOTHING: Final = -1
 _RECLAIM_SECONDS: Final = 2.0
 """Key changes have a turn at the ledger of their own, beside all accounts."""
@@ -153,12 +154,17 @@ class LedgerSync:
         gone = self._gone(found) if found.is_all else []
         if found.blocked is not None:
             self._listeners.blocked(found.blocked)
-        if found.records or gone:
-            self._listeners.changed([*found.records, *gone])
+        await self._tell_changed([*gone, *found.records])
         # Only now: what a listener could not take comes again, or a revocation would be lost for good.
         self._known = ({} if found.is_all else self._known) | {record.id: record for record in found.records}
         self._number, self._revision = found.number, found.revision
         _tell_unreadable(found.records)
+
+    async def _tell_changed(self, records: list[KeyRecord]) -> None:
+        for start in range(0, len(records), _PORTION):
+            if start:
+                await asyncio.sleep(0)
+            self._listeners.changed(records[start : start + _PORTION])
 
     async def note_uses(self) -> None:
         """Writes when secrets were last used.

@@ -52,7 +52,7 @@ def prepared_for(state: State, identity: Identity | None, *headers: tuple[bytes,
 
 
 def by_key(state: State) -> PreparedRequest:
-    (key,) = state.ring.keys.values()
+    (key,) = state.ring.live_keys()
     return prepared_for(state, key.identity, (b"X-API-Key", SECRET))
 
 
@@ -75,7 +75,7 @@ def test_a_key_that_was_revoked_disabled_or_ended_is_refused(tmp_path: Path) -> 
 
 
 def poll_of(state: State, method: str = "GET") -> PreparedRequest:
-    (key,) = state.ring.keys.values()
+    (key,) = state.ring.live_keys()
     pairs = ((b"Host", b"g"), (b"X-API-Key", SECRET))
     cached, path = cache_headers(state, PEER, (1, 1), pairs), "/api/v1/marker/job-1"
     permit = make_permit(state, state.routes.match(method, path, "g"), path, "", cached.address, key.identity)
@@ -94,7 +94,7 @@ def test_a_key_that_moved_to_another_owner_starts_and_reads_nothing_of_the_old_o
 def test_a_job_that_the_query_names_is_named_again(tmp_path: Path) -> None:
     routes = [{"name": "r", "methods": ["GET"], "path": "/r", "kind": "result", "id": {"in": "query", "name": "id"}}]
     state = ringed(state_of(tmp_path, routes=routes))
-    (key,) = state.ring.keys.values()
+    (key,) = state.ring.live_keys()
     cached = cache_headers(state, PEER, (1, 1), ((b"Host", b"g"), (b"X-API-Key", SECRET)))
     permit = make_permit(state, state.routes.match("GET", "/r", "g"), "/r", "?id=job-1", cached.address, key.identity)
     prepared = prepare_request(state, cached, RequestLine("GET", "/r?id=job-1"), "?id=job-1", permit, 0.0)

@@ -226,7 +226,7 @@ async def test_a_key_whose_profile_is_gone_opens_nothing(start: Start) -> None:
     gateway.gateway.reloader.force()
     await gateway.says("configuration reloaded")
     (await gateway.ask(request(key=secret))).is_refusal(401, "unauthenticated")
-    await eventually(lambda: not gateway.gateway.live.state.ring.keys)
+    await eventually(lambda: not gateway.gateway.live.state.ring.live_keys())
 
 
 async def test_a_key_that_ends_while_a_connection_is_made_has_nothing_sent(

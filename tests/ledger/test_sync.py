@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, insert, select
 from structlog.testing import capture_logs
 
 from gateway.auth.keyring import Keyring
@@ -18,6 +19,7 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.keys import NewKeyRow, change_key, create, one_key, revision_of, revoke
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import admit, overdue, reclaim, reserve
+from gateway.ledger.schema import keys, secrets
 from gateway.ledger.sync import LedgerSync, SyncListeners
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.submit_decisions import Ask
@@ -66,7 +68,7 @@ class Kept:
 
     @property
     def open_keys(self) -> set[str]:
-        return {digest.decode().strip() for digest in self.ring.keys}
+        return {key.digest.decode().strip() for key in self.ring.live_keys()}
 
 
 @pytest.fixture
@@ -133,8 +135,8 @@ async def test_a_key_that_cannot_be_read_holds_up_no_other(kept: Kept) -> None:
         for _ in range(2):
             await kept.sync.follow_keys()
     assert kept.open_keys == {"other"}
-    (closed,) = [found for found in kept.ring.closed.values() if found.key_id == "newer"]
-    assert closed.why == "This key can't be read by this release of the gateway."
+    closed = kept.ring.closed(b"newer".ljust(32))
+    assert closed == ("newer", "This key can't be read by this release of the gateway.")
     told = {"event": "keys of the ledger can't be read and are shut out", "keys": ["newer"], "count": 1}
     assert events == [{**told, "log_level": "error"}]
     await kept.engine.write(lambda c: change_key(c, "newer", limits={"pages_per_day": 1}))
@@ -389,3 +391,22 @@ async def test_an_older_state_of_the_same_ledger_is_noticed(files: tuple[Path, K
     await asyncio.to_thread(backup.replace, file)
     await kept.sync.apply_key_changes()
     assert kept.open_keys == {"a", "b"}
+
+
+async def test_thousands_of_keys_that_change_at_once_are_applied_in_portions(kept: Kept) -> None:
+    """A restored ledger with 10,000 held the loop for a tenth of a second."""
+
+    def make_all(connection: Connection) -> None:
+        create(connection, NewKeyRow("k0", "default", "o"), b"k0".ljust(32), NOON)
+        row = dict(connection.execute(select(keys)).mappings().one())
+        secret = dict(connection.execute(select(secrets)).mappings().one())
+        names = [f"k{number}" for number in range(1, 1001)]
+        connection.execute(insert(keys), [{**row, "id": name} for name in names])
+        connection.execute(
+            insert(secrets), [{**secret, "key_id": name, "digest": name.encode().ljust(32)} for name in names]
+        )
+
+    await kept.engine.write(make_all)
+    await kept.sync.follow_keys()
+    assert [len(portion) for portion in kept.changes if portion] == [1000, 1]
+    assert len(kept.open_keys) == 1001
