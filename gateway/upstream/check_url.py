@@ -24,6 +24,7 @@ _MAX_URL: Final = 2048
 _SAFE: Final = re.compile(r"/[A-Za-z0-9\-._~/=,:@!$&'()*+]*\Z")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9\-._~]{1,256}\Z")
 _MARKS: Final = b",[{"
+_MOST_BYTES_OF_A_LETTER: Final = 3  # that some reader takes for one of ASCII
 _MAX_MARKS: Final = 10_000  # each value costs up to a microsecond; a long text may have thousands of commas
 _MAX_MEMBERS: Final = 500  # each costs some microseconds; real answers have about five
 _EACH_BYTE: Final = "latin-1"  # what is looked for is ASCII; texts that are not UTF-8 cost no more than others
@@ -87,8 +88,10 @@ def _may_name(answer: bytes, member: str | None) -> bool:
 
 def _is_taken_for(member: str | None, key: str) -> bool:
     """Whether some reader takes this key, whose bytes are its characters, for the member."""
+    if member is None or len(key) > _MOST_BYTES_OF_A_LETTER * len(member):
+        return False
     plain = key.replace(_LONG_S.decode(_EACH_BYTE), "s").replace(_KELVIN.decode(_EACH_BYTE), "k")
-    return member is not None and (key == member or plain.casefold() == member.casefold())
+    return key == member or plain.casefold() == member.casefold()
 
 
 def _members(text: str) -> list[Member]:
