@@ -23,8 +23,8 @@ class Closed(NamedTuple):
     why: str
 
 
-class Place(NamedTuple):
-    """Where a digest stands."""
+class RecordedSecret(NamedTuple):
+    """A secret with the record of its key."""
 
     record: KeyRecord
     generation: Generation
@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The records of the ledger's keys, and `places`: each secret's, by its digest.
+    """The records of the ledger's keys, and their `secrets` by their digests.
 
     `profiles` are the profiles that the keys are made with: other profiles need another ring. A key is made when it
     is first asked for: made all at once, ten thousand would hold the loop for a fifth of a second at each reload.
@@ -40,42 +40,42 @@ class Keyring:
 
     profiles: Mapping[str, Profile]
     records: Mapping[str, KeyRecord] = field(default_factory=dict)
-    places: Mapping[bytes, Place] = field(default_factory=dict)
+    secrets: Mapping[bytes, RecordedSecret] = field(default_factory=dict)
     _made: dict[bytes, ApiKey] = field(default_factory=dict, compare=False, repr=False)
 
     def get(self, digest: bytes) -> ApiKey | None:
         """The key with this secret; None if no secret has this digest, or it is not accepted."""
         key = self._made.get(digest)
-        if key is None and digest in self.places:
-            key = key_of(self.places[digest], self.profiles)
+        if key is None and digest in self.secrets:
+            key = key_of(self.secrets[digest], self.profiles)
             if key is not None:
                 self._made[digest] = key
         return key
 
     def closed(self, digest: bytes) -> Closed | None:
         """Why a known secret is not accepted, for its bearer and the log."""
-        place = self.places.get(digest)
-        return Closed(place.record.id, _why_closed(place)) if place and self.get(digest) is None else None
+        known = self.secrets.get(digest)
+        return Closed(known.record.id, _why_closed(known)) if known and self.get(digest) is None else None
 
     def live_keys(self) -> list[ApiKey]:
         """All keys that are accepted. Makes them all: for commands, and tests."""
-        return [key for digest in self.places if (key := self.get(digest)) is not None]
+        return [key for digest in self.secrets if (key := self.get(digest)) is not None]
 
     def changed(self, records: Iterable[KeyRecord]) -> "Keyring":
         """The ring with these records in place of their old versions."""
-        known, places = dict(self.records), dict(self.places)
+        known, secrets = dict(self.records), dict(self.secrets)
         for record in records:
             old = known.get(record.id)
             for generation in old.generations if old else ():
-                places.pop(generation.digest, None)
+                secrets.pop(generation.digest, None)
             known[record.id] = record
             for generation in record.generations:
-                places[generation.digest] = Place(record, generation)
-        return Keyring(self.profiles, known, places)
+                secrets[generation.digest] = RecordedSecret(record, generation)
+        return Keyring(self.profiles, known, secrets)
 
     def under(self, profiles: Mapping[str, Profile]) -> "Keyring":
         """The same records under other profiles."""
-        return self if profiles == self.profiles else Keyring(profiles, self.records, self.places)
+        return self if profiles == self.profiles else Keyring(profiles, self.records, self.secrets)
 
 
 def profile_for(record: KeyRecord, profiles: Mapping[str, Profile]) -> Profile | None:
@@ -84,9 +84,9 @@ def profile_for(record: KeyRecord, profiles: Mapping[str, Profile]) -> Profile |
     return replace(profile, **record.limits) if profile is not None and record.limits else profile
 
 
-def key_of(place: Place, profiles: Mapping[str, Profile]) -> ApiKey | None:
+def key_of(known: RecordedSecret, profiles: Mapping[str, Profile]) -> ApiKey | None:
     """The key of a secret; None if it is revoked, or its key is disabled or unreadable or has no profile any more."""
-    record, generation = place
+    record, generation = known
     profile = profile_for(record, profiles)
     if profile is None or record.disabled_at is not None or generation.revoked_at is not None:
         return None
@@ -106,8 +106,8 @@ def _identity(record: KeyRecord, generation: Generation, profile: Profile) -> Id
     )
 
 
-def _why_closed(place: Place) -> str:
-    record, generation = place
+def _why_closed(known: RecordedSecret) -> str:
+    record, generation = known
     if generation.revoked_at is not None:
         return "This secret was revoked."
     if record.unreadable:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import gateway.auth.keyring
 from gateway.auth.api_keys import ApiKey
-from gateway.auth.keyring import Closed, Keyring, Place, key_of, profile_for
+from gateway.auth.keyring import Closed, Keyring, RecordedSecret, key_of, profile_for
 from gateway.model.identity import Identity, Profile
 from gateway.model.keys import Generation, KeyRecord
 from tests.support.pure import PROPERTY
@@ -85,15 +85,15 @@ def test_a_key_is_made_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
     """Ten thousand at each reload of a profile held the loop for a fifth of a second."""
     made: list[str] = []
 
-    def counted(place: Place, profiles: Mapping[str, Profile]) -> ApiKey | None:
-        made.append(place.record.id)
-        return key_of(place, profiles)
+    def counted(known: RecordedSecret, profiles: Mapping[str, Profile]) -> ApiKey | None:
+        made.append(known.record.id)
+        return key_of(known, profiles)
 
     monkeypatch.setattr(gateway.auth.keyring, "key_of", counted)
     ring = Keyring(PROFILES).changed(make_record(f"k{n}") for n in range(10_000))
     changed = ring.changed([make_record("k7", Generation(2, b"new", 9))]).under({"a": Profile("a", 7)})
     assert made == []
-    assert len(changed.places) == len(changed.records) == 10_000
+    assert len(changed.secrets) == len(changed.records) == 10_000
     assert ring.get(b"k7") is ring.get(b"k7")  # whoever still holds the old one sees the old one
     assert made == ["k7"]
     assert changed.get(b"k7") is None
