@@ -11,8 +11,7 @@ Theory of operation. Where both sides stand is kept by the two state machines of
 - The body may still be on its way when the answer begins: it goes on, for the upstream may need it to finish. When
   the answer ends first, the connection closes at once: the rest of that body must not be taken for the next request.
 - Bytes that belong to no answer close the connection. So do an early end, and anything that is not HTTP.
-- A turn of the loop reads a bounded number of bytes and of chunks, and for so long; what is left over waits for the
-  next turn. What the parser or the sink looks into comes in slices: what it costs may depend on what it says.
+- What comes is taken in turns (answer_turns.py): what is left over waits for the next turn of the loop.
 
 A connection carries another request only when its states say so and nothing that came is still to be looked at:
 `is_reusable`, then `recycle`.
@@ -28,16 +27,13 @@ from gateway.aio.drive import Signal
 from gateway.aio.iteration import Iteration
 from gateway.aio.reset import reset_at_end
 from gateway.aio.tls.transport import TlsTransport
-from gateway.aio.turn import SLICE, Turn
-from gateway.aio.unread import read_unread
 from gateway.errors import UpstreamBrokeOff, UpstreamFailed
+from gateway.upstream.answer_turns import READ, AnswerTurns
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.response_reader import AnswerReader
 from gateway.upstream.states import States
 
 _MAX_HELD_BYTES: Final = 131_072
-_READ: Final = 16_384  # bytes of a body that a sink reads at once: two milliseconds of the costliest JSON
-_ALL: Final = 0
 _HIGH_WATER: Final = 262_144
 
 
@@ -52,22 +48,16 @@ class UpstreamConnection(asyncio.Protocol):
     """Carries one exchange at a time: `ask`, `send`, `answered`, `head_or_failure`; the body by `flow` or `held`."""
 
     __slots__ = (
-        "_backlog",
-        "_has_more",
         "_is_announced",
         "_iteration",
         "_kernel",
         "_known",
-        "_looks_inside",
         "_on_early",
         "_on_lost",
-        "_peer",
         "_reader",
-        "_reading_paused",
         "_sink",
         "_states",
-        "_turn",
-        "_turn_is_over",
+        "_turns",
         "answered",
         "failure",
         "finished",
@@ -95,14 +85,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._known = known
         self._sink: BodySink | None = None
         self._is_announced = False
-        self._looks_inside = False
-        self._reading_paused = False
-        self._backlog = b""
-        self._has_more = False
         self._iteration = iteration
-        self._turn = Turn(iteration)
-        self._turn_is_over = False
-        self._peer: Hashable = None
         self._kernel: select.poll | None = None
 
     def __repr__(self) -> str:
@@ -124,7 +107,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.transport is None or self._states.is_closed:
             raise UpstreamBrokeOff("The upstream closed the connection.", arrived=False)
         self._states.begin()
-        self._peer = peer
+        self._turns.peer = peer
         if isinstance(self.transport, TlsTransport):
             self.transport.peer = peer
         self.failure = None
@@ -133,7 +116,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_early = None
         self.held = bytearray()
         self._sink = None
-        self._is_announced = self._looks_inside = False
+        self._is_announced = self._turns.looks_inside = False
         self._reader.begin(bodiless=bodiless)
         self.transport.write(head)
         self._states.mark_head_sent(body_length)
@@ -180,7 +163,7 @@ class UpstreamConnection(asyncio.Protocol):
     @property
     def is_held_whole(self) -> bool:
         """Whether the answer came whole, is held, and is so short that it may be read at once."""
-        return self._states.is_answered and len(self.held) <= _READ
+        return self._states.is_answered and len(self.held) <= READ
 
     @property
     def head(self) -> ResponseHead | None:
@@ -207,11 +190,11 @@ class UpstreamConnection(asyncio.Protocol):
         Raises:
             UpstreamFailed: the exchange failed midway.
         """
-        self._looks_inside = looks_inside
+        self._turns.looks_inside = looks_inside
         while self.held:
             held, self.held = bytes(self.held), bytearray()
             if looks_inside:
-                await self._hand_on(held, sink)
+                await self._turns.hand_on(held, sink.take)
             else:
                 sink.take(held)
         self._sink = sink
@@ -221,38 +204,13 @@ class UpstreamConnection(asyncio.Protocol):
         if self.failure is not None:
             raise self.failure
 
-    async def _hand_on(self, data: bytes, sink: BodySink) -> None:
-        """Gives a sink that reads what was held; when a turn is over, others have theirs."""
-        for start in range(0, len(data), _READ):
-            if self._turn.is_over:
-                called = Signal()
-                self._end_turn()  # its end comes first, so that the connection may be used again
-                self._iteration.call_in_turn(called.set, self._peer)
-                await called
-            self._spend_on(data[start : start + _READ], sink)
-
-    def _spend_on(self, data: bytes, sink: BodySink) -> None:
-        turn = self._turn
-        is_begun = turn.is_at_work  # the answer's head may just be read
-        turn.work()
-        sink.take(data)
-        turn.spend(len(data))
-        if not is_begun:
-            turn.rest()
-
     def pause(self) -> None:
         """Stops reading from the upstream until `resume`."""
-        if self.transport is not None and not self._reading_paused:
-            self._reading_paused = True
-            if not self._turn_is_over:
-                self.transport.pause_reading()
+        self._turns.pause()
 
     def resume(self) -> None:
         """Reads on."""
-        if self.transport is not None and self._reading_paused:
-            self._reading_paused = False
-            if not self._turn_is_over:
-                self._read_on()
+        self._turns.resume()
 
     def break_off(self, failure: UpstreamFailed) -> None:
         """Ends the exchange with a failure of our finding."""
@@ -265,7 +223,7 @@ class UpstreamConnection(asyncio.Protocol):
         return (
             transport is not None
             and self._states.is_reusable
-            and not self._reading_paused
+            and not self._turns.is_paused
             and not self._has_unread
             and not transport.is_closing()
             and transport.get_write_buffer_size() == 0  # what was not taken might be what nobody will take
@@ -273,10 +231,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def _has_unread(self) -> bool:
-        """Whether more may have come than was looked at: a turn that ended with the answer leaves it unseen."""
+        """Whether more may have come than was looked at, in this connection or below it."""
         transport = self.transport
-        is_behind = isinstance(transport, TlsTransport) and transport.has_unread
-        return is_behind or self._has_more or self._turn_is_over or bool(self._backlog)
+        return (isinstance(transport, TlsTransport) and transport.has_unread) or self._turns.has_unread
 
     @property
     def is_idle(self) -> bool:
@@ -317,7 +274,9 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
         self.transport = transport  # type: ignore[assignment] # a stream transport: create_connection makes no other
-        self._reader = AnswerReader(self._known, self._deliver)  # it holds this, until the end that follows from here
+        # Both hold this, until the end that follows from here.
+        self._reader = AnswerReader(self._known, self._deliver)
+        self._turns = AnswerTurns(self._iteration, self.transport, self._reader, self._take)  # type: ignore[arg-type]
         self.transport.set_write_buffer_limits(high=_HIGH_WATER)  # type: ignore[union-attr] # set the line before
         sock = transport.get_extra_info("socket")
         if sock is not None:
@@ -326,39 +285,20 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop with the next bytes of the answer."""
-        if self._backlog:  # a transport may deliver once more after it was told to pause
-            self._backlog += data
-        elif self._iteration.is_full:  # many may be answered at once
-            self._backlog = data
-            self._end_turn()
-        else:
-            self._read(data)
+        self._turns.add(data)
 
     def eof_received(self) -> None:
         """Called by the loop; the transport then closes."""
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called by the loop: an answer that lasts until the end of the connection is whole, any other is broken."""
-        plain = None if isinstance(self.transport, TlsTransport) else self.transport
-        if error is not None and plain is not None and self._states.is_answering:
-            self._backlog += read_unread(plain)
+        self._turns.lose(reads_rest=error is not None and self._states.is_answering)
         self.transport = None
         self._states.lose()
-        if self._iteration.is_over:  # many may be lost at once
-            self._iteration.call_in_turn(partial(self._take_last, error), self._peer)
-        else:
-            self._turn.work()
-            self._take_last(error)
-            self._turn.rest()
+        self._turns.finish(partial(self._end, error))
 
-    def _take_last(self, error: Exception | None) -> None:
-        """Takes what came before the end and had no turn yet, a slice in each turn, and then the end."""
-        piece, self._backlog = self._backlog[:SLICE], self._backlog[SLICE:]
-        if piece:
-            self._take(piece)
-        if self._backlog:
-            self._iteration.call_in_turn(partial(self._take_last, error), self._peer)
-            return
+    def _end(self, error: Exception | None) -> None:
+        """All that came was taken."""
         if self._states.is_answering:
             if self._reader.lasts_until_close and error is None:
                 self._end_answer()
@@ -379,67 +319,6 @@ class UpstreamConnection(asyncio.Protocol):
         """Called by the loop."""
         self.writing_paused = False
         self.writable.set()
-
-    # Turns
-
-    def _read(self, data: bytes) -> None:
-        """Takes what came, as far as this turn of the loop goes; the rest waits for the next turn."""
-        turn, size = self._turn, self._size
-        if size != _ALL and len(data) > size:
-            data = self._read_in_slices(data)
-            if data and self._turn_is_over:
-                self._backlog = data
-                return
-        if data:
-            self._has_more = False
-            turn.work()
-            turn.spend(len(data), self._take(data))
-            turn.rest()
-            if turn.is_over:
-                self._end_turn()
-
-    @property
-    def _size(self) -> int:
-        """How many bytes are taken at once: any, of what is neither parsed nor read."""
-        if not self._reader.is_counted:
-            return SLICE
-        return _READ if self._looks_inside else _ALL
-
-    def _read_in_slices(self, data: bytes) -> bytes:
-        """Takes a little at a time, as long as what that costs is known only afterwards; gives what is left."""
-        turn, place = self._turn, 0
-        turn.work()
-        while place < len(data) and (size := self._size) != _ALL:
-            piece = data[place : place + size]
-            place += len(piece)
-            self._has_more = place < len(data)
-            turn.spend(len(piece), self._take(piece))
-            if turn.is_over:
-                self._end_turn()
-                break
-        turn.rest()
-        return data[place:]
-
-    def _end_turn(self) -> None:
-        """Lets others have a turn: libuv would go on while there is more, 8 MB at a time."""
-        if self.transport is not None and not self._turn_is_over:
-            self._turn_is_over = True
-            if not self._reading_paused:
-                self.transport.pause_reading()
-            self._iteration.call_in_turn(self._begin_turn, self._peer)
-
-    def _begin_turn(self) -> None:
-        self._turn_is_over = False
-        if not self._reading_paused and self.transport is not None:
-            self._read_on()
-
-    def _read_on(self) -> None:
-        """Takes what waits, then reads on, unless that was too much again."""
-        backlog, self._backlog = self._backlog, b""
-        if backlog:
-            self._read(backlog)
-        if self.transport is not None and not (self._turn_is_over or self._reading_paused):
-            self.transport.resume_reading()  # also of one that is closing: what came before may wait for that
 
     # Within
 
@@ -517,6 +396,6 @@ class UpstreamConnection(asyncio.Protocol):
         self.held = bytearray()
 
     def _cut(self) -> None:
-        self._backlog = b""
+        self._turns.drop()
         if self.transport is not None:
             self.transport.abort()

@@ -1,0 +1,129 @@
+"""What is read in turns: all of it, in order, a bounded part in each turn, and nothing while it is paused."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from gateway.aio.iteration import Iteration
+from gateway.aio.turn import MAX_BYTES, SLICE
+from gateway.upstream.answer_turns import READ, AnswerTurns
+from gateway.upstream.response_reader import AnswerReader
+
+
+class Socket:
+    """A transport that says whether it reads."""
+
+    def __init__(self) -> None:
+        self.changes = 0
+
+    @property
+    def reads(self) -> bool:
+        """Whether the socket is read."""
+        return self.changes % 2 == 0
+
+    def pause_reading(self) -> None:
+        """Called when a turn is over, or nobody wants more."""
+        assert self.reads
+        self.changes += 1
+
+    def resume_reading(self) -> None:
+        """Called when more is wanted."""
+        assert not self.reads
+        self.changes += 1
+
+    def get_extra_info(self, name: str) -> None:
+        """There is no socket below."""
+        del name
+
+
+class Connection:
+    """What a connection is to its turns."""
+
+    def __init__(self, *, is_counted: bool) -> None:
+        self.iteration = Iteration(lambda: 0.0, asyncio.get_running_loop().call_soon)
+        self.socket = Socket()
+        self.taken: list[bytes] = []
+        reader = cast("AnswerReader", SimpleNamespace(is_counted=is_counted))
+        self.turns = AnswerTurns(self.iteration, cast("Any", self.socket), reader, self.take)
+        self.chunks = 0
+
+    def take(self, data: bytes) -> int:
+        """Says how many chunks were in this."""
+        self.taken.append(data)
+        return self.chunks
+
+
+def sizes(connection: Connection) -> list[int]:
+    return list(map(len, connection.taken))
+
+
+@pytest.mark.parametrize(
+    ("is_counted", "looks_inside", "size"),
+    [(True, False, 40_000), (True, True, READ), (False, False, SLICE), (False, True, SLICE)],
+)
+async def test_what_is_looked_into_comes_in_slices(is_counted: bool, looks_inside: bool, size: int) -> None:
+    connection = Connection(is_counted=is_counted)
+    connection.turns.looks_inside = looks_inside
+    connection.turns.add(b"0123456789" * 4000)
+    assert max(sizes(connection)) == size
+    assert b"".join(connection.taken) == b"0123456789" * 4000
+    assert not connection.turns.has_unread
+
+
+async def test_a_turn_ends_by_bytes_and_by_chunks_and_the_rest_has_the_next() -> None:
+    connection = Connection(is_counted=False)
+    connection.chunks = 1500
+    connection.turns.add(b"a" * SLICE + b"b" * SLICE + b"c" * 5)
+    assert (sizes(connection), connection.socket.reads) == ([SLICE, SLICE], False)
+    assert connection.turns.has_unread
+    connection.turns.add(b"d")  # a transport may deliver once more
+    for _ in range(2):
+        await asyncio.sleep(0)
+    assert b"".join(connection.taken).endswith(b"bcccccd")
+    assert connection.socket.reads
+    big = Connection(is_counted=True)
+    big.turns.add(b"x" * MAX_BYTES)
+    assert (big.socket.reads, big.turns.has_unread) == (False, True)
+
+
+async def test_a_pause_lasts_until_it_is_resumed_whatever_the_turns() -> None:
+    connection = Connection(is_counted=True)
+    connection.turns.pause()
+    connection.turns.pause()
+    assert (connection.turns.is_paused, connection.socket.reads) == (True, False)
+    connection.turns.resume()
+    assert connection.socket.reads
+    connection.turns.add(b"x" * MAX_BYTES)  # the turn is over: it does not read
+    connection.turns.pause()
+    for _ in range(2):
+        await asyncio.sleep(0)
+    assert not connection.socket.reads
+    connection.turns.resume()
+    assert connection.socket.reads
+
+
+async def test_what_waits_when_the_transport_is_lost_is_taken_before_the_end() -> None:
+    connection, ended = Connection(is_counted=False), list[int]()
+    connection.iteration.add(1.0, 0)
+    connection.turns.add(b"x" * (2 * SLICE + 1))
+    connection.turns.lose(reads_rest=True)
+    connection.turns.finish(lambda: ended.append(sum(sizes(connection))))
+    assert (connection.taken, ended) == ([], [])
+    for _ in range(6):
+        await asyncio.sleep(0)
+    assert sizes(connection) == [SLICE, SLICE, 1]
+    assert ended == [2 * SLICE + 1]
+
+
+async def test_what_is_dropped_is_taken_by_nobody() -> None:
+    connection, ended = Connection(is_counted=False), list[bool]()
+    connection.iteration.add(1.0, 0)
+    connection.turns.add(b"x" * SLICE)
+    connection.turns.drop()
+    connection.turns.lose(reads_rest=False)
+    connection.turns.finish(lambda: ended.append(True))
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert (connection.taken, ended) == ([], [True])
