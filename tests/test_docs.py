@@ -306,6 +306,24 @@ def test_the_walk_of_a_request_names_files_that_are_there_and_each_once(what: st
         assert (ROOT / "gateway" / file).is_file(), file
 
 
+COMMAND = re.compile(
+    r"^ +(?:(?:sudo|export|for|make|curl|python\S*|gateway|/opt/gateway/bin/\w+|kubectl|\(umask)\s.*|sleep \d.*)$",
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_command_has_a_comment_behind_it(page: Path) -> None:
+    """An interactive zsh, into which a page is pasted, takes it for arguments."""
+    assert [line for line in COMMAND.findall(page.read_text()) if re.search(r"\s#\s", line)] == []
+
+
+def test_this_test_sees_commands() -> None:
+    found = [line for page in PAGES for line in COMMAND.findall(page.read_text())]
+    assert len(found) > 40
+    assert COMMAND.findall("    sleep 2  # a while\n")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):

@@ -3,8 +3,8 @@
 Facts this file rests on:
 - load_cert_chain with a bad pair breaks a context in use. So every load makes new contexts, and they replace the old
   ones only if all pairs are good.
-- A listener's context can't be exchanged, but its sni_callback runs in every handshake, with SNI or without, and may
-  switch the handshake to another context.
+- An sni_callback runs in every handshake, with SNI or without, and may switch the handshake to another context.
+- The keys of session tickets are those of a handshake's first context: with one pair they end with it, by a reload.
 - Kubernetes swaps a secret's files by a symlink, certbot writes them anew: changes are detected by content, not date.
 - Without a password callback OpenSSL asks for an encrypted key's password on the terminal.
 - In a handshake with a client certificate the CAs are those of the context that the sni_callback switched to; verify
@@ -69,9 +69,12 @@ class Certificates:
         """The context with which one handshake begins.
 
         The caller must hold it until the handshake is over: after a HelloRetryRequest OpenSSL calls the context's
-        callback again, while the handshake itself already refers to another context.
+        callback again, while the handshake itself already refers to another context. Where one pair serves all names
+        there is nothing to choose: the handshake begins with its context, without a callback.
         """
-        return self.listener_context if self.client_ca is None else self._new_listener_context()
+        if self.client_ca is not None:
+            return self._new_listener_context()
+        return self._pairs[0].context if len(self._pairs) == 1 else self.listener_context
 
     def swap(self, pairs: Sequence[LoadedPair]) -> None:
         """Uses these pairs for new handshakes; open connections keep theirs."""

@@ -177,7 +177,7 @@ def test_the_admin_listener_asks_nobody_for_a_certificate(site: Site, made: Path
     (admin,) = prepared.admin_pairs
     assert admin.context.verify_mode == ssl.CERT_NONE
     certificates = Certificates(prepared.admin_pairs, "intermediate")
-    assert certificates.for_handshake() is certificates.listener_context
+    assert certificates.for_handshake() is admin.context
     assert certificates.listener_context.verify_mode == ssl.CERT_NONE
 
 

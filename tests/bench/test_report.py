@@ -5,6 +5,7 @@ import re
 from bench import report
 from bench.machine import Machine
 from bench.options import DOCS, PEERS, parse
+from bench.targets import targets
 
 FIGURES = {"poll_cpu": {"gateway": 33.0, "nginx": 16.5, "envoy": 33.0}, "token_cpu": {"gateway": 33.0}}
 MACHINE = Machine(2, "AMD EPYC (x86_64)", "6.1.0", 350, 720, 1333)
@@ -31,6 +32,12 @@ def test_the_other_tree_has_the_last_column_of_the_terminal() -> None:
 def test_the_page_that_is_kept_has_the_words_of_the_generator() -> None:
     kept = (DOCS / "benchmarks.md").read_text()
     assert kept.partition("## How to read it")[2] == written().partition("## How to read it")[2]
+
+
+def test_the_page_that_is_kept_judges_by_the_bounds_that_there_are() -> None:
+    kept = (DOCS / "benchmarks.md").read_text()
+    told = re.findall(r"^\| (.+) \| ([<>]= \S+) \| \S+ \| \*\*", kept, re.MULTILINE)
+    assert told == [(each.title, f"{'>=' if each.at_least else '<='} {each.bound:g}") for each in targets()]
 
 
 def test_the_page_says_how_each_peer_is_had() -> None:

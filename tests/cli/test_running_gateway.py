@@ -1,13 +1,13 @@
 """What is asked of a running gateway, and what becomes of an answer that does not come."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from pytest_aiohttp import AiohttpRawServer
 
 from gateway.cli import running_gateway
 from gateway.cli.health_facts import facts_of
@@ -16,6 +16,7 @@ from gateway.cli.samples import Samples
 from gateway.errors import SetupError
 from tests.support.pure import make_settings
 
+Asked = Callable[..., Awaitable[Samples]]
 METRICS = 'gateway_limit_used_ratio{key="acme",limit="pages_per_day"} 0.9\n'
 OVERVIEW, NEAR = "/admin/v1/overview", "/admin/v1/near-limits"
 ANSWERS: Mapping[str, Any] = {"/readyz": {"status": "ready"}, OVERVIEW: {"version": "1"}, NEAR: {"near": []}}
@@ -26,54 +27,45 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running_gateway, "PATIENCE_BESIDE", 0.3)
 
 
-async def asked(tmp_path: Path, hanging: str = "", faulty: str = "") -> Samples:
+@pytest.fixture
+def asked(tmp_path: Path, aiohttp_raw_server: AiohttpRawServer) -> Iterator[Asked]:
     """What is learnt of one whose answer of a path never comes, or is no JSON."""
-    async with _listening(hanging, faulty) as port:
+    never = asyncio.Event()
+
+    async def begin(hanging: str = "", faulty: str = "") -> Samples:
+        async def handle(request: web.BaseRequest) -> web.Response:
+            if request.path == hanging:
+                await never.wait()
+            if request.path in {"/metrics", faulty}:
+                return web.Response(text=METRICS)
+            return web.json_response(ANSWERS[request.path])
+
+        port = (await aiohttp_raw_server(handle)).port
         settings = make_settings(tmp_path, admin={"address": "127.0.0.1", "port": port})
         return await ask(settings, tmp_path / "gateway.yaml")
 
-
-@asynccontextmanager
-async def _listening(hanging: str, faulty: str) -> AsyncIterator[int]:
-    never = asyncio.Event()
-
-    async def handle(asked: web.Request) -> web.Response:
-        if asked.path == hanging:
-            await never.wait()
-        if asked.path in {"/metrics", faulty}:
-            return web.Response(text=METRICS)
-        return web.json_response(ANSWERS[asked.path])
-
-    app = web.Application()
-    app.router.add_get("/{path:.*}", handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield runner.addresses[0][1]
-    finally:
-        never.set()
-        await runner.cleanup()
+    yield begin
+    never.set()
 
 
-async def test_all_is_learnt_of_one_that_is_well(tmp_path: Path) -> None:
-    found = await asked(tmp_path)
+async def test_all_is_learnt_of_one_that_is_well(asked: Asked) -> None:
+    found = await asked()
     assert (found.readiness, found.overview, found.near) == (ANSWERS["/readyz"], ANSWERS[OVERVIEW], ANSWERS[NEAR])
     assert facts_of(found, 0).limits == []
 
 
-async def test_who_is_near_a_limit_is_told_by_metric_while_the_ledger_hangs(tmp_path: Path) -> None:
-    for found in (await asked(tmp_path, hanging=NEAR), await asked(tmp_path, faulty=NEAR)):
+async def test_who_is_near_a_limit_is_told_by_metric_while_the_ledger_hangs(asked: Asked) -> None:
+    for found in (await asked(hanging=NEAR), await asked(faulty=NEAR)):
         assert (found.readiness, found.overview, found.near) == (ANSWERS["/readyz"], ANSWERS[OVERVIEW], {})
         assert facts_of(found, 0).limits == [("acme", "pages_per_day", 0.9)]
 
 
-async def test_an_overview_that_does_not_come_hides_nothing_else(tmp_path: Path) -> None:
-    found = await asked(tmp_path, hanging=OVERVIEW)
+async def test_an_overview_that_does_not_come_hides_nothing_else(asked: Asked) -> None:
+    found = await asked(hanging=OVERVIEW)
     assert (found.overview, found.near) == ({}, ANSWERS[NEAR])
 
 
-async def test_no_metrics_are_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_metrics_are_no_answer(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running_gateway, "PATIENCE", 0.3)
     with pytest.raises(SetupError, match=r"no answer from http://127.0.0.1:\d+ within 0.3 s"):
-        await asked(tmp_path, hanging="/metrics")
+        await asked(hanging="/metrics")

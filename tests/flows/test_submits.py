@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 
 import pytest
 
@@ -314,6 +314,46 @@ async def test_a_client_that_leaves_while_its_pages_are_counted_gives_all_back(
             event = (await gateway.finished(2))[-1]
     assert (event["status"], event["reason"]) == (499, "client_gone")
     await never_whole(backend)
+    await comes_to(gateway, Used())
+
+
+@pytest.mark.parametrize("status", [b"413 Content Too Large", b"200 OK"], ids=["refused", "accepted"])
+@pytest.mark.parametrize("waits", ["counting", "ledger"])
+async def test_an_answer_while_the_submit_waits_ends_its_connection(
+    waits: str,
+    status: bytes,
+    gateway: Running,
+    backend: Backend,
+    locked: Callable[[], sqlite3.Connection],
+) -> None:
+    """The gateway has the whole form, the container all but its end: that is never sent, and nothing follows it."""
+    async with AsyncExitStack() as stack:
+        lock = None
+        if waits == "counting":
+            await stack.enter_async_context(stopped_workers(gateway))
+            await backend.all_closed()
+            backend.connections.clear()
+        body = form(pdf(3))
+        async with half_a_submit(gateway, backend, body) as client:
+            if waits == "ledger":
+                lock = locked()
+            before = gateway.metric("gateway_received_bytes_total")
+            client.send(body[-1:])
+            await eventually(lambda: gateway.metric("gateway_received_bytes_total") > before)
+            backend.connections[0].send(answer(b'{"request_id": "job-9"}', status=status))
+            await backend.settled()
+            if lock is not None:
+                lock.execute("COMMIT")
+            response = await client.response(b"POST")
+    if status == b"200 OK":  # a job that was accepted before its pages were reserved
+        response.is_refusal(502, "upstream_broke_off")
+    else:
+        assert response.status == 413
+    backend.script = obliging
+    assert (await gateway.ask(request())).status == 200  # at once: the pool would have that connection still
+    assert [arrived.method for arrived in backend.requests] == [b"GET"]
+    assert END not in backend.connections[0].received
+    assert b"GET" not in backend.connections[0].received
     await comes_to(gateway, Used())
 
 

@@ -503,6 +503,32 @@ async def test_a_job_is_never_asked_about_twice_at_once(room: Room, container: C
     assert held.is_over
 
 
+async def test_it_says_how_it_stands(room: Room, container: Container) -> None:
+    def state() -> str:
+        return re.sub(r" wakes_at=[\d.]+", " waits", repr(room.watcher))
+
+    seen = [state()]
+    await room.begin_job()
+    seen.append(state())
+    container.gate = asyncio.Event()
+    room.seconds += 1.0
+    room.watcher.ask_due()
+    await eventually(lambda: container.waiting == 1)
+    seen.append(state())
+    container.gate.set()
+    await room.quiet()
+    seen.append(state())
+    room.watcher.close()
+    seen.append(state())
+    assert seen == [
+        "<Watcher dates=0 <StatusQueue asking=0 asked=0>>",
+        "<Watcher waits dates=1 <StatusQueue asking=0 asked=0>>",
+        "<Watcher dates=0 <StatusQueue asking=1 asked=1>>",
+        "<Watcher waits dates=1 <StatusQueue asking=0 asked=1>>",
+        "<Watcher closed dates=1 <StatusQueue closed asking=0 asked=1>>",
+    ]
+
+
 async def test_at_its_end_nothing_is_asked_and_nothing_is_left(room: Room, container: Container) -> None:
     container.gate = asyncio.Event()
     for number in range(5):

@@ -1,6 +1,7 @@
 """The commands from outside: exit codes, one line for each fault, never a traceback."""
 
 import re
+import signal
 import socket
 import ssl
 import sys
@@ -21,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from gateway import __version__
 from gateway.cli.main import COMMANDS, Listed, cli
 from gateway.cli.this_machine import local_addresses
+from tests.support.ledgers import write_sqlite_ledger
 from tests.support.process import Process, Upstream, configure, free_port, run, taken_port, trusting
 
 
@@ -343,6 +345,27 @@ def test_help_imports_only_what_it_needs(group: list[str]) -> None:
     with Process((sys.executable, "-c", program, " ".join(HEAVY), *group), is_forked=False) as process:
         assert process.exit_code() == 0
         assert "Usage: gateway" in process.output
+        assert "imported: []" in process.output
+
+
+UNUSED = ("alembic", "mako", "jinja2", "asyncpg", "rich.console", "unittest", "pypdfium2")
+
+
+def test_serve_imports_only_what_it_needs(tmp_path: Path, certificates: Path) -> None:
+    """On a ledger in a file with its tables: each of these is memory that stays, and time before the first answer."""
+    write_sqlite_ledger(tmp_path / "ledger.db")
+    program = (
+        "import sys\n"
+        "from gateway.__main__ import main\n"
+        "unused, sys.argv = sys.argv[1].split(), ['gateway', 'serve', '--config', sys.argv[2]]\n"
+        "try:\n    main()\n"
+        "finally:\n    print('imported:', [m for m in unused if m in sys.modules])\n"
+    )
+    path = configured(tmp_path, certificates, "http://127.0.0.1:1")
+    with Process((sys.executable, "-c", program, " ".join(UNUSED), str(path)), is_forked=False) as process:
+        process.line(lambda line: '"listening"' in line)
+        process.send(signal.SIGTERM)
+        process.exit_code()
         assert "imported: []" in process.output
 
 

@@ -399,7 +399,7 @@ def bearer(authority: trustme.CA, by: trustme.CA | None = None) -> ssl.SSLContex
 def test_without_client_cas_nobody_is_asked_and_all_handshakes_begin_with_one_context(
     good: CertificatePair, authority: trustme.CA, profile: str
 ) -> None:
-    certificates = Certificates([load_pair(good, profile)], profile)
+    certificates = Certificates([load_pair(good, profile)] * 2, profile)
     assert certificates.client_ca is None
     assert certificates.for_handshake() is certificates.for_handshake() is certificates.listener_context
     assert certificates.listener_context.verify_mode == ssl.CERT_NONE
@@ -407,6 +407,28 @@ def test_without_client_cas_nobody_is_asked_and_all_handshakes_begin_with_one_co
     assert not certificates.listener_context.options & ssl.OP_NO_TICKET
     _, server = shake_hands(certificates.listener_context, bearer(authority), "a.test")
     assert not server.getpeercert()
+
+
+def test_where_one_certificate_serves_all_no_handshake_is_handed_on(
+    good: CertificatePair, authority: trustme.CA, issue: Issue
+) -> None:
+    """A callback in Python for nothing costs each handshake 8 us."""
+    first = load_pair(good, "intermediate")
+    certificates = Certificates([first], "intermediate")
+    assert certificates.for_handshake() is first.context
+    assert certificates.for_handshake().sni_callback is None
+    context = bearer(authority)
+    client, server = shake_hands(certificates.for_handshake(), context, "a.test")
+    assert not server.getpeercert()
+    server.write(b"x")
+    client.read()  # and the ticket before it
+    _, again = shake_hands(certificates.for_handshake(), context, "a.test", client.session)
+    assert again.session_reused
+    second, third = (load_pair(issue(name), "intermediate") for name in ("b.test", "c.test"))
+    certificates.swap([second])
+    assert certificates.for_handshake() is second.context
+    certificates.swap([second, third])
+    assert certificates.for_handshake() is certificates.listener_context
 
 
 @pytest.mark.parametrize("name", ["default.test", "a.test", "unknown.test", None])

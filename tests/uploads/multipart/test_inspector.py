@@ -166,6 +166,20 @@ def test_a_form_that_ends_too_early_is_malformed(length: int) -> None:
     assert refusal(form(document(), field("x", b"1"))[:length]).denial.reason is Reason.BODY_MALFORMED
 
 
+def test_it_shows_where_it_is_and_how_much_it_holds_back() -> None:
+    inspector, whole = Inspector(b"b0", RULES), form(field("mode", b"fast"))
+    seen = [repr(inspector)]
+    inspector.take(whole)
+    seen.append(repr(inspector))
+    inspector.finish()
+    seen.append(repr(inspector))
+    assert seen == [
+        "<Inspector <MultipartFraming beginning held=0> tail=0>",
+        "<Inspector <MultipartFraming closing held=2> tail=0>",
+        "<Inspector <MultipartFraming closing held=2> tail=10>",
+    ]
+
+
 def test_nothing_that_a_client_sent_is_shown_or_kept() -> None:
     inspector = Inspector(b"b0", RULES)
     inspector.take(
