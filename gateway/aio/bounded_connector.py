@@ -34,6 +34,7 @@ def bounded_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # nor for a Diffie-Hellman group of its own: a second
     context.set_ecdh_curve("prime256v1")  # or a server may ask for an ffdhe8192 key: a quarter of a second
+    context.options |= ssl.OP_NO_RENEGOTIATION  # as openssl.py has it: its certificates would be read in the loop
     return context
 
 

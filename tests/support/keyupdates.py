@@ -28,6 +28,10 @@ class Sealing:
         self._secret, self._sequence = self._expand(b"traffic upd", 48), 0
         return record
 
+    def messages(self, messages: bytes) -> bytes:
+        """A record of messages of TLS itself."""
+        return self._record(messages + _HANDSHAKE)
+
     def data(self, data: bytes) -> bytes:
         """A record of data."""
         return self._record(data + _DATA)

@@ -1,40 +1,47 @@
 """One end of a TLS connection without a socket: OpenSSL on memory buffers, fed in steps of limited cost.
 
-OpenSSL gets at most RECORDS_AT_ONCE records before their content is read, so no single call is long. During the
-handshake it gets one record at a time, the ClientHello only after a check (client_hello.py), and a limited number of
-bytes: certificates cost time, too.
+OpenSSL gets one record at a time, so no single call is long. During the handshake it gets the ClientHello only after
+a check (client_hello.py), and a limited number of bytes: certificates cost time, too. Once it is open
+
+- no second handshake begins: a renegotiation (up to TLS 1.2) would read certificates without a limit, and answer each
+  request for one with an alert. OpenSSL's option against it answers all the same; here no record of one gets there;
+- a record that has nothing for the protocol above may have nine hundred messages of TLS 1.3 (session tickets), some
+  milliseconds: behind such a record `open` looks at the clock, and the caller counts them.
 """
 
 import contextlib
 import ssl
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple, cast
 
 from gateway.aio.tls.client_hello import HelloError, HelloGate
-from gateway.aio.tls.records import Records, has_no_certificates
+from gateway.aio.tls.records import HANDSHAKE, Records, has_no_certificates
 from gateway.aio.tls.verified_chain import verified_chain
 
 RECORDS_AT_ONCE: Final = 16
 MAX_RECORD: Final = 16_384
 """Plaintext bytes."""
 
-_MAX_WIRE_RECORD: Final = 16_645
-"""Bytes that OpenSSL is given at once to decrypt: a record. Its buffers never shrink: what a connection once used, it
-keeps until its end."""
-
 _MAX_OF_CLIENT: Final = 12_288
 """Byte limit of a client's handshake after its hello: four certificates of RSA-4096 with long names are 9 KB."""
 
 _MAX_OF_SERVER: Final = 32_768
-_NOTHING: Final = memoryview(b"")
-_HANDSHAKE: Final = 22  # a record's type
 _ENOUGH: Final = 16  # bytes with which OpenSSL can say what they are
 _HANDSHAKE_FAILURE: Final = bytes((21, 3, 3, 0, 2, 2, 40))  # an alert, fatal: RFC 8446, section 6
 
 
 class Clear(NamedTuple):
-    """How many bytes were decrypted; whether the peer's close_notify or an error followed them."""
+    """What one step decrypted: bytes in the clear, bytes taken of the wire, and how many records ended in these.
+
+    `idle` counts the records that had nothing for the protocol above, and `idle_bytes` theirs on the wire. The peer's
+    close_notify or an error came behind all that.
+    """
 
     size: int
+    taken: int
+    records: int
+    idle: int = 0
+    idle_bytes: int = 0
     is_ended: bool = False
     error: ssl.SSLError | None = None
 
@@ -44,6 +51,7 @@ class TlsEngine:
 
     __slots__ = (
         "_alert",
+        "_began",
         "_context",
         "_gate",
         "_handshake_bytes",
@@ -52,7 +60,7 @@ class TlsEngine:
         "_may_take_long",
         "_outgoing",
         "_records",
-        "_unfed",
+        "_renegotiates",
         "chain",
         "is_open",
         "object",
@@ -70,7 +78,8 @@ class TlsEngine:
         self._hello = 0  # of these, the bytes up to the end of the hello
         self._may_take_long = False  # of what it has been given last
         self._alert = b""
-        self._unfed = _NOTHING  # of this step, what OpenSSL does not have yet
+        self._began = 0  # bytes of the record that has begun and is incomplete
+        self._renegotiates = False  # by its version, if it were let
         self.object = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server is None, server_hostname=server
         )
@@ -114,18 +123,13 @@ class TlsEngine:
         return self._records.is_one(came)
 
     def feed(self, came: memoryview) -> tuple[int, int]:
-        """Takes the bytes of one step; returns how many bytes it took and how many records ended in them.
-
-        Once it is open, `open` comes next: it reads from `came`.
+        """Takes the bytes of one step of the handshake; returns how many it took, and how many records ended in them.
 
         Raises:
             ssl.SSLError: the handshake is refused; there is an alert to send.
         """
         was_within = self._records.is_within
-        size, records = self._records.advance(came, RECORDS_AT_ONCE if self.is_open else 1)
-        if self.is_open:
-            self._unfed = came[:size]
-            return size, records
+        size, records = self._records.advance(came, 1)
         data = bytes(came[:size])
         is_light = not records or (not was_within and has_no_certificates(data, is_first=not self._handshake_bytes))
         self._feed_handshake(data)
@@ -151,26 +155,36 @@ class TlsEngine:
             self.peercert = self.object.getpeercert()
             self.chain = verified_chain(self.object)
         self._context = None
+        self._renegotiates = self.object.version() != "TLSv1.3"
         self.is_open = True
         return True
 
-    def open(self, clear: memoryview) -> Clear:
-        """Decrypts what was fed into a buffer that has room for all of it and one record more."""
-        filled = 0
+    def open(self, came: memoryview, clear: memoryview, is_over: Callable[[], bool]) -> Clear:
+        """Decrypts up to RECORDS_AT_ONCE records into a buffer that has room for all that came and one record more.
+
+        Stops sooner behind a record without data, once `is_over` says so.
+        """
+        taken = filled = records = idle = idle_bytes = 0
+        is_ended, error = False, None
         try:
             while True:
-                size = self._read_into(clear[filled:])
-                filled += size
-                if not size or not (self._incoming.pending or self._unfed):
-                    return Clear(filled, is_ended=not size)
-        except ssl.SSLWantReadError:
-            return Clear(filled)
+                size, ended = self._give_one(came[taken:])
+                taken += size
+                records += ended
+                got = self._read_into(clear[filled:])
+                filled += got or 0
+                is_idle = got is None and ended
+                if is_idle:
+                    idle, idle_bytes = idle + 1, idle_bytes + self._began
+                self._began = 0 if ended else self._began
+                is_ended = got == 0
+                if is_ended or taken == len(came) or records == RECORDS_AT_ONCE or (is_idle and is_over()):
+                    break
         except ssl.SSLZeroReturnError:
-            return Clear(filled, is_ended=True)
-        except ssl.SSLError as error:
-            return Clear(filled, error=error)
-        finally:
-            self._unfed = _NOTHING
+            is_ended = True
+        except ssl.SSLError as failure:
+            error = failure
+        return Clear(filled, taken, records, idle, idle_bytes, is_ended, error)
 
     def open_one(self, record: memoryview) -> bytes:
         """Decrypts one record; returns nothing for the peer's close_notify.
@@ -199,17 +213,26 @@ class TlsEngine:
         with contextlib.suppress(ssl.SSLError):  # the peer's close_notify has not come; we do not wait for it
             self.object.unwrap()
 
-    def _read_into(self, clear: memoryview) -> int:
-        while True:
-            room = _MAX_WIRE_RECORD - self._incoming.pending
-            if self._unfed and room > 0:
-                self._incoming.write(self._unfed[:room])
-                self._unfed = self._unfed[room:]
-            try:
-                return cast("int", self.object.read(len(clear), clear))
-            except ssl.SSLWantReadError:
-                if not self._unfed:
-                    raise
+    def _give_one(self, came: memoryview) -> tuple[int, int]:
+        """Gives OpenSSL what came up to the next end of a record: how many bytes that is, and whether one ended.
+
+        Raises:
+            ssl.SSLError: it begins another handshake.
+        """
+        handshakes = self._records.handshakes
+        size, ended = self._records.advance(came, 1)
+        if self._renegotiates and self._records.handshakes != handshakes:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, "the peer wants to renegotiate")
+        self._incoming.write(came[:size])
+        self._began += size
+        return size, ended
+
+    def _read_into(self, clear: memoryview) -> int | None:
+        """Decrypts a record; nothing for close_notify, None if there is none, or none for the protocol above."""
+        try:
+            return cast("int", self.object.read(len(clear), clear))
+        except ssl.SSLWantReadError:
+            return None
 
     def _feed_handshake(self, data: bytes) -> None:
         self._handshake_bytes += len(data)
@@ -224,7 +247,7 @@ class TlsEngine:
                 self._hello = self._handshake_bytes
                 self._incoming.write(self._gate.take(data))
         except HelloError as error:
-            if data[0] != _HANDSHAKE and not self._records.is_foreign:
+            if data[0] != HANDSHAKE and not self._records.is_foreign:
                 self._incoming.write(data[:_ENOUGH])
                 self.advance_handshake()  # for bytes that are not TLS at all OpenSSL has the better message and alert
             self._alert = _HANDSHAKE_FAILURE

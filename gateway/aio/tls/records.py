@@ -9,7 +9,10 @@ from typing import Final
 
 _HEADER: Final = 5
 _CHANGE_CIPHER_SPEC: Final = b"\x14\x03\x03\x00\x01\x01"
-_HANDSHAKE: Final = 22  # a record's type
+HANDSHAKE: Final = 22
+"""A record's type."""
+
+_APPLICATION_DATA: Final = 23
 _SERVER_HELLO: Final = 2  # a message's type
 _SSL_2: Final = 0x80  # first bit of a ClientHello in SSL 2 format, which OpenSSL still accepts
 
@@ -17,7 +20,7 @@ _SSL_2: Final = 0x80  # first bit of a ClientHello in SSL 2 format, which OpenSS
 class Records:
     """Follows the records in one direction of one connection, from its first byte on."""
 
-    __slots__ = ("_header", "_is_first", "_left", "is_foreign")
+    __slots__ = ("_header", "_is_first", "_left", "handshakes", "is_foreign")
 
     def __init__(self) -> None:
         self._header = b""
@@ -25,6 +28,8 @@ class Records:
         self._is_first = True
         self.is_foreign = False
         """Whether the stream began in SSL 2 format: its records can't be followed."""
+        self.handshakes = 0
+        """How many records of handshakes have begun, as far as that is not encrypted."""
 
     @property
     def is_within(self) -> bool:
@@ -32,9 +37,10 @@ class Records:
         return bool(self._left or self._header)
 
     def is_one(self, data: memoryview) -> bool:
-        """Whether `data` is exactly one whole record, with none begun before it."""
+        """Whether `data` is exactly one whole record of application data, with none begun before it."""
         size = len(data) - _HEADER
-        return size >= 0 and not self.is_within and data[3] << 8 | data[4] == size
+        is_whole = size >= 0 and not self.is_within and data[3] << 8 | data[4] == size
+        return is_whole and data[0] == _APPLICATION_DATA
 
     def advance(self, data: memoryview, most: int) -> tuple[int, int]:
         """Advances to the end of the data or of `most` records; returns the position and how many records ended."""
@@ -59,6 +65,7 @@ class Records:
             self._header = header
         else:
             self._header = b""
+            self.handshakes += header[0] == HANDSHAKE
             self._left = header[3] << 8 | header[4]
         return place
 
@@ -71,5 +78,5 @@ def has_no_certificates(record: bytes, *, is_first: bool) -> bool:
     """
     if record == _CHANGE_CIPHER_SPEC:
         return True
-    is_hello = is_first and record[0] == _HANDSHAKE and record[_HEADER : _HEADER + 1] == bytes([_SERVER_HELLO])
+    is_hello = is_first and record[0] == HANDSHAKE and record[_HEADER : _HEADER + 1] == bytes([_SERVER_HELLO])
     return is_hello and int.from_bytes(record[_HEADER + 1 : _HEADER + 4]) == len(record) - _HEADER - 4

@@ -41,7 +41,10 @@ STRANGERS_READ: Final = 16_384
 
 _MAX_UNASKED: Final = 1_048_576  # bytes that are not taken while TLS itself still answers
 _MAX_IDLE: Final = 64
-"""Records in a row without a byte for the protocol above. Nobody honest sends so many: a flood of KeyUpdates does."""
+"""Records of a connection without a byte for the protocol above. Nobody honest sends so many: a flood of KeyUpdates
+does."""
+
+_MAX_IDLE_BYTES: Final = 16_384  # of these on the wire: less than a record of tickets; two honest ones have 500
 
 
 class TlsState(Enum):
@@ -101,6 +104,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         "_handshake",
         "_has_more",
         "_idle",
+        "_idle_bytes",
         "_is_announced",
         "_is_full",
         "_is_paused",
@@ -144,7 +148,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._kernel: select.poll | None = None
         self._rest = b""  # of what was read, for the next turn
         self._has_more = False  # after what is decrypted now
-        self._idle = 0  # records in a row that had nothing for the protocol above
+        self._idle = self._idle_bytes = 0  # records that had nothing for the protocol above
         self._iteration = iteration
         self.peer = peer
         self._turn = Turn(iteration)
@@ -384,12 +388,11 @@ class TlsTransport(asyncio.BufferedProtocol):
         try:
             data = self._engine.open_one(came)
         except ssl.SSLWantReadError:
-            self._count_idle(1)  # it was a message of TLS itself
             self._deliver(b"", is_ended=False)
+            self._count_idle(1, len(came))  # it was a message of TLS itself
         except ssl.SSLError as error:
             self._fail(error)
         else:
-            self._idle = 0
             self._deliver(data, is_ended=not data)
         if self._turn.is_over:
             self._read_or_wait()
@@ -401,16 +404,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         # A handshake costs a millisecond at once: it begins when the iteration has time for it.
         waits = self._state is TlsState.HANDSHAKE and self._iteration.is_over
         while came and not waits and not turn.is_over and self._may_deliver():
-            try:
-                size, records = self._engine.feed(came)
-            except ssl.SSLError as error:
-                self._fail(error)
-                break
-            turn.spend(size, RECORD * records)
-            came = came[size:]
-            self._has_more = bool(came)
-            if (self._state in _DELIVERING or self._advance_handshake()) and self._may_deliver():
-                self._read(records)
+            came = self._read(came) if self._state in _DELIVERING else self._take_step(came)
         turn.rest()
         self._has_more = False
         self._rest = b"" if self._state in _ENDING else bytes(came)
@@ -450,6 +444,20 @@ class TlsTransport(asyncio.BufferedProtocol):
         return self._state in _DELIVERING and not self._is_paused
 
     # TLS
+
+    def _take_step(self, came: memoryview) -> memoryview:
+        """Takes what one step of the handshake reads; returns what is left."""
+        try:
+            size, records = self._engine.feed(came)
+        except ssl.SSLError as error:
+            self._fail(error)
+            return came
+        self._turn.spend(size, RECORD * records)
+        left = came[size:]
+        self._has_more = bool(left)
+        if self._advance_handshake() and self._may_deliver():
+            self._read(left[:0])  # what came with the end of the handshake
+        return left
 
     def _advance_handshake(self) -> bool:
         """Advances the handshake; returns whether it is complete."""
@@ -493,18 +501,23 @@ class TlsTransport(asyncio.BufferedProtocol):
         address: tuple[Hashable, ...] | None = self._raw.get_extra_info("peername")
         return self.peer if address is None else address[0]
 
-    def _read(self, records: int) -> None:
-        """Takes out of OpenSSL what it was given, and delivers it; so many records ended in that."""
-        clear = self._engine.open(self._buffers.clear)
-        if clear.size:
-            self._idle = 0
-        else:
-            self._count_idle(records)
+    def _read(self, came: memoryview) -> memoryview:
+        """Decrypts what came, as far as one step goes, and delivers it; returns what is left."""
+        clear = self._engine.open(came, self._buffers.clear, self._is_turn_over)
+        self._turn.spend(clear.taken, RECORD * clear.records)
+        left = came[clear.taken :]
+        self._has_more = bool(left)
         self._turn.rest()
         self._deliver(bytes(self._buffers.clear[: clear.size]), is_ended=clear.is_ended)
         self._turn.work()
         if clear.error is not None:
             self._fail(clear.error)
+        elif clear.idle:
+            self._count_idle(clear.idle, clear.idle_bytes)
+        return left
+
+    def _is_turn_over(self) -> bool:
+        return self._turn.is_over
 
     def _deliver(self, data: bytes, *, is_ended: bool) -> None:
         if self._engine.has_output:
@@ -522,9 +535,10 @@ class TlsTransport(asyncio.BufferedProtocol):
             self._error = None  # it had said so before it broke off
             self.abort()
 
-    def _count_idle(self, records: int) -> None:
+    def _count_idle(self, records: int, size: int) -> None:
         self._idle += records
-        if self._idle > _MAX_IDLE:
+        self._idle_bytes += size
+        if self._idle > _MAX_IDLE or self._idle_bytes > _MAX_IDLE_BYTES:
             self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, "too many records without data"))
 
     def _send_end(self) -> None:
