@@ -31,7 +31,8 @@ async def refusals(context: Context, call: Call) -> caller_answers.Refusals:
     found = sorted(seen.refusals(), key=attrgetter("last_at"), reverse=True)
     if query.q is not None:
         text = query.q.casefold()
-        found = [row for row in found if text in _words(row)]
+        words = await convert_all(found, _words)
+        found = [row for row, its in zip(found, words, strict=True) if text in its]
     rows = await convert_all(found[: query.limit], _refusal)
     return caller_answers.Refusals(
         since=moment(context.watch.started_at),

@@ -1,5 +1,6 @@
 """The parts with memory: ledger and its sync, submits in flight, issuers' keys. Part of the composition root."""
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
@@ -35,6 +36,7 @@ from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.spool import Spool, require_usable
 
 _MAX_NAMED: Final = 20
+_AT_ONCE: Final = 100  # accounts whose metrics are set in one turn of the loop: some two milliseconds
 _PATIENCE: Final = 5  # a wait for the account's own turn, as a multiple of a transaction's: that is no late ledger
 log = structlog.get_logger()
 
@@ -161,10 +163,12 @@ class LedgerParts:
     def _issuers_changed(self, sets: Mapping[str, KeySet]) -> None:
         self._live.state = with_issuers_keys(self._live.state, sets)
 
-    def _show_counts(self, counts: dict[str, AccountCounts]) -> None:
+    async def _show_counts(self, counts: dict[str, AccountCounts]) -> None:
         """Updates the metrics of accounts; an account shown before and missing now has used nothing in this month."""
         now = self._wall()
-        for account in {*counts, *self.metrics.shown()}:
+        for number, account in enumerate({*counts, *self.metrics.shown()}):
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
             profile = profile_of(self._live.state, account)
             if profile is None:
                 self.metrics.forget(account)

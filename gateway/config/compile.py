@@ -52,6 +52,7 @@ def compile_settings(settings: Settings) -> State:
         routes=Routes([*_own_rules(settings), *map(_rule, settings.routes), *HEALTHS], settings.aliases),
         api_keys_enabled=authentication.api_keys.enabled,
         keys={key.digest: key for key in keys},
+        key_profiles={key.identity.key_id: key.identity.profile for key in keys},
         ring=Keyring(profiles),
         issuers=compile_issuers(authentication.jwt, {}),
         tokens=TokenCache(),

@@ -52,6 +52,7 @@ class State:
     routes: Routes
     api_keys_enabled: bool
     keys: Mapping[bytes, ApiKey]
+    key_profiles: Mapping[str, Profile]
     ring: Keyring
     issuers: Mapping[str, Issuer]
     tokens: TokenCache
@@ -110,7 +111,7 @@ def profile_of(state: State, account: str) -> Profile | None:
     record = state.ring.records.get(key_id)
     if record is not None:
         return profile_for(record, state.profiles)
-    return next((key.identity.profile for key in state.keys.values() if key.identity.key_id == key_id), None)
+    return state.key_profiles.get(key_id)
 
 
 def clashes(state: State, ids: Iterable[str]) -> list[str]:

@@ -58,7 +58,7 @@ class SyncListeners(NamedTuple):
 
     changed: Callable[[list[KeyRecord]], None]
     settled: Callable[[Settled], None]
-    show_counts: Callable[[dict[str, AccountCounts]], None]
+    show_counts: Callable[[dict[str, AccountCounts]], Awaitable[None]]
     blocked: Callable[[frozenset[str]], None]
 
 
@@ -126,7 +126,7 @@ class LedgerSync:
         if turn % _USES == 0 or not self._uses.keys() <= self._noted:
             await self.note_uses()  # a secret's first use at once: a rotation asks which one is in use
         if turn % COUNTS_EVERY == 0:
-            self._listeners.show_counts(
+            await self._listeners.show_counts(
                 await self._ledger.read(lambda c: active_counts(c, self._wall(), _MAX_ACCOUNTS))
             )
 

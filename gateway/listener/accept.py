@@ -132,8 +132,11 @@ class Acceptor:
             self._leave(connection.peer)
 
     def _accept_ready(self) -> bool:
-        """Accepts a batch; returns whether more may wait."""
-        for _ in range(_AT_ONCE):
+        """Accepts a batch, while the iteration has time for it; returns whether more may wait."""
+        begun = self.iteration.clock()
+        for number in range(_AT_ONCE):
+            if number and self.iteration.is_over:
+                break
             try:
                 accepted, address = self.listening.accept()
             except (BlockingIOError, InterruptedError):
@@ -142,7 +145,13 @@ class Acceptor:
                 self._accept_failed(error)
                 return False
             self._admit(accepted, Peer(parse_address(address[0].partition("%")[0]), address[1]))
+            begun = self._count_since(begun)
         return True
+
+    def _count_since(self, begun: float) -> float:
+        now = self.iteration.clock()
+        self.iteration.add(now - begun, 0)
+        return now
 
     def _accept_failed(self, error: OSError) -> None:
         if error.errno not in EXHAUSTED:

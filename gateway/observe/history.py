@@ -79,7 +79,7 @@ def reading_of(routes: Iterable[RouteTally], at: float, pages: int, gauges: Gaug
     for tally in routes:
         for (_, status, reason), count in tally.outcomes.items():
             requests += count
-            word = _error(status, reason)
+            word = _error(100 * int(status[0]), reason)
             if word is not None:
                 errors[word] = errors.get(word, 0) + count
         durations = [sum(pair) for pair in zip(durations, tally.duration.counts, strict=True)]

@@ -8,6 +8,7 @@ labels is limited: routes and keys are configured, the rest are closed sets.
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
 from operator import attrgetter
 from typing import Final
 
@@ -21,6 +22,8 @@ from gateway.observe.key_labels import KeyLabels
 from gateway.observe.methods import method_named
 
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+_STATUSES: Final = frozenset((0, 499, *map(int, HTTPStatus)))  # 0: none; 499: the client has gone (reasons.py)
 
 
 class Histogram:
@@ -52,7 +55,7 @@ class RouteTally:
     __slots__ = ("duration", "outcomes", "overhead", "upstream_duration")
 
     def __init__(self) -> None:
-        self.outcomes: Counter[tuple[str, int, Reason]] = Counter()
+        self.outcomes: Counter[tuple[str, str, Reason]] = Counter()
         self.duration = Histogram()
         self.upstream_duration = Histogram()
         self.overhead = Histogram()
@@ -95,7 +98,7 @@ class RequestMetrics:
         if tally is None:
             tally = self.routes[exchange.route] = RouteTally()
         method = method_named(exchange.method)
-        tally.outcomes[method, exchange.status, exchange.reason] += 1
+        tally.outcomes[method, _status_label(exchange.status), exchange.reason] += 1
         duration = exchange.ended - exchange.started
         tally.duration.observe(duration)
         if exchange.authentication is not None:
@@ -113,7 +116,7 @@ class RequestMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client at each scrape."""
-        yield self._requests()
+        yield from in_portions(_requests, self._outcomes())
         yield from self._histograms()
         yield GaugeMetricFamily("gateway_requests_in_flight", "Requests being handled.", self.in_flight)
         yield from self._credentials()
@@ -123,16 +126,10 @@ class RequestMetrics:
             self.retries,
         )
 
-    def _requests(self) -> Metric:
-        requests = CounterMetricFamily(
-            "gateway_requests",
-            "Requests by what became of them.",
-            labels=("route", "method", "status", "reason"),
-        )
-        for route, tally in self.routes.items():
-            for (method, status, reason), count in tally.outcomes.items():
-                requests.add_metric((route, method, str(status), reason.value), count)
-        return requests
+    def _outcomes(self) -> Iterator[tuple[tuple[str, str, str, str], int]]:
+        for route, tally in list(self.routes.items()):
+            for (method, status, reason), count in list(tally.outcomes.items()):
+                yield (route, method, status, reason.value), count
 
     def _histograms(self) -> Iterator[Metric]:
         for name, documentation, histogram_of in _HISTOGRAMS:
@@ -159,6 +156,17 @@ class RequestMetrics:
         )
         refused = list(self.refused_keys.items())
         yield from in_portions(_key_refusals, (((key, reason.value), count) for (key, reason), count in refused))
+
+
+def _requests() -> CounterMetricFamily:
+    return CounterMetricFamily(
+        "gateway_requests", "Requests by what became of them.", labels=("route", "method", "status", "reason")
+    )
+
+
+def _status_label(status: int) -> str:
+    """The status, if it is a known one: a container may answer with any number, and each would be a series."""
+    return str(status) if status in _STATUSES else f"{status // 100}xx"
 
 
 def _key_refusals() -> CounterMetricFamily:

@@ -4,6 +4,7 @@ import gzip
 import json
 import string
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -178,3 +179,22 @@ async def test_a_query_has_few_parameters(api: Api) -> None:
     many = await api("GET", f"{KEYS}?" + "&".join(f"a{number}=1" for number in range(51)))
     assert (few.status, many.status) == (422, 400)
     assert "A query has 50 parameters at the most." in many.text
+
+
+@pytest.mark.parametrize(
+    ("announced", "status"),
+    [
+        ("application/json", 201),
+        ("Application/JSON ; charset=utf-8", 201),
+        ("application/json;" + '"' * 7000, 201),
+        ("application/jsonp", 415),
+        ("text/plain; application/json", 415),
+        ('"' * 7000, 415),
+        ("a" + ";" * 7000, 415),
+    ],
+)
+async def test_only_the_name_of_a_content_type_is_looked_at(announced: str, status: int, api: Api) -> None:
+    """Its parameters went to a parser of mail: 8 KB of quotes held the loop for three seconds."""
+    with patch("gateway.admin.parsing.web.Request.content_type", property(lambda _: pytest.fail("it was parsed"))):
+        answer = await api("POST", KEYS, data=b'{"id": "b"}', headers={"Content-Type": announced})
+    assert answer.status == status

@@ -19,6 +19,7 @@ from gateway.ledger.keys import NewKeyRow, create
 from gateway.ledger.schema import JobState
 from gateway.ledger.sync import LedgerSync, SyncListeners
 from gateway.ledger.watchers import beat
+from gateway.model.keys import KeyRecord
 from gateway.model.times import Times
 from gateway.observe.log import LogStream, json_line
 from gateway.webhooks.outbound.dispatcher import Chance, Dispatcher
@@ -42,16 +43,14 @@ class Idle(Room):
         times, settings = Times(self.clock, self.wall), make_settings(directory)
         stream = LogStream(-1, json_line)
         stream.put = self.log.append  # type: ignore[method-assign, assignment]
-        self.sync = LedgerSync(
-            self.ledger,
-            times,
-            {},
-            SyncListeners(lambda found: self.keys.extend(key.id for key in found), _ignore, _ignore, _ignore),
-            _nothing,
-        )
+        listeners = SyncListeners(self._changed, _ignore, lambda _: _nothing(), _ignore)
+        self.sync = LedgerSync(self.ledger, times, {}, listeners, _nothing)
         self.trail = AuditTrail(self.ledger, lambda: settings, Refusals(), stream, self.wall)
         chance = Chance(times, lambda: 0.5)
         self.dispatcher = Dispatcher(self.ledger, lambda: OUT, _nowhere, "me", iteration_now(), chance)
+
+    def _changed(self, found: list[KeyRecord]) -> None:
+        self.keys.extend(key.id for key in found)
 
     async def second(self, turn: int = 1) -> None:
         """What is done each second, but for what comes every few."""

@@ -164,7 +164,7 @@ async def test_a_lock_of_one_account_is_nobody_elses_and_no_ledger_that_is_away(
     room = far_room(engine, tmp_path)
     mine, theirs = await begun(room, near, 30), await begun(room, near, 5, "key:other", "other")
     await room.ledger.write(lambda _: None)
-    silent = SyncListeners(lambda _: None, lambda _: None, lambda _: None, lambda _: None)
+    silent = SyncListeners(lambda _: None, lambda _: None, lambda _: asyncio.sleep(0), lambda _: None)
     sync = LedgerSync(room.ledger, Times(room.clock, room.wall), {}, silent, lambda: asyncio.sleep(0))
     shell = await asyncpg.connect(postgres.url_of(migrated))
     await shell.execute("BEGIN")

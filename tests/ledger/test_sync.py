@@ -50,10 +50,13 @@ class Kept:
             self.ledger,
             Times(lambda: self.now - NOON, lambda: self.now),
             self.uses,
-            SyncListeners(self._changed, self.settled.append, self.shown.append, self.blocked.append),
+            SyncListeners(self._changed, self.settled.append, self._shown, self.blocked.append),
             self._renewed,
         )
         self.renewals = 0
+
+    async def _shown(self, counts: dict[str, AccountCounts]) -> None:
+        self.shown.append(counts)
 
     async def _renewed(self) -> None:
         self.renewals += 1

@@ -3,10 +3,12 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from itertools import count, pairwise
 from typing import Any
 
 import pytest
 
+from gateway.aio.iteration import Iteration
 from gateway.listener.accept import AcceptLimits, Acceptor
 from gateway.listener.opening import Accepted
 from gateway.model.identity import Peer
@@ -69,4 +71,29 @@ async def test_a_64_is_one_address(first: str, second: str, is_full: bool) -> No
             await eventually(lambda: acceptor.connections == 1)
         await eventually(lambda: acceptor.connections == 0)
         assert acceptor.refused.total() == is_full
+        acceptor.stop()
+
+
+async def test_a_batch_ends_with_the_iteration() -> None:
+    """Sixty-four at once took the loop up to thirty milliseconds where each looked for who gives way."""
+    with Listening(*["10.0.0.1"] * 5) as listening:
+        ticks = count()
+        iteration = Iteration(lambda: next(ticks) / 100, asyncio.get_running_loop().call_soon)
+        acceptor = Acceptor(
+            listening,
+            lambda: AcceptLimits(9, 9, 1.0),
+            None,
+            lambda peer: Connection(peer, acceptor.release),
+            iteration,
+        )
+        clients = [socket.create_connection(listening.getsockname()) for _ in range(5)]
+        acceptor.start()
+        seen = [0]
+        while seen[-1] < 5:
+            await asyncio.sleep(0)
+            seen.append(acceptor.connections)
+        assert max(after - before for before, after in pairwise(seen)) == 1
+        for client in clients:
+            client.close()
+        await eventually(lambda: acceptor.connections == 0)
         acceptor.stop()

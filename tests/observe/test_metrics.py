@@ -197,3 +197,15 @@ def test_the_keys_that_are_labels_are_bounded() -> None:
     assert len(found) == 1001
     assert value(samples, "gateway_key_refusals_total", key="other", reason="rate_limited") == 500
     assert value(samples, "gateway_key_refusals_total", key="key-0", reason="rate_limited") == 2
+
+
+def test_a_status_that_is_none_is_counted_with_its_class() -> None:
+    """A container may answer with any number: each was a series for ever."""
+    metrics = RequestMetrics()
+    for status in range(200, 600):
+        metrics.add(make_exchange(status=status))
+    samples, _ = scraped(metrics)
+    shown = {dict(labels)["status"] for name, labels in samples if name == "gateway_requests_total"}
+    assert len(shown) < 70
+    assert {"200", "404", "2xx", "4xx", "5xx"} <= shown
+    assert sum(value for (name, _), value in samples.items() if name == "gateway_requests_total") == 400

@@ -29,7 +29,7 @@ def lines_at(level: str, **changes: object) -> tuple[RequestMetrics, list[bytes]
 def test_each_request_is_counted_and_logged_once() -> None:
     metrics, lines = lines_at("info", route="result", method="GET", status=200)
     assert metrics.in_flight == 0
-    assert metrics.routes["result"].outcomes == {("GET", 200, Reason.FORWARDED): 1}
+    assert metrics.routes["result"].outcomes == {("GET", "200", Reason.FORWARDED): 1}
     assert len(lines) == 1
     assert lines[0].startswith(b'{"timestamp":"2026-11-23T12:00:00Z","level":"info","event":"request"')
 
