@@ -6,6 +6,7 @@ json.loads takes for it in the same run, where it can read it. The best of some 
 """
 
 import json
+import random
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -44,10 +45,21 @@ def ocr_result(pages: int) -> bytes:
     return f'{{"pages":[{body}],"success":true,"error":"","page_count":{pages},"status":"complete"}}'.encode()
 
 
+def nested(size: int) -> bytes:
+    """Brackets that open and close at random, which no shortcut helps with."""
+    walk, depth, out = random.Random(1), 1, bytearray()  # noqa: S311 -- no secret
+    while len(out) < size:
+        opens = depth == 1 or walk.random() < 1 / 2
+        out += b"[" if opens else b"]"
+        depth += 1 if opens else -1
+    return b'{"a":[' + bytes(out) + b"]" * depth + b',"status":"complete"}'
+
+
 def sorts() -> Iterator[tuple[str, bytes]]:
     """Names and bytes."""
     for pages in (80, 300):
         yield f"OCR of {pages} pages", ocr_result(pages)
+    yield "brackets at random", nested(_SIZE)
     for name, crumb in _CRUMBS.items():
         yield name, b'{"a":[' + crumb * (_SIZE // len(crumb)) + _END
 

@@ -1,4 +1,4 @@
-"""`python -m soak neighbours [SECONDS]`: a quiet tenant beside each attack of docs/threat-model.md, as a table.
+"""`python -m soak neighbours [SECONDS]`: a quiet tenant beside attacks of docs/threat-model.md, as a table.
 
 Starts `gateway demo` in a directory of its own, gives the attacker a key of its own, and lets both go for so many
 seconds (10), attack by attack. Read the figures of a shared machine against the row

@@ -1,9 +1,10 @@
 """What strangers and other tenants do to the gateway in the soak: `python -m soak.attacks NAME PORT CA KEY SECONDS`.
 
-Each attack is a row of docs/threat-model.md, runs for so many seconds and ends by itself. It sends to 127.0.0.1
-alone.
+Each attack is of a row of docs/threat-model.md that costs others (D), runs for so many seconds and ends by itself. It
+sends to 127.0.0.1 alone.
 """
 
+import re
 import socket
 import ssl
 import sys
@@ -13,7 +14,9 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 _BOUNDARY: Final = "soak"
+_ADDRESS: Final = "127.0.0.2"
 _AT_ONCE: Final = 20
+_LONGEST: Final = 65_536  # bytes of an answer
 
 
 class Scene(NamedTuple):
@@ -30,10 +33,14 @@ class Scene(NamedTuple):
         return time.monotonic() < self.until
 
 
+def open_socket(scene: Scene) -> socket.socket:
+    """A connection of an address of its own: at that of the quiet tenant both would have one turn."""
+    return socket.create_connection(("127.0.0.1", scene.port), 5, (_ADDRESS, 0))
+
+
 def connect(scene: Scene) -> ssl.SSLSocket:
     """A connection that waits for five seconds at the most."""
-    plain = socket.create_connection(("127.0.0.1", scene.port), 5)
-    return scene.tls.wrap_socket(plain, server_hostname="localhost")
+    return scene.tls.wrap_socket(open_socket(scene), server_hostname="localhost")
 
 
 def send(scene: Scene, data: bytes) -> None:
@@ -78,9 +85,14 @@ def page_graph(*widths: int) -> bytes:
     return whole + b"xref\n0 %d\n0000000000 65535 f \n" % count + table + end
 
 
+def _rest(scene: Scene, seconds: float) -> None:
+    """Waits so long, or until the end."""
+    time.sleep(max(0.0, min(seconds, scene.until - time.monotonic())))  # noqa: TID251 -- a process of its own
+
+
 def nothing(scene: Scene) -> None:
     """Nobody attacks: what the others are compared with."""
-    time.sleep(max(0.0, scene.until - time.monotonic()))  # noqa: TID251 -- a process of its own
+    _rest(scene, scene.until)
 
 
 def tiny_chunks(scene: Scene) -> None:
@@ -117,6 +129,82 @@ def handshakes(scene: Scene) -> None:
     connect(scene).close()
 
 
+def many_connections(scene: Scene) -> None:
+    """A stranger's connections that say nothing, and stay for as long as they may."""
+    silent = [open_socket(scene) for _ in range(20)]
+    _rest(scene, 1.0)
+    for connection in silent:
+        connection.close()
+
+
+def slow_heads(scene: Scene) -> None:
+    """A stranger's heads that come byte by byte."""
+    with connect(scene) as client:
+        for byte in head("GET", "/", "X-Slow: " + "a" * 100):
+            client.sendall(bytes([byte]))
+            _rest(scene, 0.05)
+            if not scene.goes_on:
+                return
+
+
+def tiny_records(scene: Scene) -> None:
+    """A stranger's TLS records of one byte."""
+    with connect(scene) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        for _ in range(20_000):
+            client.sendall(b"\r")
+
+
+def unread_answers(scene: Scene) -> None:
+    """A stranger's requests that are sent ahead, thousands at once, and whose answers nobody reads."""
+    with connect(scene) as client:
+        client.sendall(head("GET", "/nothing") * 20_000)
+
+
+def odd_forms(scene: Scene) -> None:
+    """Another tenant's forms of thousands of parts, which nobody converts."""
+    part = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n'.encode()
+    kind = f"Content-Type: multipart/form-data; boundary={_BOUNDARY}"
+    body = part * 5000
+    lines = f"X-API-Key: {scene.key}", kind, f"Content-Length: {len(body)}"
+    send(scene, head("POST", "/api/v1/marker", *lines) + body)
+
+
+def large_uploads(scene: Scene) -> None:
+    """Another tenant's uploads of 20 MB that are no document, which go to the spool."""
+    send(scene, submit(scene, b"%PDF-1.7\n" + bytes(20_000_000)))
+
+
+def slow_uploads(scene: Scene) -> None:
+    """Another tenant's uploads that fall silent before their end."""
+    send(scene, submit(scene, b"%PDF-1.7\n" + bytes(100_000))[:-10])
+
+
+def head_requests(scene: Scene) -> None:
+    """Another tenant's HEADs, each of which may end a connection to the container."""
+    with connect(scene) as client:
+        for _ in range(200):
+            client.sendall(head("HEAD", "/health_check", f"X-API-Key: {scene.key}"))
+            if not client.recv(4096):
+                return
+
+
+def held_polls(scene: Scene) -> None:
+    """Another tenant's polls that are held until its job ends."""
+    answer = b""
+    with connect(scene) as client:
+        client.sendall(submit(scene, b"\x89PNG\r\n\x1a\n" + bytes(500)))
+        while (found := re.search(rb'"request_id": ?"([^"]+)"', answer)) is None:
+            piece = client.recv(4096)
+            if not piece or len(answer) > _LONGEST:
+                return
+            answer += piece
+        lines = f"X-API-Key: {scene.key}", "Prefer: wait=5"
+        for _ in range(20):
+            client.sendall(head("GET", f"/api/v1/marker/{found[1].decode()}", *lines))
+            client.recv(65_536)
+
+
 def page_graphs(scene: Scene) -> None:
     """Another tenant's PDFs that take a counter for seconds."""
     send(scene, submit(scene, page_graph(100, 100, 100, 24)))
@@ -130,7 +218,9 @@ def many_submits(scene: Scene) -> None:
 ATTACKS: Final[dict[str, Callable[[Scene], None]]] = {
     attack.__name__: attack
     for attack in (
-        nothing, tiny_chunks, empty_lines, large_heads, refusals, bad_logins, handshakes, page_graphs, many_submits,
+        nothing, tiny_chunks, empty_lines, large_heads, refusals, bad_logins, handshakes, many_connections,
+        slow_heads, tiny_records, unread_answers, odd_forms, large_uploads, slow_uploads, head_requests, held_polls,
+        page_graphs, many_submits,
     )
 }  # fmt: skip
 
@@ -141,7 +231,7 @@ def repeat(attack: Callable[[Scene], None], scene: Scene) -> None:
         try:
             attack(scene)
         except OSError:
-            time.sleep(0.01)  # noqa: TID251 -- a process of its own
+            _rest(scene, 0.01)
 
 
 def main(name: str, port: str, authority: str, key: str, seconds: str) -> None:

@@ -3,13 +3,14 @@ r"""Follows the nesting depth in streamed JSON: pure, with a few operations on e
 A piece is passed as a whole if it stays below the top. To find the brackets outside of strings, it drops all bytes
 but quotes and brackets, then the strings without a bracket (which leave `""`), then every other part between the
 remaining quotes. Before that it overwrites the escapes `\\` and `\"` with neutral bytes of the same length. To find
-the lowest depth within a piece, it cancels brackets that open and close at once, and uses a table for groups of eight
-brackets. To find where the top is reached, it bisects the piece. Each piece is twice as large as the one before, so
-that no more is passed in vain after the end than lies before it.
+the lowest depth within a piece, it uses a table for groups of eight brackets. To find where the top is reached, it
+bisects the piece. Each piece is twice as large as the one before, so that no more is passed in vain after the end
+than lies before it.
 """
 
 from itertools import accumulate
 from operator import add
+from struct import unpack
 from typing import Final, NamedTuple
 
 _MARKS: Final = b'"{}[]'
@@ -19,7 +20,6 @@ _BITS: Final = 8
 _FIRST_PIECE: Final = 64
 _LARGEST_PIECE: Final = 32_768
 _FACTOR: Final = 2
-_SHRINKS: Final = 0.75
 _ESCAPES: Final = b'"\\'
 
 
@@ -28,8 +28,8 @@ def _steps(bits: int) -> list[int]:
     return list(accumulate(1 if bits >> place & 1 else -1 for place in reversed(range(_BITS))))
 
 
-_CHANGE: Final = [_steps(bits)[-1] for bits in range(1 << _BITS)]
-_LOWEST: Final = [min(_steps(bits)) for bits in range(1 << _BITS)]
+_CHANGE: Final = bytes(_steps(bits)[-1] & 0xFF for bits in range(1 << _BITS))  # signed, for bytes.translate
+_LOWEST: Final = bytes(min(_steps(bits)) & 0xFF for bits in range(1 << _BITS))
 
 
 class _Skipped(NamedTuple):
@@ -105,23 +105,19 @@ def passed_over(piece: bytes, in_string: bool, depth: int) -> _Skipped:
     marks = piece.translate(_BRACKETS, _OTHERS).replace(b'""', b"")
     parts = marks.split(b'"')
     brackets = b"".join(parts[in_string::2])
-    opened = brackets.count(b"1")
+    bits = int(brackets or b"0", 2)
+    opened = bits.bit_count()
     closed = len(brackets) - opened
-    lowest = -closed if closed < depth else _lowest(brackets)
+    lowest = -closed if closed < depth else _lowest(bits, len(brackets))
     return _Skipped(opened - closed, lowest, in_string ^ (len(parts) % 2 == 0))
 
 
-def _lowest(brackets: bytes) -> int:
-    """The lowest depth after any of these brackets, relative to the depth before them."""
-    while True:
-        left = brackets.replace(b"11110000", b"").replace(b"10", b"")
-        brackets, before = left, brackets
-        if len(brackets) >= len(before) * _SHRINKS:
-            break
-    if not brackets:
-        return 0
-    missing = -len(brackets) % _BITS
-    eights = int(brackets + b"1" * missing, 2).to_bytes((len(brackets) + missing) // _BITS, "big")
-    changes = accumulate(map(_CHANGE.__getitem__, eights), initial=0)
-    lowest: int = min(map(add, changes, map(_LOWEST.__getitem__, eights)))
+def _lowest(brackets: int, count: int) -> int:
+    """The lowest depth after any of so many brackets, one for each bit, relative to the depth before them."""
+    missing = -count % _BITS
+    size = (count + missing) // _BITS
+    padded = (brackets + 1 << missing) - 1  # by brackets that open, and so are never the lowest
+    eights, signed = padded.to_bytes(size, "big"), f"{size}b"
+    changes = accumulate(unpack(signed, eights.translate(_CHANGE)), initial=0)
+    lowest: int = min(map(add, changes, unpack(signed, eights.translate(_LOWEST))))
     return lowest

@@ -190,6 +190,14 @@ def test_a_secret_longer_than_can_be_read_is_a_fault_and_not_cut(tmp_path: Path)
     assert told.endswith("is larger than 64 KB")
 
 
+def test_a_file_of_a_ledger_has_no_parameters_and_a_password_there_is_not_shown(tmp_path: Path) -> None:
+    url = "sqlite:////var/ledger.db?password=canary"
+    for reference in (url, {"env": "URL"}):
+        (told,) = faults_of(tmp_path, {"URL": url}, ledger={"url": reference}).values()
+        assert "a file has no parameters" in told
+        assert "canary" not in told
+
+
 def test_a_url_of_a_ledger_loses_its_line_ends_too(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, {"URL": "postgresql://me:pw@db/x\r\n\n"}, ledger={"url": {"env": "URL"}})
     assert url_of(settings) == "postgresql://me:pw@db/x"

@@ -1,6 +1,7 @@
 """A ledger 50 ms away: submits through a whole gateway take longer, and none is refused for it."""
 
 import asyncio
+import time
 from collections import Counter
 
 from tests.support.backend import Backend
@@ -31,3 +32,21 @@ async def test_190_at_once_by_one_key_are_all_taken(
     await asyncio.to_thread(postgres.empty, migrated)
     assert Counter(asked) == {200: 190}
     assert jobs.started == 190
+
+
+async def test_a_submit_takes_less_than_a_second(
+    start: Start, backend: Backend, postgres: Postgres, migrated: str
+) -> None:
+    """From its head to its answer through all of it: the best of some, where the machine is busy."""
+    backend.script = Jobs()
+    took = []
+    async with FarAway(postgres.socket_directory, FAR) as relay:
+        gateway = await start(ledger={"url": relay.url_of(migrated)}, jobs={"watch": False})
+        for _ in range(5):
+            async with await gateway.connect() as client:
+                began = time.monotonic()
+                assert (await client.ask(submit(form(pdf(1))), b"POST", within=LONG)).status == 200
+                took.append(time.monotonic() - began)
+        await gateway.end()
+    await asyncio.to_thread(postgres.empty, migrated)
+    assert min(took) < 1.0

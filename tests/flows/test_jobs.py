@@ -690,11 +690,19 @@ async def _shut_out(_: KeyService, gateway: Running) -> None:
     gateway.rewrite(lambda document: document["network"].update(allow=["10.0.0.0/8"]))
 
 
+async def _expire(admin: KeyService, _: Running) -> None:
+    """Its end is a second ahead, as no key may be given one that is over; the moment itself makes no new State."""
+    ends_at = int(time.time()) + 2
+    await admin.change("tests", "led", expires_at=ends_at)
+    await eventually(lambda: time.time() >= ends_at)
+
+
 # What becomes of a caller while its request waits, and what it is answered then.
 ENDINGS: dict[str, tuple[Callable[[KeyService, Running], Awaitable[object]], int, str]] = {
     "revoked": (lambda admin, _: admin.revoke("tests", "led", None, force=True), 401, "unauthenticated"),
     "disabled": (lambda admin, _: admin.set_disabled("tests", "led", disabled=True), 401, "unauthenticated"),
     "elsewhere": (lambda admin, _: admin.change("tests", "led", networks=("10.0.0.0/8",)), 403, "address_denied"),
+    "expired": (_expire, 401, "unauthenticated"),
     "moved": (lambda admin, _: admin.change("tests", "led", owner="other"), 404, "job_not_found"),
     "shut-out": (_shut_out, 403, "address_denied"),
 }

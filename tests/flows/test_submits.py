@@ -388,6 +388,15 @@ async def test_a_document_that_is_not_counted_in_time_costs_what_a_request_may(
     assert len(backend.requests) == 3
 
 
+async def test_a_page_range_beyond_the_cap_is_refused_before_anything_is_counted(start: Start, jobs: Jobs) -> None:
+    gateway = await start(body={"count_timeout": "60s"}, profiles={"default": {"pages_per_request": 40}})
+    async with stopped_workers(gateway):
+        refused = await gateway.ask(submit(form(pdf(3), page_range="0-40")), b"POST")
+        refused.is_refusal(413, "too_many_pages")
+    await comes_to(gateway, Used())
+    assert jobs.started == 0
+
+
 # What the upstream does
 
 

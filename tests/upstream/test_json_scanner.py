@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bench.reading import nested, ocr_result
 from gateway.upstream import json_depth
 from gateway.upstream.json_depth import JsonDepth
 from gateway.upstream.json_scanner import JsonScanner
@@ -243,6 +244,25 @@ def test_what_a_byte_costs_does_not_depend_on_what_it_is(name: str) -> None:
     reader.take(b'0], "status": "complete"}')
     assert reader.is_whole
     assert reader.values == {"status": "complete"}
+
+
+def cpu_of(data: bytes) -> float:
+    reader = JsonScanner(WANTED)
+    began = time.process_time()
+    for start in range(0, len(data), 65_536):
+        reader.take(data[start : start + 65_536])
+    took = time.process_time() - began
+    assert reader.values["status"] == "complete"
+    return took / len(data)
+
+
+def test_no_nesting_costs_many_times_what_a_result_does() -> None:
+    """Brackets at random were seventeen times as dear, 50 ms a megabyte. Each is the best of some runs."""
+    result, random_ones = ocr_result(2), nested(500_000)
+    deep = b'{"a":[' + COSTLY["deep"] * 4000 + b'0],"status":"complete"}'
+    costs = [(cpu_of(result), cpu_of(random_ones), cpu_of(deep)) for _ in range(9)]
+    usual, *hostile = (min(column) for column in zip(*costs, strict=True))
+    assert max(hostile) < 9 * usual
 
 
 @pytest.mark.parametrize("member", [b'"a":1,', b'"a":[],', b",", b'"a":"x",'])

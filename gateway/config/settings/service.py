@@ -155,6 +155,8 @@ def check_ledger_url(url: str) -> str:
         read_postgres_url(url)
     elif not url.startswith("sqlite:///") or url == "sqlite:///":
         raise ValueError("needs the form sqlite:///path/to/ledger.db or postgresql://user@host/database")
+    elif "?" in url:  # they would be in the file's name, and so shown: a password, too
+        raise ValueError("a file has no parameters: sqlite:///path/to/ledger.db is all of it")
     return url
 
 

@@ -26,6 +26,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this gateway, whichever else is installed
 
 from gateway.uploads.pages.confinement import confine
+from gateway.uploads.pages.page_tree import MAX_BYTES, is_graph
 from gateway.uploads.pages.worker_protocol import ANSWER, GAP_ROW, UNKNOWN, Content
 
 if __name__ == "__main__":
@@ -89,8 +90,13 @@ class DocumentFile:
 
 
 def count_pages(fd: int, *, has_gaps: bool = False) -> int:
-    """Counts the pages of a PDF; UNKNOWN if pdfium can't open it without a password, or needs a byte in a gap."""
+    """Counts the pages of a PDF; UNKNOWN if pdfium can't open it without a password, or needs a byte in a gap.
+
+    UNKNOWN, too, where its page tree is a graph, which pdfium would go through for seconds.
+    """
     try:
+        if os.lseek(fd, 0, os.SEEK_END) <= MAX_BYTES and is_graph(os.pread(fd, MAX_BYTES, 0)):
+            return UNKNOWN
         document = DocumentFile(fd, has_gaps=has_gaps)
         pages = _pages_of(document)
     except (pypdfium2.PdfiumError, OSError, MemoryError):

@@ -21,6 +21,7 @@ from gateway.model.reasons import Reason
 from gateway.uploads.pages import worker_process
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.pages.cpu_budget import CpuBudgets
+from gateway.uploads.pages.page_tree import MAX_BYTES
 from gateway.uploads.pages.worker_process import WorkerProcess
 from tests.support.waiting import eventually
 
@@ -68,13 +69,22 @@ def bomb(kind: bytes, size: int) -> bytes:
     return out + b"startxref\n9\n%%EOF\n"
 
 
-def graph(*widths: int) -> bytes:
-    """A page tree that is a graph, without /Count: small, and pdfium goes through it for seconds."""
+def graph(*widths: int, padding: int = 0) -> bytes:
+    """A page tree that is a graph, without /Count: small, and pdfium goes through it for seconds.
+
+    With 64 KB of padding it is so large that nobody looks at its tree before.
+    """
     levels = [
         b"<< /Type /Pages /Kids [%b] >>" % b" ".join([b"%d 0 R" % (level + 3)] * width + [b"9 0 R"] * (not level))
         for level, width in enumerate(widths)
     ]
-    return build(CATALOG, *levels, b"<< /Type /Pages /Kids [] >>", *[b"null"] * (6 - len(widths)), PAGE)
+    return build(
+        CATALOG,
+        *levels,
+        b"<< /Type /Pages /Kids [] >>",
+        *[b"null"] * (6 - len(widths)),
+        PAGE + b"\n%" + b"x" * padding,
+    )
 
 
 ENCRYPTED = build(
@@ -297,16 +307,26 @@ async def test_what_has_no_turn_is_refused_and_says_nothing_of_the_document(tmp_
     counter.close()
 
 
-async def test_a_page_tree_that_is_a_graph_is_ended_at_once_and_nobody_elses_count_suffers(
-    make_counter: MakeCounter,
-) -> None:
+async def test_a_page_tree_that_is_a_graph_is_ended_at_once(make_counter: MakeCounter) -> None:
     content = graph(100, 100, 100, 24)
     assert len(content) < 3000
     spending = CpuBudgets(10.0)
     counter = make_counter(spending=spending)
-    with file_of(content) as file:
+    with file_of(content) as file, file_of(sample_pdf(3)) as good:
+        assert await counter.count(good.fileno(), "key:bob") == 3  # its worker has started
         assert await counter.count(file.fileno(), "key:eve") is None
-    assert spending.of("key:eve", now()) > 0.2
+        assert spending.of("key:eve", now()) < 0.2  # pdfium takes 7 s
+        assert await counter.count(good.fileno(), "key:eve") == 3
+
+
+async def test_one_that_is_not_looked_at_ends_by_its_time_and_nobody_elses_count_suffers(
+    make_counter: MakeCounter,
+) -> None:
+    spending = CpuBudgets(10.0)
+    counter = make_counter(spending=spending)
+    with file_of(graph(100, 100, 100, 24, padding=MAX_BYTES)) as file:
+        assert await counter.count(file.fileno(), "key:eve") is None
+    assert 0.2 < spending.of("key:eve", now()) < 5
     with file_of(sample_pdf(3)) as file:
         assert await counter.count(file.fileno(), "key:eve") is None  # it is suspended
         assert await counter.count(file.fileno(), "key:bob") == 3
@@ -508,7 +528,7 @@ async def test_a_document_that_is_counted_ends_the_memory_of_slow_ones(
 ) -> None:
     monkeypatch.setattr("gateway.uploads.pages.counter.SUSPENDED", 0.0)
     counter = make_counter()
-    with file_of(graph(100, 100, 100, 24)) as slow, file_of(sample_pdf(2)) as file:
+    with file_of(graph(100, 100, 100, 24, padding=MAX_BYTES)) as slow, file_of(sample_pdf(2)) as file:
         assert await counter.count(slow.fileno(), "key:eve") is None
         assert has(counter, "suspended=1")
         assert await counter.count(file.fileno(), "key:eve") == 2

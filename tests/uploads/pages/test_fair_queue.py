@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Mapping
 from itertools import pairwise
 
 import pytest
@@ -11,8 +12,8 @@ from gateway.uploads.pages.fair_queue import FairQueue
 class Queue:
     """Who waits, who is at work, in the order of their turns."""
 
-    def __init__(self, places: int) -> None:
-        self.turns = FairQueue(places)
+    def __init__(self, places: int, costs: Mapping[str, float] | None = None) -> None:
+        self.turns = FairQueue(places, lambda account: (costs or {}).get(account, 0.0))
         self.served: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -54,6 +55,17 @@ async def test_a_newcomer_is_next_however_many_another_has_waiting() -> None:
     for task in queue.tasks:
         task.cancel()
     await asyncio.gather(*queue.tasks, return_exceptions=True)
+
+
+async def test_accounts_whose_documents_were_cheap_come_first() -> None:
+    queue = Queue(1, {"dear": 3.0, "less": 0.6, "cheap": 0.1})
+    await queue.waits("first")
+    for account in ("dear", "less", "cheap", "new"):
+        await queue.waits(account, 2)
+    for account in ("first", "cheap", "new", "cheap", "new", "less", "less", "dear"):
+        assert queue.served[-1] == account
+        await queue.ends(account)
+    assert queue.served[-2:] == ["dear", "dear"]
 
 
 async def test_a_wait_that_is_broken_off_takes_nothing() -> None:

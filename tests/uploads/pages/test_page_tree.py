@@ -1,0 +1,48 @@
+"""A page tree that is a graph is known by a look; no tree is one, however it is written."""
+
+import time
+
+import pytest
+
+from gateway.demo.sample import sample_pdf
+from gateway.uploads.pages.page_tree import MAX_BYTES, is_graph
+from soak.attacks import page_graph
+
+
+@pytest.mark.parametrize("widths", [(100, 100, 100, 24), (300, 300), (30, 30, 30), (2,) * 20])
+def test_a_graph_of_many_ways_is_one(widths: tuple[int, ...]) -> None:
+    assert is_graph(page_graph(*widths))
+
+
+def chain(length: int) -> bytes:
+    nodes = (b"%d 0 obj <</Type/Pages/Kids [%d 0 R]>> endobj\n" % (number, number + 1) for number in range(length))
+    return b"%PDF-1.4\n" + b"".join(nodes)
+
+
+def flat(pages: int) -> bytes:
+    kids = b" ".join(b"%d 0 R" % number for number in range(3, pages + 3))
+    return b"%PDF-1.4\n2 0 obj<</Type/Pages/Kids[" + kids + b"]>>endobj\n"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"", b"%PDF-1.7", sample_pdf(7), sample_pdf(40), flat(7000), flat(500) * 10, chain(1000), page_graph(50, 50),
+        flat(3).replace(b"4 0 R", b"3 0 R"), b"2 0 obj<</Kids[2 0 R]>>endobj",
+    ],
+    ids=["empty", "head", "sample", "samples", "flat", "updated", "deep", "some-twice", "one-twice", "its-own-kid"],
+)  # fmt: skip
+def test_what_is_a_tree_or_small_is_none(document: bytes) -> None:
+    assert not is_graph(document)
+
+
+@pytest.mark.parametrize(
+    "crumb", [b"/Kids[", b"1 0 obj", b"1 0 R ", b"endobj", b"1 0 obj/Kids[1 0 R]endobj", b" ", b"1"]
+)
+def test_to_look_is_cheap_whatever_there_is(crumb: bytes) -> None:
+    """Milliseconds; the bound is for a busy machine."""
+    document = (crumb * (MAX_BYTES // len(crumb) + 1))[:MAX_BYTES]
+    began = time.process_time()
+    is_graph(document)
+    is_graph(b"1 0 obj/Kids[" + document)
+    assert time.process_time() - began < 1.0
