@@ -43,7 +43,8 @@ def _widened(_: click.Context, __: click.Parameter, given: bool) -> None:
         widen()
 
 
-def _chosen(_: click.Context, __: click.Parameter, given: bool) -> None:
+def chosen(_: click.Context, __: click.Parameter, given: bool) -> None:
+    """Remembers whether the answer is to be JSON."""
     choose_json(given)
 
 
@@ -70,7 +71,7 @@ CONFIG = click.option(
     help="The configuration, YAML. [$GATEWAY_CONFIG, ./gateway.yaml, /etc/gateway/gateway.yaml]",
 )
 AS_JSON = click.option(
-    "--json", is_flag=True, expose_value=False, callback=_chosen, help="JSON, for programs: one document."
+    "--json", is_flag=True, expose_value=False, callback=chosen, help="JSON, for programs: one document."
 )
 WIDE = click.option(
     "--wide",

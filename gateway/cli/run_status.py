@@ -110,6 +110,16 @@ def counts_of(found: Samples, jobs: Mapping[str, int] | None = None) -> dict[str
     return {**{name: int(found.total(metric)) for name, metric in _COUNTED.items()}, **told}
 
 
+def now_of(found: Samples, jobs: Mapping[str, int] | None = None) -> dict[str, int]:
+    """The same for programs."""
+    return {name.replace(" ", "_"): count for name, count in counts_of(found, jobs).items()}
+
+
+def limits_of(facts: HealthFacts) -> list[dict[str, Any]]:
+    """Who is near a limit, for programs."""
+    return [{"key": key, "limit": limit, "used_ratio": share} for key, limit, share in facts.limits]
+
+
 def _print(looked: _Looked) -> None:
     facts = looked.facts
     print_lines("healthy" if not facts.problems else "not healthy")
@@ -142,8 +152,8 @@ def _object(looked: _Looked) -> dict[str, Any]:
         "version": _version(looked) or None,
         "problems": facts.problems,
         "warnings": facts.warnings,
-        "now": {name.replace(" ", "_"): count for name, count in counts_of(looked.found, looked.jobs).items()},
+        "now": now_of(looked.found, looked.jobs),
         "jobs_are_exact": looked.jobs is not None,
-        "limits": [{"key": key, "limit": limit, "used_ratio": share} for key, limit, share in facts.limits],
+        "limits": limits_of(facts),
         "refusals": [{**row._asdict(), "at": moment(row.at)} for row in looked.refusals],
     }

@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from gateway.cli.options import AS_JSON, CONFIG, WIDE
+from gateway.cli.options import AS_JSON, CONFIG, WIDE, chosen
 from gateway.units import seconds
 
 _NUMBER: Final = re.compile(r"[0-9]{1,2}(\.[0-9]{1,3})?\Z")
@@ -53,6 +53,9 @@ def status(config: Path) -> None:
     help="Between looks: 0.5s to 60s.",
 )
 @click.option("--count", type=click.IntRange(1), help="How many looks, then end. [until Ctrl-C]")
+@click.option(
+    "--json", is_flag=True, expose_value=False, callback=chosen, help="JSON, for programs: a line for each look."
+)
 def top(config: Path, every: float, count: int | None) -> None:
     """Show live what the gateway does.
 

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from gateway.admin import page as page_of_files
 from gateway.admin.page import FILES
 from gateway.ledger.keys import note_used
+from gateway.observe.history import Gauges, Reading
 from gateway.tls.file_ends import FileEnd
 from tests.admin.api import TOKEN, Api
 from tests.admin.filling import fill, fill_for_pictures, ledger_of, make_key, make_keys, use
@@ -90,7 +91,30 @@ async def test_refusals_are_shown_with_why(gateway: Running, console_of: Console
         await console.open("refusals")
         stranger = console.page.get_by_role("row").filter(has_text="no known credential")
         await stranger.get_by_text("unauthenticated: not known").wait_for()
-        assert await console.page.get_by_role("cell", name="forbidden", exact=True).count() == 1
+        each = console.page.get_by_role("table", name=re.compile("^Requests of the last day"))
+        assert await each.get_by_role("cell", name="forbidden", exact=True).count() == 1
+
+
+async def test_who_was_refused_how_often_and_when_last_is_told_and_found(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    key = await Api(gateway).make("acme")
+    for _ in range(3):
+        (await gateway.ask(request("GET", "/api/v1/usage", key=key))).is_refusal(403, "forbidden")
+    (await gateway.ask(request(key="wrong"))).is_refusal(401, "unauthenticated")
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("refusals")
+        sums = page.get_by_role("table", name=re.compile("^Who was refused how often"))
+        row = sums.get_by_role("row").filter(has=page.get_by_role("rowheader", name="acme", exact=True))
+        for cell in ("forbidden", "3", re.compile(r"^(now|\d+ s ago) from 127\.0\.0\.1$")):
+            await row.get_by_role("cell", name=cell, exact=True).wait_for()
+        await sums.get_by_role("rowheader", name="127.0.0.1 (stranger)").wait_for()
+        await page.get_by_label("Search").fill("acme")
+        await sums.get_by_role("rowheader", name="127.0.0.1 (stranger)").wait_for(state="detached")
+        assert await row.count() == 1
+        await page.get_by_label("Search").fill("nobody at all")
+        await sums.wait_for(state="hidden")
 
 
 async def test_a_failure_is_shown_and_found_by_its_request_id_also_after_a_restart(
@@ -172,6 +196,49 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
     changes = (await api("GET", "/admin/v1/audit?key=acme")).json["changes"]
     done = ["revoke", "enable", "disable", "end_grant", "grant", "rotate", "create"]
     assert [change["action"] for change in changes] == [f"key.{act}" for act in done]
+
+
+async def test_windows_of_keys_and_callers_begin_anew(gateway: Running, console_of: ConsoleOf) -> None:
+    await Api(gateway).make("acme", limits={"pages_per_month": 10})
+    caller = "jwt:https://idp.test#ann"
+    for account, pages in (("key:acme", 4), (caller, 3)):
+        await given(gateway, partial(use, account=account, pages=pages))
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.get_by_role("meter", name="pages per month of acme: 4 of 10").wait_for()
+        await page.get_by_role("button", name="Reset acme").click()
+        await console.does("Reset")
+        await console.says("4 pages and 1 requests of acme no longer count.")
+        await page.get_by_role("meter", name="pages per month of acme: 0 of 10").wait_for()
+        await console.view("Callers")
+        await page.get_by_role("cell", name="3 today, 3 this month").wait_for()
+        await page.get_by_role("button", name=f"Reset {caller}").click()
+        await console.does("Reset")
+        await page.get_by_role("cell", name="0 today, 0 this month").wait_for()
+    changes = (await Api(gateway)("GET", "/admin/v1/audit")).json["changes"]
+    assert {"key.reset", "caller.reset"} <= {change["action"] for change in changes}
+
+
+async def test_a_secret_in_use_is_shown_whatever_was_rotated_since(gateway: Running, console_of: ConsoleOf) -> None:
+    api = Api(gateway)
+    await api.make("acme")
+    await given(gateway, lambda connection: note_used(connection, {("acme", 1): time.time() - 900}))
+    for _ in range(2):
+        assert (await api("POST", "/admin/v1/keys/acme/rotate", {})).status == 200
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.get_by_role("button", name="Rotate acme").click()
+        await page.get_by_role("dialog").get_by_label("Overlap").fill("1h")
+        await console.does("Rotate")
+        await page.get_by_text("The one before ends ").wait_for()
+        await console.does("Done")
+        shown = page.get_by_role("row").filter(has_text="acme").get_by_role("listitem")
+        await shown.filter(has_text="secret 4, live, never used").wait_for()
+        words = await shown.all_text_contents()
+    assert re.fullmatch(r"secret 1, live until .*, last used 15 min.* ago", words[-1]), words
+    assert [text.split(",")[0] for text in words] == ["secret 4", "secret 3", "secret 2", "secret 1"]
 
 
 async def test_a_keys_limits_profile_and_end_are_changed_and_only_what_differs_is_sent(
@@ -600,6 +667,22 @@ async def test_an_hour_is_drawn(gateway: Running, console_of: ConsoleOf) -> None
         assert await console.page.get_by_text("localhost, gateway.test").count() == 1
 
 
+async def test_of_more_reasons_than_a_chart_has_lines_none_is_lost(gateway: Running, console_of: ConsoleOf) -> None:
+    reasons = [
+        "rate_limited", "forwarded_5xx", "unauthenticated", "forbidden", "budget_exhausted", "token_invalid",
+        "no_room",
+    ]  # fmt: skip
+    for at, share in ((20, 0), (10, 1)):
+        errors = {reason: share * 10 * (9 - number) for number, reason in enumerate(reasons)}
+        gateway.gateway.watch.history.note(Reading(time.time() - at, 0, errors, (0,) * 17, 0, Gauges()))
+    async with console_of(gateway) as console:
+        await console.open()
+        chart = console.page.get_by_role("img", name=re.compile(r"Errors a second by reason\. rate limited: now 9"))
+        told = str(await chart.get_attribute("aria-label"))
+    assert "2 other reasons: now 7, most 7" in told
+    assert "token invalid" not in told
+
+
 async def test_a_client_ca_is_among_the_certificates(gateway: Running, tmp_path: Path, console_of: ConsoleOf) -> None:
     tomorrow = datetime.now(UTC) + timedelta(1)
     gateway.gateway.reloader.ends = (FileEnd("tls.client_ca", tmp_path / "clients.pem", (tomorrow,)),)
@@ -705,7 +788,7 @@ async def test_what_strangers_name_is_text(gateway: Running, console_of: Console
         await console.view("Callers")
         await console.page.get_by_text("jwt:<b>#<script>").first.wait_for()
         await console.view("Refusals")
-        await console.page.get_by_text("unauthenticated: not known", exact=True).wait_for()
+        await console.page.get_by_text("unauthenticated: not known", exact=True).first.wait_for()
         await console.page.get_by_text("127.0.0.1 (no known credential)").wait_for()
 
 
@@ -715,6 +798,7 @@ async def test_axe_finds_nothing_serious(look: str, gateway: Running, console_of
     await Api(gateway).make("acme", limits={"pages_per_month": 500})
     await Api(gateway)("POST", "/admin/v1/callers/cert%3Aann/block", {})
     await given(gateway, fill)
+    (await gateway.ask(request(key="wrong"))).is_refusal(401, "unauthenticated")
     shown: dict[str, Any] = {"color_scheme": "dark" if look == "dark" else "light"}
     if look == "phone":
         shown["viewport"] = {"width": 360, "height": 740}

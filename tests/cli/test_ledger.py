@@ -23,7 +23,7 @@ from gateway.ledger.audit import append, has_untold, recorded
 from gateway.ledger.callers import block
 from gateway.ledger.keys import NewKeyRow, create, revoke
 from gateway.ledger.migrate import HEAD
-from gateway.ledger.schema import audit, counters, keys, metadata, replicas
+from gateway.ledger.schema import accounts, audit, counters, keys, metadata, replicas, windows
 from gateway.ledger.watchers import beat, has_living, leave
 from gateway.model.audit import Action, Entry
 from tests.ledger.test_migrate import config_on
@@ -275,28 +275,35 @@ def test_a_copy_is_recorded_where_it_is(run: Run, ledger_url: str, other_url: st
     assert [row.entry.action for row in on(ledger_url, recorded)] == [Action.SECRET_SET]
 
 
-def test_a_backup_while_it_is_written_is_of_one_moment(run: Run, tmp_path: Path) -> None:
-    url, end = f"sqlite:///{tmp_path}/ledger.db", threading.Event()
-    on(url, seed)
+def test_a_backup_while_it_is_written_is_of_one_moment(run: Run, ledger_url: str, tmp_path: Path) -> None:
+    """Each transaction of the writer changes two tables by one, of which the first is read long before the second."""
+    on(ledger_url, seed)
+    seen, end = set(), threading.Event()
 
-    def keep_writing() -> None:
-        with closing(sqlite3.connect(tmp_path / "ledger.db", timeout=30)) as connection:
-            while not end.is_set():
-                with connection:
-                    connection.execute("UPDATE accounts SET tat = tat + 1 WHERE account = '1'")
-                    connection.execute("UPDATE accounts SET tat = tat + 1 WHERE account = '2'")
+    def write(connection: Connection) -> None:
+        connection.execute(accounts.update().where(accounts.c.account == "1").values(tat=accounts.c.tat + 1))
+        connection.execute(windows.update().where(windows.c.account == "1").values(pages=windows.c.pages + 1))
 
-    writer = threading.Thread(target=keep_writing)
+    async def keep_writing() -> None:
+        engine = open_engine(ledger_url)
+        while not end.is_set():
+            await engine.write(write)
+        await engine.close()
+
+    writer = threading.Thread(target=lambda: asyncio.run(keep_writing()))
     writer.start()
     try:
         for i in range(5):
-            run(url, "backup", f"b{i}.db")
+            run(ledger_url, "backup", f"b{i}.db")
             with closing(sqlite3.connect(tmp_path / f"b{i}.db")) as connection:
-                tats = [tat for (tat,) in connection.execute("SELECT tat FROM accounts ORDER BY account LIMIT 2")]
-            assert tats[0] + 1 == tats[1]
+                (tat,) = connection.execute("SELECT tat FROM accounts WHERE account = '1'").fetchone()
+                (pages,) = connection.execute("SELECT pages FROM windows WHERE account = '1'").fetchone()
+            assert tat == pages
+            seen.add(tat)
     finally:
         end.set()
         writer.join()
+    assert len(seen) > 1  # it was written meanwhile
 
 
 def test_a_backup_of_an_older_version_is_brought_up(run: Run, ledger_url: str, tmp_path: Path) -> None:

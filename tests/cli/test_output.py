@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import gateway.cli
-from gateway.cli import run_status
+from gateway.cli import run_status, run_top
 from gateway.cli.main import cli
 from gateway.cli.output import answer, is_terminal, or_fail
 from gateway.cli.samples import Samples
@@ -31,7 +31,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     async def ask(*_: object) -> Samples:
         return Samples({}, {})
 
-    monkeypatch.setattr(run_status, "ask", ask)
+    for asks in (run_status, run_top):
+        monkeypatch.setattr(asks, "ask", ask)
     write_filled(tmp_path)
     made = CliRunner().invoke(cli, ["keys", "create", KEY, "--config", str(tmp_path / "gateway.yaml")])
     assert made.exit_code == 0, made.output
@@ -42,7 +43,6 @@ WITHOUT_JSON = {
     "completion": "it prints a script that a shell reads",
     "demo": "it runs until it is ended, and prints lines to copy",
     "serve": "it runs until it is ended; log.format says how it logs",
-    "top": "it draws a picture for a terminal; `gateway status --json` has its numbers",
 }
 
 

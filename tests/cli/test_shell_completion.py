@@ -98,6 +98,8 @@ PRESSED = {
     "bash": 'source "$SCRIPT"; COMP_WORDS=(gateway keys show c); COMP_CWORD=3; _gateway_completion gateway; '
     'printf "%s\\n" "${COMPREPLY[@]}"',
     "fish": 'source $SCRIPT; complete -C "gateway keys show c"',
+    "zsh": "compdef() { }; compadd() { print -rl -- ${(P)@[-1]} }; source $SCRIPT; "
+    "words=(gateway keys show c); CURRENT=4; _gateway_completion",
 }
 
 

@@ -157,6 +157,23 @@ async def test_top_draws_what_happens(start: Start, tmp_path: Path) -> None:
     assert "healthy" in result.stdout
 
 
+async def test_top_tells_programs_what_it_draws(start: Start, tmp_path: Path) -> None:
+    gateway = await start()
+    before = await told(gateway, tmp_path, "top", "--count", "2", "--every", "500ms", "--json")
+    first, second = map(json.loads, before.stdout.splitlines())
+    assert (first["healthy"], first["requests_per_second"], first["mean_latency"]) == (True, 0, None)
+    assert first["at"] <= second["at"]
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(told(gateway, tmp_path, "top", "--count", "1", "--every", "2s", "--json"))
+        while not looking.done():
+            await gateway.ask(request("GET", "/nowhere"))
+    look = json.loads(looking.result().stdout)
+    assert 0 < look["refused_per_second"] == look["requests_per_second"]
+    assert look["mean_latency"] > 0
+    status = json.loads((await told(gateway, tmp_path, "status", "--json")).stdout)
+    assert (set(look["now"]), look["limits"]) == (set(status["now"]), status["limits"])
+
+
 @pytest.mark.parametrize("wrong", ["0.1", "2 minutes", "61s"])
 def test_a_wrong_span_is_told(wrong: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["top", "--every", wrong, "--config", str(tmp_path)])

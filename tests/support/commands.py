@@ -65,6 +65,7 @@ CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "ledger upgrade": (),
     "refusals": (),
     "status": (),
+    "top": ("--count", "1", "--every", "500ms"),
     "usage": (),
     "webhooks list": (),
     "webhooks retry": (HOOK,),

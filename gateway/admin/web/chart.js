@@ -10,14 +10,14 @@ const BOTTOM = 20;
 const TOP = 8;
 const HOUR = 3_600_000;
 const GAP = 35_000;
-const MOST = 6;
+export const MOST_LINES = 6;
 
 /**
  * A figure of some lines: `series` are {name, values, look}, a value for each of `times` (milliseconds), or null.
  * A look is classes of the stylesheet; without one it is of the line's place.
  */
 export function chart(title, times, series, say = number, now = Date.now()) {
-  const shown = series.slice(0, MOST).map((line, place) => ({ look: `s${place + 1}`, ...line }));
+  const shown = series.slice(0, MOST_LINES).map((line, place) => ({ look: `s${place + 1}`, ...line }));
   const top = nice(Math.max(0, ...shown.flatMap((line) => line.values).filter((value) => value !== null)));
   const x = (at) => LEFT + ((at - (now - HOUR)) / HOUR) * (WIDTH - LEFT - 4);
   const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - BOTTOM - TOP);

@@ -8,6 +8,7 @@ import { list, table } from "./lists.js";
 import { every, trouble } from "./renewal.js";
 import { ago, moment } from "./words.js";
 
+const NEWEST = 3;
 const LIMITS = [
   { name: "requests_per_minute", label: "Requests a minute" },
   { name: "pages_per_day", label: "Pages a day" },
@@ -105,9 +106,11 @@ const act = (label, key, run, reload, more = {}) =>
     ...more,
   });
 
+/** The newest, and whatever else is live: behind some rotations that may be the one that is in use. */
 function generations(key) {
+  const shown = key.generations.toReversed().filter((found, place) => place < NEWEST || found.state === "live");
   const one = (found) => el("li", { class: found.state === "live" ? "" : "faint" }, secretOf(found));
-  return el("ul", {}, key.generations.toReversed().slice(0, 3).map(one));
+  return el("ul", {}, shown.map(one));
 }
 
 /** `secret 1, live until ..., last used 15 min ago`. */

@@ -12,11 +12,12 @@ const MOST = 1000;
 /**
  * Puts a list into `place`. `columns` are {name, cell, number}; the first one heads its row. `filters` are
  * {name, label, options: [[value, word]]} or {name, label, type: "checkbox"}. `rows` picks the rows of an answer, and
- * `id` names one. It renews itself. Returns a function that loads it anew.
+ * `id` names one. `above` is {node, load}: what stands above it is loaded whenever it is, with what is searched. It
+ * renews itself. Returns a function that loads it anew.
  */
 export function list(
   place,
-  { of, caption, path, rows, columns, id, filters = [], query = {}, tools = [], signal },
+  { of, caption, path, rows, columns, id, filters = [], query = {}, tools = [], above = null, signal },
 ) {
   const search = el("input", { type: "search", name: "q", autocomplete: "off", spellcheck: "false" });
   const inputs = filters.map(filterOf);
@@ -31,6 +32,7 @@ export function list(
   async function load(after = null, limit = PAGE) {
     const mine = (asked += 1);
     const values = Object.fromEntries(inputs.map((made) => [made.name, made.read()]));
+    above?.load(search.value.trim());
     try {
       const answer = await get(path, { ...query, ...values, q: search.value.trim(), limit, after }, signal);
       if (mine !== asked) return;
@@ -71,6 +73,7 @@ export function list(
       inputs.map((made) => made.label),
       tools,
     ),
+    ...(above ? [above.node] : []),
     wrong.node,
     shown.node,
     count,

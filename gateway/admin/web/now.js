@@ -1,7 +1,7 @@
 // The state of this replica, and its last hour.
 
 import { get } from "./api.js";
-import { chart } from "./chart.js";
+import { chart, MOST_LINES } from "./chart.js";
 import { el, say } from "./dom.js";
 import { lookOf } from "./looks.js";
 import { every, trouble } from "./renewal.js";
@@ -185,11 +185,15 @@ function chartsOf(points) {
   const reasons = [...new Set(points.flatMap((point) => Object.keys(point.errors)))];
   const sum = (reason) => points.reduce((total, point) => total + (point.errors[reason] ?? 0), 0);
   reasons.sort((one, other) => sum(other) - sum(one));
-  const errors = reasons.map((reason) => ({
-    name: plain(reason),
-    look: lookOf(reason),
-    values: points.map((point) => point.errors[reason] ?? 0),
-  }));
+  const line = (name, look, ofThese) => ({
+    name,
+    look,
+    values: points.map(({ errors }) => ofThese.reduce((total, reason) => total + (errors[reason] ?? 0), 0)),
+  });
+  const own = reasons.slice(0, reasons.length > MOST_LINES ? MOST_LINES - 1 : MOST_LINES);
+  const others = reasons.slice(own.length);
+  const errors = own.map((reason) => line(plain(reason), lookOf(reason), [reason]));
+  if (others.length) errors.push(line(`${others.length} other reasons`, lookOf("others"), others));
   return [
     chart("Requests a second", times, [of("requests")]),
     chart("Errors a second by reason", times, errors),

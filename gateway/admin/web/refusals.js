@@ -1,12 +1,16 @@
-// Which requests of the last day were refused or failed, and why: of all replicas, from the ledger.
+// Who was refused how often, of this replica; and which requests of the last day were refused or failed, of all
+// replicas, from the ledger.
 
+import { get } from "./api.js";
 import { blockOf } from "./callers.js";
 import { show as tell } from "./dialogs.js";
 import { button, el } from "./dom.js";
-import { list } from "./lists.js";
-import { moment, number, plain } from "./words.js";
+import { list, table } from "./lists.js";
+import { trouble } from "./renewal.js";
+import { ago, moment, number, plain } from "./words.js";
 
 const FAILED = 500;
+const MOST_SUMS = 20;
 
 export const title = "Refusals";
 
@@ -20,6 +24,7 @@ export async function show(place, signal) {
     rows: (answer) => answer.refusals,
     id: (row) => row.request_id,
     filters: [{ name: "failed", label: "Failures only (5xx)", type: "checkbox" }],
+    above: sums(signal),
     signal,
     columns: [
       {
@@ -41,13 +46,45 @@ export async function show(place, signal) {
         number: true,
         cell: (row) => el("span", { class: row.status >= FAILED ? "bad" : "" }, String(row.status)),
       },
-      { name: "Why", cell: (row) => plain(row.why === null ? row.reason : `${row.reason}: ${row.why}`) },
-      { name: "How often", number: true, cell: (row) => number(row.requests) },
+      { name: "Why", cell: whyOf },
+      { name: "Requests", number: true, cell: (row) => number(row.requests) },
       { name: "Route", cell: (row) => (row.route === "-" ? "–" : `${row.method} ${row.route}`) },
       { name: "Detail", cell: (row) => row.detail ?? "–" },
     ],
   });
 }
+
+/** Who was refused how often and why, and when last: of this replica since its start, from its memory. */
+function sums(signal) {
+  const caption = "Who was refused how often, by this replica since its start, the latest first";
+  const columns = [
+    { name: "Who", cell: (row) => (row.is_stranger ? `${row.who} (stranger)` : row.who.replace(/^key:/, "")) },
+    { name: "Why", cell: whyOf },
+    { name: "How often", number: true, cell: (row) => number(row.count) },
+    { name: "Last seen", cell: (row) => `${ago(row.last_at)} from ${row.client}` },
+    { name: "Was told", cell: (row) => row.detail },
+  ];
+  const shown = table(caption, columns, (row) => JSON.stringify([row.who, row.is_stranger, row.reason, row.why]));
+  const more = el("p", { class: "faint" });
+  const wrong = trouble(() => load(wanted));
+  let wanted = "";
+  async function load(q) {
+    wanted = q;
+    try {
+      const told = await get("refusals", { q, limit: MOST_SUMS }, signal);
+      if (q !== wanted) return;
+      wrong.clear();
+      shown.fill(told.refusals);
+      shown.node.hidden = !told.refusals.length;
+      more.textContent = told.is_complete ? "" : `These are the latest ${MOST_SUMS}; a search finds others.`;
+    } catch (error) {
+      if (error.name !== "AbortError" && q === wanted) wrong.tell(error);
+    }
+  }
+  return { node: el("section", {}, wrong.node, shown.node, more), load };
+}
+
+const whyOf = (row) => plain(row.why === null ? row.reason : `${row.reason}: ${row.why}`);
 
 /** What is known of one, as `gateway explain --request-id` tells it, and a way to block who came with a token. */
 function open(row) {
