@@ -162,7 +162,7 @@ class Reloader:
 
     def _wait(self, paths: tuple[str, ...]) -> None:
         if paths:
-            log.warning("settings wait for a restart", settings=list(paths))
+            log.warning("settings wait for a restart", settings=list(paths), why="restart needed")
         elif self.waiting:
             log.info("no setting waits for a restart any more")
         self.waiting = paths

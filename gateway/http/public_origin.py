@@ -15,6 +15,9 @@ from typing import Final
 _HTTPS: Final = 443
 _WILD: Final = "*."
 UNSIGNABLE: Final = "is needed: webhooks.out signs it, and no certificate and no route names a host in its place"
+COVERED: Final = (
+    "is not set: webhooks.out signs no host that only a wildcard of a certificate covers: a submit to one is a 421"
+)
 UNKNOWN: Final = "is not set, and no certificate and no route names a host in its place: each submit is a 421"
 
 
@@ -53,9 +56,12 @@ class Origins:
 
     @property
     def warning(self) -> str | None:
-        """A warning about public_url: the gateway has no origin at all, which may not be intended."""
-        is_known = self.public_url is not None or self.names or self.domains
-        return None if is_known or self.signs else UNKNOWN
+        """A warning about public_url: some submits, or all, have no origin, which may not be intended."""
+        if self.public_url is not None or self.fault:
+            return None
+        if self.signs:
+            return COVERED if self.domains else None
+        return None if self.names or self.domains else UNKNOWN
 
     def _is_ours(self, name: str) -> bool:
         return name in self.names or (not self.signs and name.partition(".")[2] in self.domains)

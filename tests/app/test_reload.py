@@ -303,7 +303,9 @@ async def test_what_is_bound_waits_for_a_restart_and_holds_nothing_back(
     assert _at(prepared.state.settings, path) == _at(before, path)
     assert _at(prepared.written, path) != _at(before, path)
     assert (prepared.waiting, reloader.waiting) == ((path,), (path,))
-    told = {"event": "settings wait for a restart", "settings": [path], "log_level": "warning"}
+    told = {
+        "event": "settings wait for a restart", "settings": [path], "why": "restart needed", "log_level": "warning"
+    }  # fmt: skip
     assert [event for event in events if event["log_level"] != "info"] == [told]
 
     site.write()

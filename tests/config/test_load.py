@@ -212,6 +212,12 @@ def test_tells_all_faults_at_once(tmp_path: Path) -> None:
             {"issuer": "https://b", "audience": "g", "discovery": True},
             {"issuer": "https://a", "audience": "h", "discovery": True}]}},
          "authentication.jwt[2].issuer: https://a is there already"),
+        ({"authentication": {"jwt": [
+            {"issuer": "x", "audience": "g", "algorithms": ["HS256"], "secret": {"env": "K"}}]}},
+         "authentication.jwt[0].secret: is shorter than 32 bytes"),
+        ({"authentication": {"jwt": [
+            {"issuer": "https://a", "audience": "g", "algorithms": ["ES256", "HS256"], "discovery": True}]}},
+         "authentication.jwt[0].algorithms: has HS* beside others, whose public keys would be its secrets"),
         ({"routes": 1},
          'routes: must be a list: write [...], or each entry in a line that begins with "- "'),
         ({"keys": [{"id": "a", "secret": {"env": "K"}, "profile": "big"}]},

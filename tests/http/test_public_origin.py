@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.http.public_origin import Origins, split_host
+from gateway.http.public_origin import COVERED, Origins, split_host
 
 NAMES = ["gw.test", "10.0.0.7", "::1", "*.wild.test", "odd*.test", "ROOTED.test."]
 HERE = Origins(port=8443).with_names(NAMES)
@@ -52,7 +52,10 @@ def test_the_public_url_is_the_origin_whatever_the_host_is() -> None:
 
 def test_an_origin_that_nobody_can_have_is_told_of() -> None:
     assert Origins(signs=True).with_names(["*.wild.test"]).fault
-    assert (SIGNING.fault, SIGNING.warning, HERE.fault, HERE.warning) == (None, None, None, None)
+    assert (SIGNING.fault, SIGNING.warning, HERE.fault, HERE.warning) == (None, COVERED, None, None)
+    written_out = Origins(signs=True).with_names(["gw.test"])
+    assert (written_out.fault, written_out.warning) == (None, None)
+    assert Origins(signs=True).with_names(["*.wild.test"]).warning is None
     assert (Origins().fault, Origins().with_names(["*.wild.test"]).warning) == (None, None)
     assert Origins().warning
 

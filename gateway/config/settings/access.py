@@ -51,6 +51,19 @@ def _bounded_leeway(value: float) -> float:
     return value
 
 
+def _of_one_kind(algorithms: list[str]) -> list[str]:
+    shared = sum(name.startswith("HS") for name in algorithms)
+    if 0 < shared < len(algorithms):
+        raise ValueError("has HS* beside others, whose public keys would be its secrets")
+    return algorithms
+
+
+def _long_enough(secret: SecretValue) -> SecretValue:
+    if len(secret.value) < LEAST_SECRET:
+        raise ValueError(f"is shorter than {LEAST_SECRET} bytes")
+    return secret
+
+
 class JwtIssuer(Section):
     """An identity provider whose tokens are believed."""
 
@@ -61,7 +74,9 @@ class JwtIssuer(Section):
         | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
     )
     """The `aud` that its tokens must name: this service."""
-    algorithms: Annotated[list[Algorithm], Field(min_length=1)] = default(["RS256", "ES256", "EdDSA"])
+    algorithms: Annotated[list[Algorithm], Field(min_length=1), AfterValidator(_of_one_kind)] = default(
+        ["RS256", "ES256", "EdDSA"]
+    )
     """What its tokens may be signed with."""
     jwks: str | None = None
     """Its keys: an https URL, or a file."""
@@ -69,7 +84,7 @@ class JwtIssuer(Section):
     """Whether its keys are found through <issuer>/.well-known/openid-configuration."""
     public_key: ReadableFile | None = None
     """Its one public key: a PEM file."""
-    secret: SecretValue | None = None
+    secret: Annotated[SecretValue, AfterValidator(_long_enough)] | None = None
     """The secret shared with it, for HS256, HS384 and HS512: 32 bytes or more."""
     leeway: Annotated[Duration, AfterValidator(_bounded_leeway)] = default("30s")
     """How far its clock may be off; at most 60s."""
@@ -99,16 +114,11 @@ class JwtIssuer(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> "JwtIssuer":
-        shared = [name for name in self.algorithms if name.startswith("HS")]
-        if shared and len(shared) < len(self.algorithms):
-            raise ValueError("algorithms: HS* never stands beside others: their public keys would be its secrets")
         sources = sum((self.jwks is not None, self.discovery, self.public_key is not None, self.secret is not None))
         if sources != 1:
             raise ValueError("needs exactly one of jwks, discovery, public_key and secret")
-        if bool(shared) != (self.secret is not None):
+        if self.algorithms[0].startswith("HS") != (self.secret is not None):
             raise ValueError("secret is for HS256, HS384 and HS512, and these need it")
-        if self.secret is not None and len(self.secret.value) < LEAST_SECRET:
-            raise ValueError(f"secret: is shorter than {LEAST_SECRET} bytes")
         if self.discovery:
             check_fetched(self.issuer)
         return self
