@@ -12,7 +12,7 @@ from gateway.config.restart import with_what_stays
 from gateway.config.settings import SecretDigest, SecretValue, Section, Settings
 from gateway.config.state import State, with_names
 from gateway.errors import ConfigurationError, Fault
-from gateway.tls.contexts import LoadedPair, fingerprint, load_pair, load_pairs, names_of
+from gateway.tls.contexts import LoadedPair, fingerprint, hosts_of, load_pair, load_pairs
 from gateway.tls.file_ends import FileEnd, file_ends
 from gateway.webhooks.outbound.sender import require_ca
 
@@ -55,7 +55,7 @@ def prepare(
     admin = settings.admin.tls
     admin_pairs = [] if admin is None else [load_pair(admin, settings.tls.profile)]
     pairs = load_pairs(settings)
-    state = with_names(compile_settings(settings), names_of(pairs))
+    state = with_names(compile_settings(settings), hosts_of(pairs))
     if state.origins.fault is not None:
         raise ConfigurationError([Fault("public_url", state.origins.fault)])
     return Prepared(state, pairs, admin_pairs, found, local_keys, written, waiting, file_ends(settings))

@@ -11,7 +11,7 @@ from gateway.config.settings import Settings
 from gateway.config.state import with_names
 from gateway.errors import SetupError
 from gateway.tls.client_ca import load_client_ca
-from gateway.tls.contexts import LoadedPair, load_pair, load_pairs, names_in, names_of
+from gateway.tls.contexts import LoadedPair, hosts_of, load_pair, load_pairs, names_in, names_of
 from gateway.tls.file_ends import FileEnd, file_ends, is_ca
 
 _SOON: Final = timedelta(days=14)
@@ -29,7 +29,7 @@ def check_certificates(settings: Settings) -> Iterator[Checked]:
         return
     for warning in client_ca.warnings if client_ca is not None else ():
         yield Checked("warning", f"tls.client_ca: {warning}")
-    origins = with_names(compile_settings(settings), names_of(pairs)).origins
+    origins = with_names(compile_settings(settings), hosts_of(pairs)).origins
     for kind, text in (("fault", origins.fault), ("warning", origins.warning)):
         if text is not None:
             yield Checked(kind, f"public_url: {text}")

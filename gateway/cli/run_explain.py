@@ -21,7 +21,7 @@ from gateway.ledger.reservations import count_overdue
 from gateway.limits.quotas import AccountCounts
 from gateway.model.account_names import ANYONE, key_account
 from gateway.model.reasons import VERDICTS, Denial, Reason
-from gateway.tls.contexts import names_in
+from gateway.tls.contexts import hosts_in
 
 _OVERDUE: Final = "overdue"
 _WIDTH: Final = 15
@@ -124,7 +124,7 @@ async def _state(session: Session, key_id: str | None, names: Sequence[str]) -> 
 def _names(settings: Settings) -> list[str]:
     """The certificates' names; empty when this user can't read one."""
     try:
-        return [name for pair in (settings.tls, *settings.tls.certificates) for name in names_in(pair.certificate)]
+        return [name for pair in (settings.tls, *settings.tls.certificates) for name in hosts_in(pair.certificate)]
     except SetupError:
         return []
 

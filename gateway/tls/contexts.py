@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from gateway.aio.named_files import PEM_BYTES, read_named, require_named
 from gateway.config.settings import CertificatePair, Settings
+from gateway.config.settings.fields import HOST
 from gateway.errors import FileUnusable, SetupError
 from gateway.tls.client_ca import ClientCa, load_client_ca
 
@@ -42,6 +44,7 @@ class LoadedPair:
     """A checked certificate with its key: its context, its DNS names and addresses, and when it expires.
 
     `client_ca` has the digests of the CAs that the context trusts for client certificates; None: it requests none.
+    `common_name` is the subject's, if that is a host's name or address.
     """
 
     context: ssl.SSLContext
@@ -49,6 +52,7 @@ class LoadedPair:
     not_after: datetime
     client_ca: frozenset[bytes] | None = None
     addresses: tuple[str, ...] = ()
+    common_name: str | None = None
 
 
 class Certificates:
@@ -140,7 +144,7 @@ def load_pair(pair: CertificatePair, profile: str, client_ca: ClientCa | None = 
         context.load_verify_locations(cadata=client_ca.der)
     trusted = None if client_ca is None else client_ca.digests
     names, addresses = _names(certificate)
-    return LoadedPair(context, names, certificate.not_valid_after_utc, trusted, addresses)
+    return LoadedPair(context, names, certificate.not_valid_after_utc, trusted, addresses, _common_name(certificate))
 
 
 def names_of(pairs: Iterable[LoadedPair]) -> list[str]:
@@ -148,14 +152,33 @@ def names_of(pairs: Iterable[LoadedPair]) -> list[str]:
     return [name for pair in pairs for name in (*pair.names, *pair.addresses)]
 
 
+def hosts_of(pairs: Iterable[LoadedPair]) -> list[str]:
+    """The hosts that these certificates name: one without a DNS name or an address, by its common name.
+
+    No client of today trusts a common name. But who made such a certificate has said what this host is called.
+    """
+    found = [(names_of([pair]), pair.common_name) for pair in pairs]
+    return [host for names, common in found for host in (names or ([common] if common else []))]
+
+
 def names_in(path: Path) -> list[str]:
-    """The same for one certificate, without access to its key.
+    """The DNS names and addresses of one certificate, without access to its key.
 
     Raises:
         SetupError: when it can't be read.
     """
     names, addresses = _names(_read_certificate(path))
     return [*names, *addresses]
+
+
+def hosts_in(path: Path) -> list[str]:
+    """The hosts that one certificate names, as hosts_of has them.
+
+    Raises:
+        SetupError: when it can't be read.
+    """
+    common = _common_name(_read_certificate(path))
+    return names_in(path) or ([common] if common else [])
 
 
 def fingerprint(paths: Iterable[Path]) -> str:
@@ -213,6 +236,16 @@ def _names(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, .
     found = extension.value
     names = tuple(name.lower() for name in found.get_values_for_type(x509.DNSName))
     return names, tuple(map(str, found.get_values_for_type(x509.IPAddress)))
+
+
+def _common_name(certificate: x509.Certificate) -> str | None:
+    """The subject's common name in lower case, if it is a host's name or address."""
+    try:
+        found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError:  # a subject that can't be read
+        return None
+    name = str(found[0].value).lower() if len(found) == 1 else ""
+    return name if HOST.fullmatch(name) else None
 
 
 def _no_password() -> str:

@@ -1,6 +1,7 @@
 import ssl
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +24,17 @@ from cryptography.x509.oid import NameOID
 from gateway.config.settings import CertificatePair
 from gateway.errors import SetupError
 from gateway.tls.client_ca import ClientCa
-from gateway.tls.contexts import Certificates, LoadedPair, base_context, fingerprint, load_pair, load_pairs
+from gateway.tls.contexts import (
+    Certificates,
+    LoadedPair,
+    base_context,
+    fingerprint,
+    hosts_in,
+    hosts_of,
+    load_pair,
+    load_pairs,
+    names_of,
+)
 from tests.support.pure import make_settings
 
 Issue = Callable[..., CertificatePair]
@@ -169,9 +180,11 @@ def test_a_key_that_is_too_weak_is_told(tmp_path: Path) -> None:
         load_pair(self_signed(tmp_path, key), "intermediate")
 
 
-def self_signed(directory: Path, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> CertificatePair:
-    """A pair without a name for anyone: no SubjectAlternativeName."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nameless")])
+def self_signed(
+    directory: Path, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, common: str = "no name"
+) -> CertificatePair:
+    """A pair with a common name alone: no SubjectAlternativeName."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder(
         name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1)
@@ -182,8 +195,26 @@ def self_signed(directory: Path, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivat
     return CertificatePair(certificate=certificate, private_key=private_key)
 
 
-def test_a_certificate_may_have_no_name(tmp_path: Path) -> None:
-    assert load_pair(self_signed(tmp_path, ec.generate_private_key(ec.SECP256R1())), "modern").names == ()
+@pytest.mark.parametrize(
+    ("common", "hosts"),
+    [
+        ("Localhost", ["localhost"]), ("gateway.example", ["gateway.example"]), ("10.0.0.7", ["10.0.0.7"]),
+        ("My gateway", []), ("*.example", []), ("a/b", []), ("évil.example", []),
+    ],
+)  # fmt: skip
+def test_a_certificate_without_names_has_the_host_of_its_common_name(
+    tmp_path: Path, common: str, hosts: list[str]
+) -> None:
+    """As `openssl req -x509 -subj /CN=localhost` makes it: every submit was a 421 without a word of why."""
+    made = self_signed(tmp_path, ec.generate_private_key(ec.SECP256R1()), common)
+    pair = load_pair(made, "modern")
+    assert (pair.names, names_of([pair]), hosts_of([pair]), hosts_in(made.certificate)) == ((), [], hosts, hosts)
+
+
+def test_a_common_name_beside_names_is_no_host(issue: Issue) -> None:
+    pair = issue("a.test")
+    loaded = replace(load_pair(pair, "modern"), common_name="b.test")
+    assert hosts_of([loaded]) == ["a.test"] == hosts_in(pair.certificate)
 
 
 def test_loads_every_pair_of_the_configuration_the_default_first(issue: Issue, tmp_path: Path) -> None:
