@@ -15,6 +15,7 @@ from gateway.errors import refuse
 from gateway.model.reasons import Reason
 from gateway.uploads.field_rules import FILE_URL, MAX_PARTS, FieldRules, field_refused
 from gateway.uploads.file_kind import FileKind
+from gateway.uploads.file_url import check_file_url
 from gateway.uploads.form import Form, FormRules, Passed
 from gateway.uploads.form_options import check_options
 from gateway.uploads.multipart.part_head import PartHead, ambiguous
@@ -77,6 +78,7 @@ class UrlEncoded:
         fields = bytes(self._body).split(b"&", MAX_PARTS + 1)
         self.tail = b"&".join([field for field in fields if self._is_forwarded(field)])
         values = self._values
+        check_file_url(values.get(FILE_URL))
         check_options(self._rules, values.get(self._rules.options or ""), work)
         if not any(values.get(name) for name in self._sources):
             raise ambiguous(_NO_DOCUMENT.format(" or ".join(self._sources)) if self._sources else _NEVER)

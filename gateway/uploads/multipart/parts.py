@@ -10,6 +10,7 @@ from gateway.errors import refuse
 from gateway.model.reasons import Reason
 from gateway.uploads.field_rules import FILE_URL, FieldRules, Treatment, field_refused
 from gateway.uploads.file_kind import SNIFFED, FileKind, guess_kind
+from gateway.uploads.file_url import check_file_url
 from gateway.uploads.form import FileFacts, Form, FormRules, Passed
 from gateway.uploads.form_options import check_options
 from gateway.uploads.multipart.part_head import PartHead, ambiguous, read_part_head
@@ -55,9 +56,10 @@ class FormParts:
         """The form's contents; called once it is complete.
 
         Raises:
-            Refused: because of its options.
+            Refused: because of its options, or of the address that it names.
         """
         values, checkpoint = self._values, self._all.checkpoint
+        check_file_url(values.get(FILE_URL))
         check_options(self._all, values.get(self._all.options or ""), Work())
         return Form(
             page_range=values.get("page_range"),
