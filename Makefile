@@ -16,10 +16,8 @@ WHOLE := GATEWAY_TEST_WHOLE=1 $(BIN)/python -m pytest --durations=25 --durations
 COVERED := --cov=gateway --cov-report=term
 # Rooms without a loop, a socket or a clock: their own tests see every line and every branch of them.
 PURE := model limits policy http
-# One more than there are cores: two fifths of their time tests wait, for a deadline or another process.
-WORKERS := $(shell echo $$(($$(nproc) + 1)))
 # Files in their order: by the number of their tests, those of one long test would come last, and one core wait.
-SHARED := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+SHARED := -n auto --dist loadfile --no-loadscope-reorder
 FORMS := $(patsubst requirements/forms/%.txt,$(VENV)/forms/%/.made,$(wildcard requirements/forms/*.txt))
 # A wheel or nothing: a package that had to be built here could come without its C extension.
 PIP_FLAGS ?= --only-binary :all:
