@@ -494,7 +494,7 @@ async def test_many_results_cost_as_many_transactions_as_one(make_room: MakeRoom
         costs.append(room.faulty.writes - before)
         assert {(await room.row(name)).expires_at for name in names} == {None}
     assert costs[0] == 3  # to forget, to claim, and to note that it was deleted
-    assert costs[1] <= 8
+    assert costs[1] <= 12  # of 75; how many share one depends on when each is answered
     assert len(told(container)) == 26
 
 
