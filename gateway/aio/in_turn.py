@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from gateway.aio.iteration import Iteration
 
+_AT_ONCE: Final = 0.002  # seconds of pieces in one turn, and the rest of the last one
 T = TypeVar("T")
 
 
@@ -30,13 +31,24 @@ async def run_in_later_turn(
 
 
 async def join_in_turns(iteration: Iteration, pieces: Iterator[bytes], peer: Hashable = None) -> bytes:
-    """Joins what is made piece by piece, each in an iteration that has time for it; in the turns of `peer`."""
+    """Joins what is made piece by piece, some in each iteration that has time for it; in the turns of `peer`.
+
+    Where many wait, each turn comes after one of every other peer: a hundred small pieces are not a hundred turns.
+    """
     made: list[bytes] = []
-    piece: bytes | None = b""
-    while piece is not None:
-        made.append(piece)
-        piece = await run_in_turn(iteration, partial(next, pieces, None), peer)
+    while some := await run_in_turn(iteration, partial(_next_of, pieces, iteration.clock), peer):
+        made += some
     return b"".join(made)
+
+
+def _next_of(pieces: Iterator[bytes], clock: Callable[[], float]) -> list[bytes]:
+    """As many as a turn has time for; none: that was all."""
+    until, some = clock() + _AT_ONCE, list[bytes]()
+    for piece in pieces:
+        some.append(piece)
+        if clock() >= until:
+            break
+    return some
 
 
 def _do(work: Callable[[], T], done: "asyncio.Future[T]") -> None:

@@ -67,7 +67,9 @@ class Keyring:
         for record in records:
             old = known.get(record.id)
             for generation in old.generations if old else ():
-                secrets.pop(generation.digest, None)
+                found = secrets.get(generation.digest)
+                if found is not None and found.record is old:  # else it has moved to another key
+                    del secrets[generation.digest]
             known[record.id] = record
             for generation in record.generations:
                 secrets[generation.digest] = RecordedSecret(record, generation)

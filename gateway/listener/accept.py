@@ -32,6 +32,7 @@ from gateway.model.networks import Networks, client_prefix, parse_address
 
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
+_SECONDS: Final = 0.002  # of a batch, and the last one of it
 REST: Final = 1.0
 # All present from the start, at 0: a counter that first appears at 1 shows no increase.
 _WHYS: Final = (
@@ -132,11 +133,14 @@ class Acceptor:
             self._leave(connection.peer)
 
     def _accept_ready(self) -> bool:
-        """Accepts a batch, while the iteration has time for it; returns whether more may wait."""
-        begun = self.iteration.clock()
-        for number in range(_AT_ONCE):
-            if number and self.iteration.is_over:
-                break
+        """Accepts a batch; returns whether more may wait.
+
+        It has a time of its own: those that wait here have no turns yet, and where others use up each iteration, one
+        connection in each would let their queue in the kernel grow full.
+        """
+        now = self.iteration.clock()
+        until = now + _SECONDS
+        for _ in range(_AT_ONCE):
             try:
                 accepted, address = self.listening.accept()
             except (BlockingIOError, InterruptedError):
@@ -145,7 +149,9 @@ class Acceptor:
                 self._accept_failed(error)
                 return False
             self._admit(accepted, Peer(parse_address(address[0].partition("%")[0]), address[1]))
-            begun = self._count_since(begun)
+            now = self._count_since(now)
+            if now >= until:
+                break
         return True
 
     def _count_since(self, begun: float) -> float:

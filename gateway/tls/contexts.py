@@ -155,7 +155,8 @@ def names_of(pairs: Iterable[LoadedPair]) -> list[str]:
 def hosts_of(pairs: Iterable[LoadedPair]) -> list[str]:
     """The hosts that these certificates name: one without a DNS name or an address, by its common name.
 
-    No client of today trusts a common name. But who made such a certificate has said what this host is called.
+    Browsers do not trust a common name, but OpenSSL does. And who made such a certificate has said what this host is
+    called.
     """
     found = [(names_of([pair]), pair.common_name) for pair in pairs]
     return [host for names, common in found for host in (names or ([common] if common else []))]
@@ -214,7 +215,7 @@ def base_context(profile: str, *, asks: bool = False) -> ssl.SSLContext:
 
 
 def _by_name(pairs: Sequence[LoadedPair]) -> dict[str, LoadedPair]:
-    return {name: pair for pair in reversed(pairs) for name in pair.names}
+    return {host: pair for pair in reversed(pairs) for host in hosts_of([pair])}
 
 
 def _read_certificate(path: Path) -> x509.Certificate:

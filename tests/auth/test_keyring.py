@@ -101,6 +101,16 @@ def test_a_key_is_made_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
     assert identity_of(changed.get(b"new")).profile.body_limit == 7
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_secret_that_moves_to_another_key_is_that_ones_whichever_comes_first(is_first: bool) -> None:
+    """As after a restored ledger. Behind the key that lost it, nobody had it."""
+    ring = Keyring(PROFILES).changed([make_record("old", Generation(1, b"x", 0))])
+    records = [make_record("old", Generation(1, b"y", 0)), make_record("new", Generation(1, b"x", 0))]
+    moved = ring.changed(records if is_first else reversed(records))
+    assert [identity_of(moved.get(secret)).key_id for secret in (b"x", b"y")] == ["new", "old"]
+    assert moved.changed([make_record("new", Generation(1, b"z", 0))]).get(b"x") is None
+
+
 def test_the_same_profiles_keep_the_ring() -> None:
     ring = Keyring(PROFILES).changed([make_record()])
     assert ring.under(dict(PROFILES)) is ring

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.aio.iteration import Iteration
+from gateway.aio.iteration import MAX_SECONDS, Iteration
 from gateway.listener.accept import AcceptLimits, Acceptor
 from gateway.listener.opening import Accepted
 from gateway.model.identity import Peer
@@ -74,7 +74,7 @@ async def test_a_64_is_one_address(first: str, second: str, is_full: bool) -> No
         acceptor.stop()
 
 
-async def test_a_batch_ends_with_the_iteration() -> None:
+async def test_a_batch_has_a_time_of_its_own() -> None:
     """Sixty-four at once took the loop up to thirty milliseconds where each looked for who gives way."""
     with Listening(*["10.0.0.1"] * 5) as listening:
         ticks = count()
@@ -93,6 +93,31 @@ async def test_a_batch_ends_with_the_iteration() -> None:
             await asyncio.sleep(0)
             seen.append(acceptor.connections)
         assert max(after - before for before, after in pairwise(seen)) == 1
+        for client in clients:
+            client.close()
+        await eventually(lambda: acceptor.connections == 0)
+        acceptor.stop()
+
+
+async def test_where_others_use_up_each_iteration_connections_are_accepted_all_the_same() -> None:
+    """One in each iteration was 160 a second: whoever came behind a few hundred strangers waited for seconds."""
+    with Listening(*["10.0.0.1"] * 5) as listening:
+        iteration = Iteration(lambda: 0.0, asyncio.get_running_loop().call_soon)
+        acceptor = Acceptor(
+            listening,
+            lambda: AcceptLimits(9, 9, 1.0),
+            None,
+            lambda peer: Connection(peer, acceptor.release),
+            iteration,
+        )
+        clients = [socket.create_connection(listening.getsockname()) for _ in range(5)]
+        seen = set()
+        acceptor.start()
+        while acceptor.connections < 5:
+            iteration.add(2 * MAX_SECONDS, 0)
+            await asyncio.sleep(0)
+            seen.add(acceptor.connections)
+        assert seen <= {0, 5}
         for client in clients:
             client.close()
         await eventually(lambda: acceptor.connections == 0)

@@ -217,6 +217,15 @@ def test_a_common_name_beside_names_is_no_host(issue: Issue) -> None:
     assert hosts_of([loaded]) == ["a.test"] == hosts_in(pair.certificate)
 
 
+def test_a_certificate_without_names_is_shown_to_who_asks_for_its_common_name(issue: Issue, tmp_path: Path) -> None:
+    """OpenSSL, and so Python and curl, trust such a name; the host counted as ours, and got another's certificate."""
+    named = load_pair(self_signed(tmp_path, ec.generate_private_key(ec.SECP256R1()), "b.test"), "intermediate")
+    certificates = Certificates([load_pair(issue("a.test"), "intermediate"), named], "intermediate")
+    context = ssl.create_default_context(cafile=str(tmp_path / "nameless.pem"))
+    client, _ = shake_hands(certificates.for_handshake(), context, "b.test")
+    assert client.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert((tmp_path / "nameless.pem").read_text())
+
+
 def test_loads_every_pair_of_the_configuration_the_default_first(issue: Issue, tmp_path: Path) -> None:
     pairs = [issue(name) for name in ("a.test", "b.test", "c.test")]
     first, *more = [{"certificate": str(pair.certificate), "private_key": str(pair.private_key)} for pair in pairs]

@@ -15,28 +15,37 @@ _OBJECT: Final = re.compile(rb"(\d{1,9})\s+\d{1,5}\s+obj\b")
 _KIDS: Final = re.compile(rb"/Kids\s*\[([^\]/]*)\]")
 _REFERENCE: Final = re.compile(rb"(\d{1,9})\s+\d{1,5}\s+R\b")
 _MAX_VISITS: Final = 20_000  # more than a tree of this size can have nodes
-_MAX_DEPTH: Final = 16
 
 
 def is_graph(document: bytes) -> bool:
     """Whether who follows the kids of some node meets more nodes than a document of MAX_BYTES can hold."""
     kids = _kids_of(document)
-    visits = dict.fromkeys(kids, 1)
-    for _ in range(_MAX_DEPTH):
-        more = {node: 1 + sum(visits.get(kid, 1) for kid in below) for node, below in kids.items()}
-        if max(more.values(), default=0) > _MAX_VISITS:
-            return True
-        if more == visits:
-            break
-        visits = more
-    return False
+    visits: dict[int, int] = {}
+    for node in kids:
+        if node not in visits:
+            _count(node, kids, visits)
+    return max(visits.values(), default=0) > _MAX_VISITS
 
 
-def _kids_of(document: bytes) -> dict[bytes, list[bytes]]:
+def _count(first: int, kids: dict[int, list[int]], visits: dict[int, int]) -> None:
+    """Counts what who follows the kids of a node meets, for it and all nodes below; a way back ends there."""
+    path = {first: iter(kids[first])}
+    while path:
+        node, below = path.popitem()
+        ahead = (kid for kid in below if kid in kids and kid not in visits and kid != node and kid not in path)
+        kid = next(ahead, None)
+        if kid is None:
+            visits[node] = min(_MAX_VISITS + 1, 1 + sum(visits.get(kid, 1) for kid in kids[node]))
+        else:
+            path[node] = below
+            path[kid] = iter(kids[kid])
+
+
+def _kids_of(document: bytes) -> dict[int, list[int]]:
     """The kids of each node, by its number; the last one of a number counts, as in an update of the document."""
-    kids: dict[bytes, list[bytes]] = {}
+    kids: dict[int, list[int]] = {}
     for text in document.split(b"endobj"):
         node, found = _OBJECT.search(text), _KIDS.search(text)
         if node is not None and found is not None:
-            kids[node[1]] = _REFERENCE.findall(found[1])
+            kids[int(node[1])] = list(map(int, _REFERENCE.findall(found[1])))
     return kids

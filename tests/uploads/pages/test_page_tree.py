@@ -14,6 +14,18 @@ def test_a_graph_of_many_ways_is_one(widths: tuple[int, ...]) -> None:
     assert is_graph(page_graph(*widths))
 
 
+def padded(levels: int, between: int) -> bytes:
+    """Two ways at each level, nodes of one kid between the levels, and zeros before each number of a reference."""
+    widths = [width for _ in range(levels) for width in (2, *[1] * between)]
+    nodes = (b"%d 0 obj<</Kids[%b]>>endobj\n" % (n, b"00%d 0 R " % (n + 1) * width) for n, width in enumerate(widths))
+    return b"".join(nodes)
+
+
+@pytest.mark.parametrize("between", [0, 1, 3, 30])
+def test_nodes_of_one_kid_between_its_levels_do_not_hide_a_graph(between: int) -> None:
+    assert is_graph(padded(40, between))
+
+
 def chain(length: int) -> bytes:
     nodes = (b"%d 0 obj <</Type/Pages/Kids [%d 0 R]>> endobj\n" % (number, number + 1) for number in range(length))
     return b"%PDF-1.4\n" + b"".join(nodes)
