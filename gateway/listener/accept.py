@@ -32,6 +32,7 @@ from gateway.model.networks import Networks, client_prefix, parse_address
 
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
+_LAST_BATCHES: Final = _BACKLOG // _AT_ONCE
 _SECONDS: Final = 0.002  # of a batch, and the last one of it
 REST: Final = 1.0
 # All present from the start, at 0: a counter that first appears at 1 shows no increase.
@@ -100,11 +101,15 @@ class Acceptor:
         self._loop.add_reader(self.listening, self._accept_ready)
 
     def stop(self) -> None:
-        """Takes the connections that the kernel has already accepted, then closes the listening socket."""
+        """Takes the connections that the kernel has already accepted, then closes the listening socket.
+
+        No more than it can hold: a flood would connect as long as somebody accepts.
+        """
         self.is_stopped = True
         self._loop.remove_reader(self.listening)
-        while self._accept_ready():
-            pass
+        for _ in range(_LAST_BATCHES):
+            if not self._accept_ready():
+                break
         self.listening.close()
 
     async def close(self) -> None:

@@ -122,3 +122,31 @@ async def test_where_others_use_up_each_iteration_connections_are_accepted_all_t
             client.close()
         await eventually(lambda: acceptor.connections == 0)
         acceptor.stop()
+
+
+async def test_a_flood_does_not_keep_it_from_stopping() -> None:
+    """It accepted as long as strangers connected: a drain waited for a second."""
+
+    class Endless(socket.socket):
+        """One that always has another client."""
+
+        count = 0
+
+        def accept(self) -> Any:
+            self.count += 1
+            assert self.count < 5000
+            ours, theirs = socket.socketpair()
+            theirs.close()
+            return ours, ("10.0.0.1", 1)
+
+    with Endless() as listening:
+        acceptor = Acceptor(
+            listening,
+            lambda: AcceptLimits(0, 0, 1.0),
+            None,
+            lambda peer: Connection(peer, acceptor.release),
+            iteration_now(),
+        )
+        acceptor.stop()
+    assert 0 < listening.count <= 1024
+    assert acceptor.refused["too_many"] == listening.count

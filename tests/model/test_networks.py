@@ -56,6 +56,38 @@ def test_holds_what_one_of_its_networks_holds(
         assert networks[0][0] in Networks(networks)
 
 
+@pytest.mark.parametrize(
+    ("address", "is_in"),
+    [
+        ("9.255.255.255", False), ("10.0.0.0", True), ("10.0.0.7", True), ("10.0.1.255", True), ("10.0.2.0", False),
+        ("10.0.3.4", True), ("10.0.3.5", False), ("255.255.255.255", True), ("0.0.0.1", False), ("::a00:0", False),
+        ("2001:db8::", True), ("2001:db8:0:1::", False), ("2001:db7:ffff::", False),
+    ],
+)  # fmt: skip
+def test_networks_beside_and_within_each_other(address: str, is_in: bool) -> None:
+    networks = Networks.of(
+        "10.0.3.4", "10.0.1.0/24", "10.0.0.0/24", "10.0.0.0/30", "10.0.0.128/25", "2001:db8::/64", "255.255.255.255"
+    )
+    assert (ip(address) in networks) is is_in
+
+
+def test_what_a_look_costs_does_not_grow_with_the_networks() -> None:
+    """Thirty hops of an X-Forwarded-For in ten thousand trusted networks held the loop for 86 ms."""
+    networks = Networks(ip_network(f"10.{high}.{low}.0/25") for high in range(256) for low in range(40))
+    asked = list[int]()
+
+    class Counted(IPv4Address):
+        """An address that notes each comparison."""
+
+        def __int__(self) -> int:
+            asked.append(1)
+            return super().__int__()
+
+    assert Counted("10.7.7.200") not in networks
+    assert Counted("10.7.7.100") in networks
+    assert len(asked) <= 4
+
+
 def test_reads_networks_and_single_addresses() -> None:
     networks = Networks.of("10.0.0.0/8", "::1", "192.0.2.1")
     assert [ip(text) in networks for text in ("10.1.2.3", "::1", "192.0.2.1", "192.0.2.2", "::2", "11.0.0.0")] == [
