@@ -24,7 +24,6 @@ from gateway.app.prepare import Prepared, prepare, watched
 from gateway.app.reload import Reloader
 from gateway.app.systemd import Notifier
 from gateway.config.ledger_url import url_of
-from gateway.config.settings import Settings
 from gateway.errors import ConfigurationError, SetupError
 from gateway.tls.contexts import Certificates, fingerprint
 from gateway.tls.dev_certificates import make_development_certificates
@@ -616,12 +615,12 @@ async def test_a_reload_walks_the_settings_on_its_thread(site: Site, monkeypatch
     reloader = told(queue, site)
     walkers: list[threading.Thread] = []
 
-    def walked(settings: Settings) -> Iterator[Any]:
+    def walked(*arguments: Any) -> Any:
         walkers.append(threading.current_thread())
-        yield from secrets_of(settings)
+        return watched(*arguments)
 
-    secrets_of = gateway.app.prepare._secrets
-    monkeypatch.setattr(gateway.app.prepare, "_secrets", walked)
+    for module in (gateway.app.prepare, gateway.app.reload):
+        monkeypatch.setattr(module, "watched", walked, raising=False)
     async with running(reloader):
         reloader.force()
         await asyncio.wait_for(queue.get(), LONG)
