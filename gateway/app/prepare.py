@@ -20,7 +20,8 @@ from gateway.webhooks.outbound.sender import require_ca
 class Prepared(NamedTuple):
     """All that a reload puts into force.
 
-    `written` is what the file says, `waiting` the settings of it that wait for a restart, `ends` when files end.
+    `written` is what the file says, `files` those to watch, `waiting` the settings that wait for a restart.
+    `ends` tells when files end.
     """
 
     state: State
@@ -29,6 +30,7 @@ class Prepared(NamedTuple):
     fingerprint: str
     local_keys: Mapping[str, KeySet]
     written: Settings
+    files: tuple[Path, ...]
     waiting: tuple[str, ...]
     ends: tuple[FileEnd, ...]
 
@@ -58,7 +60,8 @@ def prepare(
     state = with_names(compile_settings(settings), hosts_of(pairs))
     if state.origins.fault is not None:
         raise ConfigurationError([Fault("public_url", state.origins.fault)])
-    return Prepared(state, pairs, admin_pairs, found, local_keys, written, waiting, file_ends(settings))
+    files = tuple(watched(path, written))  # here: for thousands of keys it would hold the loop
+    return Prepared(state, pairs, admin_pairs, found, local_keys, written, files, waiting, file_ends(settings))
 
 
 def _beside(

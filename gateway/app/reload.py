@@ -19,7 +19,7 @@ from gateway.aio.daemon_threads import DaemonThreads
 from gateway.aio.nudge import Nudge
 from gateway.aio.periodic import until_next
 from gateway.app.file_watch import FilesSeen, read_if_changed
-from gateway.app.prepare import Prepared, prepare, watched
+from gateway.app.prepare import Prepared, prepare
 from gateway.app.systemd import Notifier
 from gateway.config.held_back import EXPOSURE_SETTINGS
 from gateway.config.settings import Settings
@@ -51,7 +51,7 @@ class Reloader:
         self._environ = environ
         self._in_force = prepared.state.settings
         self._before: Settings | None = None  # what was in force when an exposure setting began to wait
-        self._files = tuple(watched(path, prepared.written))
+        self._files = prepared.files
         self._seen: FilesSeen | None = None
         self._tried = prepared.fingerprint
         self._put_in_force = put_in_force
@@ -152,7 +152,7 @@ class Reloader:
     def _succeeded(self, prepared: Prepared) -> None:
         self._before = (self._before or self._in_force) if EXPOSURE_SETTINGS & set(prepared.waiting) else None
         self._in_force, self.ends = prepared.state.settings, prepared.ends
-        self._files = tuple(watched(self._path, prepared.written))
+        self._files = prepared.files
         self._tried = prepared.fingerprint
         self.was_successful = True
         self.succeeded_at = time.time()

@@ -7,7 +7,7 @@ the ledger first, and one replica writes them to its log.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
@@ -148,13 +148,23 @@ class AuditTrail:
         settings = self._settings()
         if settings is self._stated:
             return
-        declared, now = declared_secrets(settings), self._wall()
-        fingerprints = {path: secret.fingerprint for path, secret in declared.items()}
-        replaced = {path for path, secret in declared.items() if self._declared.get(path, secret) != secret}
+        # On a thread: for thousands of keys it would hold the loop.
+        declared, fingerprints, replaced = await asyncio.to_thread(_declare, settings, self._declared)
+        now = self._wall()
         entries = await self._ledger.write(lambda c: audit.state_secrets(c, fingerprints, replaced, _ACTOR, now))
         self._stated, self._declared = settings, declared
-        for entry in entries:
-            self._log(entry)
+        await self._log_all(deque(entries))
+
+    async def _log_all(self, left: deque[Entry]) -> None:
+        """Logs what is in the ledger already, a few in each turn of the loop; all the rest if it is cancelled."""
+        try:
+            while left:
+                for _ in range(min(len(left), _AT_ONCE)):
+                    self._log(left.popleft())
+                await asyncio.sleep(0)
+        finally:
+            for entry in left:
+                self._log(entry)
 
     async def _log_changes(self) -> None:
         if not await self._untold.is_open():
@@ -173,6 +183,15 @@ class AuditTrail:
         for _ in range(_MAX_PURGES):
             if not await self._ledger.write(lambda c: audit.purge(c, self._wall() - kept.keep, cuts)):
                 return
+
+
+def _declare(
+    settings: Settings, before: Mapping[str, Declared]
+) -> tuple[dict[str, Declared], dict[str, str | None], set[str]]:
+    """The secrets of settings, their fingerprints, and those that replace one of `before`."""
+    declared = declared_secrets(settings)
+    fingerprints = {path: secret.fingerprint for path, secret in declared.items()}
+    return declared, fingerprints, {path for path, secret in declared.items() if before.get(path, secret) != secret}
 
 
 def audit_event(entry: Entry, now: datetime) -> dict[str, Any]:

@@ -23,7 +23,6 @@ What can't happen: a request is served after `revoke`, or beside another one; a 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -317,6 +316,11 @@ class ClientConnection(asyncio.Protocol):
     # What those use who end connections
 
     @property
+    def is_between_requests(self) -> bool:
+        """Whether it serves none now, nor will it once it is deaf: of the next one no more than the head is read."""
+        return self._state is ConnectionState.IDLE or self._state is ConnectionState.HEAD
+
+    @property
     def is_idle(self) -> bool:
         """Whether it waits for a request of which no byte has come."""
         reading = self._reading
@@ -351,7 +355,7 @@ class ClientConnection(asyncio.Protocol):
 
     def set_certificate(self, certificate: ClientCertificate | None) -> None:
         """Lets the client count as one with this certificate from now on, or as one without."""
-        self.peer = replace(self.peer, certificate=certificate)
+        self.peer = self.peer.with_certificate(certificate)
 
     def _end_soon(self, may_end: Callable[[], bool]) -> None:
         """Ends the wait for a request in a turn of its own, for many connections may be told to end at once."""

@@ -69,12 +69,14 @@ class Connections:
             revoked = self.all()
             for connection in revoked:
                 connection.revoke()
-                self._drop_distrusted(connection)
+                if not connection.is_between_requests:  # the others serve nothing any more: there is time
+                    self._drop_distrusted(connection)
             self._end_revoked(revoked)
 
     def _end_revoked(self, left: list[ClientConnection]) -> None:
         """Ends connections in portions, each in a turn of its own: there may be thousands."""
         for connection in left[-_PORTION:]:
+            self._drop_distrusted(connection)
             connection.end_revoked()
         del left[-_PORTION:]
         if left:
@@ -99,7 +101,7 @@ class Connections:
 
     def _drop_distrusted(self, connection: ClientConnection) -> None:
         certificate = connection.peer.certificate
-        if certificate is not None and not certificate.chain & (self._client_ca or frozenset()):
+        if certificate is not None and certificate.chain.isdisjoint(self._client_ca or ()):
             connection.set_certificate(None)
 
     def _end_with_certificate(self, connection: ClientConnection) -> None:

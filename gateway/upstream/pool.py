@@ -9,6 +9,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Hashable
+from functools import partial
 from typing import Final
 
 from gateway.aio.bounded_connector import bounded_context
@@ -21,6 +22,7 @@ from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 
 _MAX_IDLE: Final = 512
+_PORTION: Final = 32  # connections that end in one turn of the loop: all that are idle would hold it for 20 ms
 
 
 class Pool:
@@ -42,7 +44,7 @@ class Pool:
     def take_idle(self, now: float) -> UpstreamConnection | None:
         """The connection used last, if it may be reused; `now` is the loop's time."""
         idle = self._idle
-        while idle:
+        for _ in range(min(len(idle), _PORTION)):
             connection = idle.pop()
             is_fresh = now - connection.idle_since < self.target.idle_timeout
             if is_fresh and connection.is_idle and not connection.has_news:
@@ -128,19 +130,29 @@ class Pool:
 
     def close_expired(self, now: float) -> None:
         """Closes connections past their idle timeout; called about once a second."""
-        idle = self._idle
+        idle, expired = self._idle, list[UpstreamConnection]()
         while idle and (idle[0].transport is None or now - idle[0].idle_since >= self.target.idle_timeout):
-            idle.popleft().abort()
+            expired.append(idle.popleft())
+        self._end(expired)
 
     def retire(self) -> None:
         """Closes idle connections; those in use close when they are given back."""
         self.is_retired = True
-        while self._idle:
-            self._idle.popleft().abort()
+        idle, self._idle = self._idle, deque()
+        self._end(list(idle))
+
+    def _end(self, left: list[UpstreamConnection]) -> None:
+        """Ends connections in portions, each in a turn of its own; those whose turn is to come are open till then."""
+        for connection in left[-_PORTION:]:
+            connection.abort()
+        del left[-_PORTION:]
+        if left:
+            self._iteration.call_in_turn(partial(self._end, left), is_small=True)
 
     def close(self) -> None:
         """Closes all connections at once."""
-        self.retire()
+        self.is_retired = True
+        self._idle.clear()
         for connection in list(self._open):
             connection.abort()
 
@@ -171,6 +183,7 @@ class Upstreams:
         self._loop = loop
         self._iteration = iteration
         self._pools: dict[UpstreamTarget, Pool] = {}
+        self._retired: list[Pool] = []  # as long as connections of theirs are open
         self._latest: Pool | None = None
 
     def pool_of(self, target: UpstreamTarget) -> Pool:
@@ -188,14 +201,17 @@ class Upstreams:
         """Retires the pools of upstreams that the configuration has dropped."""
         self._latest = None
         for target in [target for target in self._pools if target not in targets]:
-            self._pools.pop(target).retire()
+            pool = self._pools.pop(target)
+            pool.retire()
+            self._retired.append(pool)
 
     def close_expired(self, now: float) -> None:
         """Closes connections past their idle timeout."""
+        self._retired = [pool for pool in self._retired if len(pool)]
         for pool in self._pools.values():
             pool.close_expired(now)
 
     def close(self) -> None:
         """Closes all connections."""
-        for pool in self._pools.values():
+        for pool in (*self._pools.values(), *self._retired):
             pool.close()

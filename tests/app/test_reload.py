@@ -16,6 +16,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+import gateway.app.prepare
 import gateway.app.reload
 from gateway.aio.daemon_threads import DaemonThreads
 from gateway.app.file_watch import read_if_changed
@@ -600,12 +601,32 @@ async def test_nobody_walks_the_settings_each_second(site: Site, monkeypatch: py
         return watched(*arguments)
 
     monkeypatch.setattr(gateway.app.reload, "read_if_changed", counted)
-    monkeypatch.setattr(gateway.app.reload, "watched", walked)
+    monkeypatch.setattr(gateway.app.prepare, "watched", walked)
     reloader = site.reloader()
     before = walks
     async with running(reloader):
         await eventually(lambda: looks > 10, LONG)
     assert walks == before
+
+
+async def test_a_reload_walks_the_settings_on_its_thread(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With thousands of keys it held all requests for 50 ms."""
+    queue: asyncio.Queue[Prepared] = asyncio.Queue()
+    reloader = told(queue, site)
+    walkers: list[threading.Thread] = []
+
+    def walked(*arguments: Any) -> Any:
+        walkers.append(threading.current_thread())
+        return watched(*arguments)
+
+    for module in (gateway.app.prepare, gateway.app.reload):
+        monkeypatch.setattr(module, "watched", walked, raising=False)
+    async with running(reloader):
+        reloader.force()
+        await asyncio.wait_for(queue.get(), LONG)
+        await eventually(lambda: reloader.results["success"] == 1, LONG)
+    assert walkers
+    assert threading.main_thread() not in walkers
 
 
 # Files that are none, and files that hang

@@ -3,6 +3,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import aiohttp
@@ -12,6 +13,7 @@ from aiohttp.test_utils import TestClient
 from pytest_aiohttp import AiohttpClient, AiohttpRawServer
 from structlog.testing import capture_logs
 
+from gateway.aio.bounded_connector import BoundedConnector
 from gateway.upstream.health import HealthProbe, probe
 from gateway.upstream.target import UpstreamTarget
 from tests.support.iteration import iteration_now
@@ -97,6 +99,54 @@ async def test_of_several_upstreams_all_must_be_up(
     assert [(sample.labels, sample.value) for sample in family.samples] == [
         ({"upstream": name}, status == 200) for name, status in zip(("default", "two"), statuses, strict=True)
     ]
+
+
+@pytest.mark.usefixtures("plain_log")
+async def test_a_few_begin_in_one_turn_of_the_loop(unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred held all requests for 30 ms."""
+    begun = 0
+
+    class Counted(BoundedConnector):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            nonlocal begun
+            begun += 1
+            super().__init__(*given, **named)
+
+    monkeypatch.setattr("gateway.upstream.health.BoundedConnector", Counted)
+    targets = {f"u{number}": target_at(unused_tcp_port) for number in range(21)}
+    health = HealthProbe(lambda: targets, iteration_now())
+    steps: list[int] = []
+    looking = asyncio.ensure_future(first_look(health, count=21))
+    while not looking.done():
+        steps.append(begun)
+        await asyncio.sleep(0)
+    assert [entry["upstream"] for entry in await looking] == list(targets)
+    assert max(after - before for before, after in pairwise(steps)) <= 2
+    assert begun >= 21
+
+
+async def test_who_stops_the_checks_stops_those_that_have_begun(
+    unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = 0
+
+    async def hang(*_: object) -> None:
+        nonlocal ended
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended += 1
+
+    monkeypatch.setattr("gateway.upstream.health.probe", hang)
+    targets = {f"u{number}": target_at(unused_tcp_port) for number in range(20)}
+    task = asyncio.ensure_future(HealthProbe(lambda: targets, iteration_now()).run())
+    for _ in range(6):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == 1
+    assert 2 <= ended < 20
 
 
 async def test_how_long_is_waited_is_of_the_target(

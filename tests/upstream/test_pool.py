@@ -15,7 +15,7 @@ from gateway.aio.tls.handshake import Handshake
 from gateway.aio.tls.transport import TlsTransport
 from gateway.errors import ClientGone
 from gateway.upstream.connection import UpstreamConnection
-from gateway.upstream.pool import Pool
+from gateway.upstream.pool import Pool, Upstreams
 from gateway.upstream.target import UpstreamTarget
 from tests.support.iteration import iteration_now
 
@@ -53,6 +53,67 @@ async def test_it_shows_what_is_open_and_what_is_idle() -> None:
         while len(pool):  # noqa: ASYNC110 -- the loop closes it a few iterations later
             await asyncio.sleep(0)
     assert repr(pool) == f"<Pool 127.0.0.1:{port} open=0 idle=0 retired>"
+    server.close()
+
+
+async def idle_ones(pool: Pool, count: int) -> list[UpstreamConnection]:
+    connections = [await pool.connect() for _ in range(count)]
+    for connection in connections:
+        connection.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 0, bodiless=False)
+    async with asyncio.timeout(10):
+        while not all(connection.is_reusable for connection in connections):  # noqa: ASYNC110 -- as above
+            await asyncio.sleep(0)
+    for connection in connections:
+        pool.give_back(connection, 0.0)
+    return connections
+
+
+def ending(connections: list[UpstreamConnection]) -> int:
+    transports = [connection.transport for connection in connections]
+    return sum(transport is None or transport.is_closing() for transport in transports)
+
+
+@pytest.mark.parametrize("way", ["expired", "retired", "taken"])
+async def test_hundreds_of_idle_connections_end_a_few_at_a_time(way: str) -> None:
+    """512 in one turn of the loop held all requests for 20 ms."""
+    server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0)
+    pool = pool_of(server.sockets[0].getsockname()[1])
+    connections = await idle_ones(pool, 100)
+    if way == "retired":
+        pool.retire()
+    elif way == "expired":
+        pool.close_expired(3.0)
+    else:
+        assert pool.take_idle(3.0) is None
+    assert ending(connections) == 32
+    before, portions = 32, [32]
+    async with asyncio.timeout(10):
+        while before < 100:
+            if way == "taken":
+                assert pool.take_idle(3.0) is None
+            await asyncio.sleep(0)
+            portions.append(ending(connections) - before)
+            before = ending(connections)
+    assert max(portions) == 32
+    async with asyncio.timeout(10):
+        while len(pool):  # noqa: ASYNC110 -- the loop closes it a few iterations later
+            await asyncio.sleep(0)
+    server.close()
+
+
+@pytest.mark.parametrize("way", ["expired", "dropped"])
+async def test_an_end_of_all_leaves_none_behind_whose_turn_is_to_come(way: str) -> None:
+    server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    target = UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/", 3.0)
+    upstreams = Upstreams(asyncio.get_running_loop(), iteration_now())
+    connections = await idle_ones(upstreams.pool_of(target), 70)
+    if way == "expired":
+        upstreams.close_expired(3.0)
+    else:
+        upstreams.keep_only(frozenset())
+    upstreams.close()
+    assert ending(connections) == 70
     server.close()
 
 

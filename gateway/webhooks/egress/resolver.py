@@ -94,6 +94,7 @@ class Resolver:
         self._asked: dict[_Place, _Asked] = {}
         self._waiting: dict[_Place, None] = {}  # of these, those without a thread, in order
         self._running: Counter[str] = Counter()
+        self._waits: Counter[str] = Counter()  # of each owner, those that wait without a thread
 
     def __repr__(self) -> str:
         return f"<Resolver running={self._running.total()} waiting={len(self._waiting)} owners={len(self._running)}>"
@@ -129,6 +130,8 @@ class Resolver:
         if asked is None:
             asked = self._asked[place] = _Asked(asyncio.get_running_loop().create_future())
             self._waiting[place] = None
+        if owner not in asked.waits:
+            self._waits[owner] += 1
         asked.waits[owner] = until
         self._begin_some()
         return asked
@@ -137,23 +140,33 @@ class Resolver:
         """Refuses one who can neither begin nor wait."""
         if self._has_room(owner):
             return
-        if self._waiting_of(owner) >= MAX_WAITING or len(self._waiting) >= MAX_ALL_WAITING:
+        if self._waits[owner] >= MAX_WAITING or len(self._waiting) >= MAX_ALL_WAITING:
             raise _saturated()
 
     def _has_room(self, owner: str) -> bool:
         return self._running.total() < self._most and self._running[owner] < self._share
 
-    def _waiting_of(self, owner: str) -> int:
-        return sum(owner in self._asked[place].waits for place in self._waiting)
-
     def _wait_no_more(self, owner: str, place: _Place) -> None:
         waits = self._asked[place].waits
         del waits[owner]
+        self._count_out(owner)
         if not waits:
             self._forget(place)
 
     def _forget(self, place: _Place) -> None:
-        del self._waiting[place], self._asked[place]
+        self._leave(place)
+        del self._asked[place]
+
+    def _leave(self, place: _Place) -> None:
+        """It waits no more."""
+        del self._waiting[place]
+        for owner in self._asked[place].waits:
+            self._count_out(owner)
+
+    def _count_out(self, owner: str) -> None:
+        self._waits[owner] -= 1
+        if not self._waits[owner]:
+            del self._waits[owner]
 
     def _begin_some(self) -> None:
         """Begins those that wait, the first first, as far as there is room; forgets those for which nobody waits."""
@@ -161,11 +174,12 @@ class Resolver:
         for place in list(self._waiting):
             asked = self._asked[place]
             owners = [owner for owner, until in asked.waits.items() if until > now]
-            begins = next(filter(self._has_room, owners), None)
             if not owners:
                 self._forget(place)
-            elif begins is not None:
-                del self._waiting[place]
+            elif self._running.total() >= self._most:
+                return  # a thousand may wait, and many look-ups end at once
+            elif (begins := next(filter(self._has_room, owners), None)) is not None:
+                self._leave(place)
                 self._begin(place, begins)
 
     def _begin(self, place: _Place, owner: str) -> None:

@@ -1,5 +1,6 @@
 """What a verified token is worth: the claims, one by one."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -160,6 +161,26 @@ def test_required_claims_are_equal_as_json_is(wanted: Any, given: Any, good: boo
         assert judged(claims, required_claims=required)
     else:
         assert refused(claims, required_claims=required) == INVALID
+
+
+def test_thousands_of_values_beside_hundreds_that_are_wanted_are_not_compared_one_with_another() -> None:
+    """It took 86 ms of all requests for a token that was refused."""
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    wanted: list[Any] = [f"group{number}" for number in range(200)]
+    claims = claims_with(groups=[*range(700), *map(str, range(700)), {}, [], None])
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        refused(claims, required_claims={"groups": [*wanted, {"x": 1}]})
+    finally:
+        sys.setprofile(before)
+    assert calls < 10_000
+    assert judged(claims, required_claims={"groups": [*wanted, "699"]})
 
 
 def test_a_claim_of_any_depth_is_compared_with_a_shallow_one() -> None:
