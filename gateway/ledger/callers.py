@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Select, String, column, delete, func, insert,
 
 from gateway.ledger.keys import KeyProblem, next_revision
 from gateway.ledger.matching import can_be_stored, holds
+from gateway.ledger.row_portions import read_in_portions
 from gateway.ledger.schema import accounts, blocks
 from gateway.model.account_names import OF_CALLERS
 
@@ -53,7 +54,7 @@ def callers(  # noqa: PLR0913 -- filters, most by name
         query = query.where(holds(text, names.c.account))
     if among is not None:
         query = query.where(names.c.account.in_(among))
-    rows = connection.execute(query.order_by(names.c.account).limit(most))
+    rows = read_in_portions(connection, query.order_by(names.c.account).limit(most))
     return [CallerRow(account, at, bool(is_known)) for account, at, is_known in rows]
 
 
@@ -80,7 +81,7 @@ def caller(connection: Connection, account: str) -> CallerRow | None:
 
 def blocked_accounts(connection: Connection) -> frozenset[str]:
     """All that are blocked."""
-    return frozenset(connection.execute(select(blocks.c.account)).scalars())
+    return frozenset(row.account for row in read_in_portions(connection, select(blocks.c.account)))
 
 
 def block(connection: Connection, account: str, now: float) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from gateway.ledger.callers import CallerRow
 from gateway.ledger.usage import GrantRow
 from gateway.limits.quotas import AccountCounts
 from gateway.model.keys import KeyRecord
+from tests.support.turns import Turns
 
 
 async def test_a_long_answer_lets_others_go_on() -> None:
@@ -59,27 +59,6 @@ async def test_a_portion_of_costly_rows_ends_by_time_and_has_one_row_at_least() 
     assert seen[:6] == [4, 8, 9, 10, 11, 61]
 
 
-class Turns:
-    """Counts what is done in each iteration of the loop."""
-
-    def __init__(self) -> None:
-        self.done = Counter[int]()
-        self._number = 0
-        self._turn()
-
-    def _turn(self) -> None:
-        self._number += 1
-        self._next = asyncio.get_running_loop().call_soon(self._turn)
-
-    def note(self, _: Any) -> None:
-        self.done[self._number] += 1
-
-    def most(self) -> int:
-        """The most that was done in one; it counts no more."""
-        self._next.cancel()
-        return max(self.done.values())
-
-
 class Counted(list[Any]):
     """Counts how often it is gone through."""
 
@@ -118,7 +97,7 @@ async def test_refusals_are_searched_in_portions(monkeypatch: pytest.MonkeyPatch
         __slots__ = ()
 
         def __contains__(self, text: object) -> bool:
-            turns.note(text)
+            turns.note()
             return str(text) in str(self)
 
     monkeypatch.setattr(watching, "_words", lambda row: Words(row.who))
@@ -141,7 +120,7 @@ async def test_thousands_of_grants_are_told_in_portions(of: Any, what: str, monk
     turns, granted, rows = Turns(), views.granted, [GrantRow(1, 2**31 + number, number) for number in range(170)]
 
     def told(row: GrantRow) -> Any:
-        turns.note(row)
+        turns.note()
         return granted(row)
 
     monkeypatch.setattr(views, "granted", told)
