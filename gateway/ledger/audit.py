@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_
 from gateway.ledger.composite_keys import is_one_of
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.paging import behind
+from gateway.ledger.row_portions import read_in_portions
 from gateway.ledger.schema import audit, counters, jobs
 from gateway.ledger.statement import Statement
 from gateway.model.account_names import key_account
@@ -138,7 +139,7 @@ def recorded(  # noqa: PLR0913 -- filters, all but the first by name
         query = query.where(audit.c.action.not_in(_BOUNDED))
     if before is not None:
         query = behind(query, audit.c.at, before.entry.at, audit.c.id < before.id)
-    return list(map(_recorded, connection.execute(query)))
+    return list(map(_recorded, read_in_portions(connection, query)))
 
 
 def surplus(connection: Connection, most: int) -> dict[str, int]:

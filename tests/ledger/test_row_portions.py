@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert
 
-from gateway.ledger import callers, keys, loop_time, row_portions, usage, watchers
+from gateway.ledger import audit, callers, keys, loop_time, refusals, row_portions, usage, watchers
 from gateway.ledger.engine import Engine, is_postgres
 from gateway.ledger.schema import accounts, blocks, grants, jobs, secrets, usage_by_mode, windows
+from gateway.ledger.schema import audit as audit_rows
 from gateway.ledger.schema import keys as key_rows
+from gateway.ledger.schema import refusals as refusal_rows
 from gateway.ledger.schema import usage as usage_rows
 from gateway.limits.windows import month_of
 from gateway.model.jobs import JobRef
@@ -43,6 +45,10 @@ def fill(connection: Connection) -> None:
     secret = {"generation": 1, "created_at": 1}
     of_keys = [{**secret, "key_id": name[4:], "digest": name.encode().ljust(32)} for name in ACCOUNTS]
     connection.execute(insert(secrets), of_keys)
+    entry = {"at": 1, "actor": "a", "action": "key.grant", "detail": "{}"}
+    connection.execute(insert(audit_rows), [{**entry, "subject": name} for name in ACCOUNTS])
+    refused = {"at": 1, "requests": 1, "status": 401, "reason": "r", "route": "r", "method": "GET", "client": "c"}
+    connection.execute(insert(refusal_rows), [{**refused, "request_id": name} for name in ACCOUNTS])
     connection.execute(insert(blocks), [{"account": name, "created_at": 1} for name in ACCOUNTS])
 
 
@@ -55,6 +61,9 @@ ASKED: dict[str, tuple[Any, str, Callable[[Connection], Any], Callable[[Any], An
     "all_keys": (keys, "KeyRecord", keys.all_keys, lambda key: f"key:{key.id}"),
     "generations": (keys, "Generation", keys.all_keys, lambda key: key.generations[0].digest.decode().strip()),
     "keys_page": (keys, "KeyRecord", lambda c: keys.keys_page(c, 999), lambda key: f"key:{key.id}"),
+    "recorded": (audit, "_recorded", lambda c: audit.recorded(c, most=999), lambda found: found.entry.subject),
+    "listed": (refusals, "RefusalRow", lambda c: refusals.listed(c, most=999), lambda row: row.request_id),
+    "latest": (refusals, "RefusalRow", lambda c: refusals.latest(c, 999), lambda row: row.request_id),
     "callers": (callers, "CallerRow", lambda c: callers.callers(c, 999, blocked=True), lambda row: row.account),
 }
 
