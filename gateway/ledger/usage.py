@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     CompoundSelect,
@@ -24,6 +24,8 @@ from gateway.ledger.row_portions import PORTION, read_in_portions
 from gateway.ledger.schema import accounts, grants, reservations, usage, usage_by_mode, windows
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.windows import day_of, month_of
+
+_ENDED_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,10 @@ def grants_of(connection: Connection, account: str, now: float) -> list[GrantRow
 def end_grants(connection: Connection, account: str, grant_id: int | None, now: float) -> list[GrantRow]:
     """Ends one present grant of an account now, or all; returns which. What was used of them stays used."""
     ended = [found for found in grants_of(connection, account, now) if grant_id in {None, found.id}]
-    connection.execute(update(grants).where(grants.c.id.in_([found.id for found in ended])).values(until=int(now)))
+    ids = [found.id for found in ended]
+    for start in range(0, len(ids), _ENDED_AT_ONCE):
+        these = grants.c.id.in_(ids[start : start + _ENDED_AT_ONCE])
+        connection.execute(update(grants).where(these).values(until=int(now)))
     return ended
 
 

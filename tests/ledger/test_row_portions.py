@@ -139,3 +139,10 @@ async def test_in_a_transaction_others_go_on_too_and_it_stays_one(
     assert len(await engine.report(lambda c: usage.grants_of(c, "a", NOON))) == MANY
     assert len(await engine.write(lambda c: usage.end_grants(c, "a", None, NOON))) == MANY
     assert await engine.guarded(lambda c: usage.grants_of(c, "a", NOON)) == []
+
+
+async def test_more_grants_end_than_a_statement_takes_values(engine: Engine) -> None:
+    row = {"account": "a", "pages": 1, "created_at": 1, "until": NOW + 9}
+    await engine.write(lambda c: c.execute(insert(grants), [row] * 33_000) and None)
+    assert len(await engine.write(lambda c: usage.end_grants(c, "a", None, NOON))) == 33_000
+    assert await engine.read(lambda c: usage.grants_of(c, "a", NOON)) == []
