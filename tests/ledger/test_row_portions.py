@@ -4,10 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, event, insert
+from sqlalchemy import Engine as SqlEngine
 
+from gateway.keys.callers import CallerService
 from gateway.ledger import audit, callers, keys, loop_time, refusals, row_portions, usage, watchers
 from gateway.ledger.engine import Engine, is_postgres
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import accounts, blocks, grants, jobs, secrets, usage_by_mode, windows
 from gateway.ledger.schema import audit as audit_rows
 from gateway.ledger.schema import keys as key_rows
@@ -146,3 +149,22 @@ async def test_more_grants_end_than_a_statement_takes_values(engine: Engine) -> 
     await engine.write(lambda c: c.execute(insert(grants), [row] * 33_000) and None)
     assert len(await engine.write(lambda c: usage.end_grants(c, "a", None, NOON))) == 33_000
     assert await engine.read(lambda c: usage.grants_of(c, "a", NOON)) == []
+
+
+async def test_a_thousand_grants_end_by_a_few_statements(ledger: Ledger) -> None:
+    """Each is a round trip on PostgreSQL, and there is a deadline."""
+    name, statements = "jwt:https://idp.test#ann", list[str]()
+    row = {"account": name, "pages": 1, "created_at": 1, "until": NOW + 9}
+    await ledger.write(lambda c: c.execute(insert(grants), [row] * 1000) and None)
+
+    def note(*of: Any) -> None:
+        statements.append(of[2])
+
+    event.listen(SqlEngine, "before_cursor_execute", note)
+    try:
+        ended = await CallerService(ledger, lambda: NOON, lambda: False).end_grants("me", name, None)
+    finally:
+        event.remove(SqlEngine, "before_cursor_execute", note)
+    assert (len(ended), len(statements) < 30) == (1000, True)
+    told = await ledger.read(lambda c: audit.recorded(c, most=2000))
+    assert [found.entry.detail for found in told] == [{"pages": 1, "until": NOW + 9}] * 1000
