@@ -73,7 +73,7 @@ async def end_grants(context: Context, call: Call) -> caller_answers.GrantsOfCal
     body: GrantEnd = call.body
     name = context.callers.name_of(call.subject)
     ended = await context.callers.end_grants(call.actor, name, body.grant)
-    return caller_answers.GrantsOfCallerEnded(account=name, grants=[views.granted(grant) for grant in ended])
+    return caller_answers.GrantsOfCallerEnded(account=name, grants=await convert_all(ended, views.granted))
 
 
 async def reset(context: Context, call: Call) -> caller_answers.ForgottenOfCaller:
@@ -87,7 +87,7 @@ async def reset(context: Context, call: Call) -> caller_answers.ForgottenOfCalle
 async def _shown(context: Context, name: str) -> caller_answers.CallerInFull:
     shown = await context.callers.show(name)
     fields = _fields(context, shown.row, shown.counts, context.wall())
-    grants = [views.granted(grant) for grant in shown.grants]
+    grants = await convert_all(shown.grants, views.granted)
     ends = grants[0].until if grants else None
     return caller_answers.CallerInFull(**fields, granted_until=ends, grants=grants)
 

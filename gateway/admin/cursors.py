@@ -14,7 +14,8 @@ from gateway.ledger.refusals import RefusalMark
 
 MAX_LENGTH: Final = 2000
 _SECONDS: Final = re.compile(r"[0-9]{1,12}\Z")
-_NUMBER: Final = re.compile(r"[0-9]{1,18}\Z")
+_NUMBER: Final = re.compile(r"[0-9]{1,10}\Z")
+_MOST: Final = 2**31 - 1  # PostgreSQL numbers the rows of the audit so far
 _NONE: Final = "is not what `next` of an answer was"
 
 
@@ -50,7 +51,7 @@ def audit_mark(word: Any) -> AuditMark:
         ValueError: it is not such a cursor.
     """
     seconds, number = _parts(word, 2)
-    if not _NUMBER.match(number):
+    if not _NUMBER.match(number) or int(number) > _MOST:
         raise ValueError(_NONE)
     return AuditMark(int(seconds), int(number))
 

@@ -24,6 +24,7 @@ from gateway.config.settings.access import KeySettings
 from gateway.config.state import profile_of
 from gateway.keys.key_changes import Made
 from gateway.keys.validation import Wanted
+from gateway.keys.view import ids_in_file
 from gateway.ledger.usage import with_ends
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.report import limits_report
@@ -38,12 +39,13 @@ async def list_keys(context: Context, call: Call) -> key_answers.Keys:
     among = {key_id_of(account) or "" for account in await names_near(context)} if query.near else None
     page = await context.keys.page(query.limit + 1, query.after, query.q, counted=query.standing, among=among)
     shown, now, settings = page.records[: query.limit], context.wall(), context.live.state.settings
+    in_file = ids_in_file(settings)
 
     def listed(record: KeyRecord) -> key_answers.ListedKey:
         counts = page.counts.get(key_account(record.id), AccountCounts())
         standing = _standing(context, record, counts, now) if query.standing else None
         return key_answers.ListedKey(
-            **views.key_fields(record, settings, now),
+            **views.key_fields(record, settings, now, in_file),
             standing=standing,
             granted=counts.granted if query.standing else None,
             granted_until=maybe_moment(page.ends.get(key_account(record.id))),
@@ -99,7 +101,7 @@ async def show(context: Context, call: Call) -> key_answers.KeyInFull:
     return key_answers.KeyInFull(
         **views.key_fields(record, context.live.state.settings, now),
         standing=_standing(context, record, counts, now),
-        grants=[views.granted(grant) for grant in grants],
+        grants=await convert_all(grants, views.granted),
     )
 
 
@@ -154,7 +156,7 @@ async def end_grants(context: Context, call: Call) -> key_answers.GrantsEnded:
     body: GrantEnd = call.body
     ended = await context.keys.end_grants(call.actor, call.subject, body.grant)
     await context.apply_changes()
-    return key_answers.GrantsEnded(id=call.subject, grants=[views.granted(grant) for grant in ended])
+    return key_answers.GrantsEnded(id=call.subject, grants=await convert_all(ended, views.granted))
 
 
 async def reset(context: Context, call: Call) -> key_answers.Forgotten:

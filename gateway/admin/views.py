@@ -1,5 +1,6 @@
 """Converts the ledger's records into answers: their fields, and sums in the currency of the prices. Pure."""
 
+from collections.abc import Container
 from typing import Any
 
 from gateway.admin import answer, caller_answers, key_answers
@@ -15,9 +16,11 @@ from gateway.model.keys import KeyRecord
 from gateway.units import day, maybe_moment, moment
 
 
-def key_fields(record: KeyRecord, settings: Settings, now: float) -> dict[str, Any]:
-    """The fields of answers.Key."""
-    return facts_of(record, settings, now, _in_currency)
+def key_fields(
+    record: KeyRecord, settings: Settings, now: float, in_file: Container[str] | None = None
+) -> dict[str, Any]:
+    """The fields of answers.Key; for one of many `in_file` are the `ids_in_file`."""
+    return facts_of(record, settings, now, _in_currency, in_file)
 
 
 def configured_fields(key: KeySettings, now: float) -> dict[str, Any]:

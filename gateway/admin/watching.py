@@ -1,5 +1,6 @@
 """Operations of the admin API on what this replica knows of itself: how it stands, its last hour, its refusals."""
 
+from itertools import compress
 from operator import attrgetter
 from typing import Any
 
@@ -31,8 +32,8 @@ async def refusals(context: Context, call: Call) -> caller_answers.Refusals:
     found = sorted(seen.refusals(), key=attrgetter("last_at"), reverse=True)
     if query.q is not None:
         text = query.q.casefold()
-        words = await convert_all(found, _words)
-        found = [row for row, its in zip(found, words, strict=True) if text in its]
+        fits = await convert_all(found, lambda row: text in _words(row))
+        found = list(compress(found, fits))
     rows = await convert_all(found[: query.limit], _refusal)
     return caller_answers.Refusals(
         since=moment(context.watch.started_at),

@@ -3,6 +3,7 @@
 Keys of the configuration and of the ledger have the same form; `source` says where a key comes from.
 """
 
+from collections.abc import Container
 from decimal import Decimal
 from typing import Any
 
@@ -37,15 +38,25 @@ def configured_view(key: KeySettings, now: float) -> View:
     }
 
 
-def ledger_view(record: KeyRecord, settings: Settings, now: float, *, knows_profiles: bool = True) -> View:
-    """A key of the ledger; where profiles are not known, its own is taken to be there."""
+def ledger_view(
+    record: KeyRecord,
+    settings: Settings,
+    now: float,
+    *,
+    knows_profiles: bool = True,
+    in_file: Container[str] | None = None,
+) -> View:
+    """A key of the ledger; where profiles are not known, its own is taken to be there.
+
+    `in_file`: as in `facts_of`.
+    """
     if not knows_profiles:
         settings = settings.model_copy(update={"profiles": {record.profile: ProfileSettings()}})
     used = [found.last_used_at for found in record.generations if found.last_used_at is not None]
     return {
         "id": record.id,
         "source": "ledger",
-        **facts_of(record, settings, now, money),
+        **facts_of(record, settings, now, money, in_file),
         "last_used_at": maybe_moment(max(used, default=None)),
     }
 

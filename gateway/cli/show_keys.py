@@ -15,6 +15,7 @@ from gateway.cli.session import Session, read_ledger
 from gateway.cli.table import show_facts, show_table, shown
 from gateway.cli.words import Shown, at, away, in_bytes, size, spend
 from gateway.config.compile import compile_overrides, compile_settings
+from gateway.keys.view import ids_in_file
 from gateway.ledger.accounts import read_counts
 from gateway.ledger.audit import recorded
 from gateway.ledger.usage import GrantRow, grants_of
@@ -104,6 +105,7 @@ async def _all(session: Session) -> list[View]:
     records = await session.keys.list()
     configured = [configured_view(key, now) for key in session.settings.keys]
     view = partial(ledger_view, settings=session.settings, now=now, knows_profiles=session.knows_profiles)
+    view = partial(view, in_file=ids_in_file(session.settings))
     return [*configured, *(view(record) for record in records)]
 
 

@@ -125,8 +125,7 @@ class CallerService:
 
         def work(connection: Connection) -> list[usage.GrantRow]:
             ended = ended_grants(connection, name, grant_id, now)
-            for found in ended:
-                audit.record(connection, now, actor, "caller.end_grant", name, detail_of(found))
+            audit.record(connection, now, actor, "caller.end_grant", name, *map(detail_of, ended))
             return ended
 
         return await self._ledger.write(work, durable=True)

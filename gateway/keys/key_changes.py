@@ -210,8 +210,7 @@ class KeyService:
         def work(connection: Connection) -> list[usage.GrantRow]:
             self._known(connection, key_id)
             ended = ended_grants(connection, key_account(key_id), grant_id, now)
-            for found in ended:
-                audit.record(connection, now, actor, "key.end_grant", key_id, detail_of(found))
+            audit.record(connection, now, actor, "key.end_grant", key_id, *map(detail_of, ended))
             return ended
 
         return await self._ledger.write(work, durable=True)

@@ -3,7 +3,7 @@
 Moments are ISO 8601 in UTC. The caller formats money: exact texts for people, numbers for programs.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, Final
 
 from gateway.config.settings import Settings
@@ -14,11 +14,25 @@ SCOPES: Final = frozenset({"admin"})
 """The scopes that a key can have besides using its jobs."""
 
 
-def facts_of(record: KeyRecord, settings: Settings, now: float, money: Callable[[int], Any]) -> dict[str, Any]:
-    """All that is shown of a key; `money` formats a sum of millionths, `now` is in seconds since the epoch."""
+def ids_in_file(settings: Settings) -> frozenset[str]:
+    """The keys of the configuration file: found once for all the keys of a list."""
+    return frozenset(key.id for key in settings.keys)
+
+
+def facts_of(
+    record: KeyRecord,
+    settings: Settings,
+    now: float,
+    money: Callable[[int], Any],
+    in_file: Container[str] | None = None,
+) -> dict[str, Any]:
+    """All that is shown of a key; `money` formats a sum of millionths, `now` is in seconds since the epoch.
+
+    `in_file` are the `ids_in_file`, for one of many.
+    """
     return {
         "id": record.id,
-        "state": _state(record, settings, now),
+        "state": _state(record, settings, now, ids_in_file(settings) if in_file is None else in_file),
         "profile": record.profile,
         "owner": record.owner,
         "scopes": list(record.scopes),
@@ -43,8 +57,8 @@ def limits_as_written(limits: Mapping[str, Any], money: Callable[[int], Any]) ->
     return dict(sorted(written.items()))
 
 
-def _state(record: KeyRecord, settings: Settings, now: float) -> str:
-    if record.id in {key.id for key in settings.keys}:
+def _state(record: KeyRecord, settings: Settings, now: float, in_file: Container[str]) -> str:
+    if record.id in in_file:
         return "in the file, too"
     if record.unreadable:
         return "unreadable"

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_
 from gateway.ledger.composite_keys import is_one_of
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.paging import behind
+from gateway.ledger.row_portions import read_in_portions
 from gateway.ledger.schema import audit, counters, jobs
 from gateway.ledger.statement import Statement
 from gateway.model.account_names import key_account
@@ -23,6 +24,7 @@ _INSERT: Final = insert(audit)
 _UNTOLD: Final = Statement(select(audit.c.id).where(audit.c.untold.is_not(None)).limit(1))
 _BOUNDED: Final = (Action.READ, Action.REFUSED)
 _OF_SECRETS: Final = (Action.SECRET_SET, Action.SECRET_REMOVED)
+_RECORDED_AT_ONCE: Final = 200
 
 
 class FirstRead(NamedTuple):
@@ -53,10 +55,12 @@ class AuditMark(NamedTuple):
 
 
 def record(
-    connection: Connection, now: float, actor: str, action: str, subject: str, detail: Mapping[str, Any]
+    connection: Connection, now: float, actor: str, action: str, subject: str, *details: Mapping[str, Any]
 ) -> None:
-    """Records a change; `detail` never holds a secret. `now` is in seconds since the epoch."""
-    connection.execute(_INSERT, {**_row(Entry(int(now), actor, action, subject, detail)), "untold": 1})
+    """Records a change, or several; `details` never hold a secret. `now` is in seconds since the epoch."""
+    for start in range(0, len(details), _RECORDED_AT_ONCE):
+        some = [Entry(int(now), actor, action, subject, its) for its in details[start : start + _RECORDED_AT_ONCE]]
+        connection.execute(_INSERT, [{**_row(entry), "untold": 1} for entry in some])
 
 
 def append(connection: Connection, notes: Iterable[Entry | FirstRead]) -> list[Entry]:
@@ -138,7 +142,7 @@ def recorded(  # noqa: PLR0913 -- filters, all but the first by name
         query = query.where(audit.c.action.not_in(_BOUNDED))
     if before is not None:
         query = behind(query, audit.c.at, before.entry.at, audit.c.id < before.id)
-    return list(map(_recorded, connection.execute(query)))
+    return list(map(_recorded, read_in_portions(connection, query)))
 
 
 def surplus(connection: Connection, most: int) -> dict[str, int]:

@@ -4,13 +4,16 @@ A block counts as a change of keys: it takes the next revision of them, so that 
 of a key.
 """
 
+import json
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, Select, String, column, delete, func, insert, or_, select, union, values
+from sqlalchemy import ARRAY, Connection, Select, String, delete, func, insert, literal, or_, select, union
 
+from gateway.ledger.engine import is_postgres
 from gateway.ledger.keys import KeyProblem, next_revision
 from gateway.ledger.matching import can_be_stored, holds
+from gateway.ledger.row_portions import read_in_portions
 from gateway.ledger.schema import accounts, blocks
 from gateway.model.account_names import OF_CALLERS
 
@@ -43,7 +46,7 @@ def callers(  # noqa: PLR0913 -- filters, most by name
     if not can_be_stored(after, text):
         return []
     found = select(blocks.c.account)
-    names = (found if blocked else union(_known(), found, *_given(seen))).subquery()
+    names = (found if blocked else union(_known(), found, *_given(connection, seen))).subquery()
     joined = names.outerjoin(blocks, blocks.c.account == names.c.account)
     joined = joined.outerjoin(accounts, accounts.c.account == names.c.account)
     query = select(names.c.account, blocks.c.created_at, accounts.c.account.is_not(None)).select_from(joined)
@@ -53,7 +56,7 @@ def callers(  # noqa: PLR0913 -- filters, most by name
         query = query.where(holds(text, names.c.account))
     if among is not None:
         query = query.where(names.c.account.in_(among))
-    rows = connection.execute(query.order_by(names.c.account).limit(most))
+    rows = read_in_portions(connection, query.order_by(names.c.account).limit(most))
     return [CallerRow(account, at, bool(is_known)) for account, at, is_known in rows]
 
 
@@ -61,12 +64,13 @@ def _known() -> Select[tuple[str]]:
     return select(accounts.c.account).where(or_(*(accounts.c.account.startswith(name) for name in OF_CALLERS)))
 
 
-def _given(names: Collection[str]) -> list[Select[tuple[str]]]:
-    """A table of these names: so that the engine sorts them among its own."""
+def _given(connection: Connection, names: Collection[str]) -> list[Select[tuple[str]]]:
+    """A table of these names: so that the engine sorts them among its own. They are one value, however many."""
     if not names:
         return []
-    given = values(column("account", String), name="seen").data([(name,) for name in names]).cte("seen")
-    return [select(given.c.account)]
+    if is_postgres(connection):
+        return [select(func.unnest(literal(list(names), ARRAY(String))).label("account"))]
+    return [select(func.json_each(json.dumps(list(names))).table_valued("value").c.value.label("account"))]
 
 
 def caller(connection: Connection, account: str) -> CallerRow | None:
@@ -80,7 +84,7 @@ def caller(connection: Connection, account: str) -> CallerRow | None:
 
 def blocked_accounts(connection: Connection) -> frozenset[str]:
     """All that are blocked."""
-    return frozenset(connection.execute(select(blocks.c.account)).scalars())
+    return frozenset(row.account for row in read_in_portions(connection, select(blocks.c.account)))
 
 
 def block(connection: Connection, account: str, now: float) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from sqlalchemy import Connection, Row, bindparam, insert, or_, select, update
 
 from gateway.ledger.matching import can_be_stored, holds
+from gateway.ledger.row_portions import in_portions, read_in_portions
 from gateway.ledger.schema import counters, keys, secrets
 from gateway.ledger.statement import Statement
 from gateway.model.identity import is_override
@@ -258,14 +259,15 @@ def _end_before(record: KeyRecord, generation: int) -> int:
 
 
 def _records(connection: Connection, condition: Any) -> list[KeyRecord]:
-    # Sorted here: with ORDER BY, SQLite would scan all keys in that order, not just the few that have changed.
-    found = sorted(connection.execute(select(keys).where(condition)), key=attrgetter("id"))
+    found = list(read_in_portions(connection, select(keys).where(condition)))
     of = secrets.c.key_id.in_(select(keys.c.id).where(condition))
     generations: dict[str, list[Generation]] = {}
-    for row in connection.execute(select(secrets).where(of).order_by(secrets.c.generation)):
+    for row in read_in_portions(connection, select(secrets).where(of).order_by(secrets.c.generation)):
         generations.setdefault(row.key_id, []).append(_generation(row))
     columns = _Columns(cache(_scopes), cache(_networks), cache(_limits))
-    return [_record(row, generations.get(row.id, []), columns) for row in found]
+    records = [_record(row, generations.get(row.id, []), columns) for row in in_portions(connection, found)]
+    # Sorted here: with ORDER BY, SQLite would scan all keys in that order, not just the few that have changed.
+    return sorted(records, key=attrgetter("id"))
 
 
 class _Columns(NamedTuple):

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 from gateway.ledger.conditions import IS_READABLE
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.paging import behind
+from gateway.ledger.row_portions import read_in_portions
 from gateway.ledger.schema import DeliveryState, JobState, deliveries, jobs, reservations
 
 MAX_UPSTREAMS: Final = 1000
@@ -77,7 +78,7 @@ def list_jobs(
     if after is not None:
         names = jobs.c.upstream, jobs.c.request_id
         query = behind(query, jobs.c.created_at, after.created_at, _is_later(names, after[1:]))
-    return list(connection.execute(query))
+    return list(read_in_portions(connection, query))
 
 
 def jobs_with_id(connection: Connection, request_id: str, upstream: str | None = None) -> list[Row[Any]]:
@@ -107,7 +108,7 @@ def list_webhooks(
         query = query.where(holds(text, *columns))
     if after is not None:
         query = behind(query, deliveries.c.created_at, after.created_at, deliveries.c.id > after.id)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    return [row._asdict() for row in read_in_portions(connection, query)]
 
 
 def _in_state(state: JobState | None) -> list[ColumnElement[bool]]:

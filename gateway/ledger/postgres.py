@@ -27,8 +27,10 @@ from gateway.errors import LedgerUnavailable, OwnerWaited, ValueNotKept
 from gateway.ledger.connecting import DEADLINES, Connector, has_waited, in_words
 from gateway.ledger.connection_slots import ConnectionSlots
 from gateway.ledger.engine import REPORT_SECONDS, is_of_an_owner
+from gateway.ledger.loop_time import LoopTime
 from gateway.ledger.migrate import DEFAULT_UPKEEP, MIGRATION_SECONDS, Upkeep
 from gateway.ledger.postgres_submits import STATEMENTS
+from gateway.ledger.row_portions import LOOP_TIME
 
 T = TypeVar("T")
 _CONNECTIONS: Final = 8
@@ -221,6 +223,7 @@ class PostgresEngine:
             InvalidatePoolError: it is dead, and so may be those of the same age; SQLAlchemy makes a new one.
         """
         used_at = record.info.get(_USED_AT)
+        record.info[LOOP_TIME] = LoopTime(raw)
         try:
             if raw.driver_connection.is_closed():
                 raise InvalidatePoolError

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, String, cast, delete, func, in
 from gateway.ledger.engine import is_postgres
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.paging import behind
+from gateway.ledger.row_portions import read_in_portions
 from gateway.ledger.schema import refusals
 from gateway.model.statuses import FIRST_FAILURE
 
@@ -64,7 +65,7 @@ def latest(connection: Connection, most: int, since: float = 0, key_id: str | No
     found = select(refusals).where(refusals.c.at >= int(since)).order_by(refusals.c.at.desc(), refusals.c.request_id)
     if key_id is not None:
         found = found.where(refusals.c.key_id == key_id)
-    return [RefusalRow(*row) for row in connection.execute(found.limit(most))]
+    return [RefusalRow(*row) for row in read_in_portions(connection, found.limit(most))]
 
 
 def listed(
@@ -89,7 +90,7 @@ def listed(
         query = query.where(_tells(text))
     if after is not None:
         query = behind(query, refusals.c.at, after.at, refusals.c.request_id > after.request_id)
-    return [RefusalRow(*row) for row in connection.execute(query)]
+    return [RefusalRow(*row) for row in read_in_portions(connection, query)]
 
 
 def _tells(text: str) -> ColumnElement[bool]:

@@ -20,11 +20,12 @@ from sqlalchemy import (
 )
 
 from gateway.ledger.accounts import MICROSECONDS, lock
+from gateway.ledger.row_portions import PORTION, read_in_portions
 from gateway.ledger.schema import accounts, grants, reservations, usage, usage_by_mode, windows
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.windows import day_of, month_of
 
-PORTION: Final = 100  # rows that become values at once: PostgreSQL's do on the event loop
+_ENDED_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,7 @@ def used_since(
     query = select(usage).where(usage.c.day >= since).order_by(usage.c.day.desc(), usage.c.account.desc())
     if account is not None:
         query = query.where(usage.c.account == account)
-    rows = connection.execute(query.limit(most)).all()
-    return [UsedOnDay(*row) for row in reversed(rows)]
+    return [UsedOnDay(*row) for row in read_in_portions(connection, query.limit(most))][::-1]
 
 
 class UsedByMode(NamedTuple):
@@ -73,8 +73,7 @@ def used_by_mode(
     query = query.order_by(table.c.day.desc(), table.c.account.desc(), table.c.mode.desc())
     if account is not None:
         query = query.where(table.c.account == account)
-    rows = connection.execute(query.limit(most)).all()
-    return [UsedByMode(*row) for row in reversed(rows)]
+    return [UsedByMode(*row) for row in read_in_portions(connection, query.limit(most))][::-1]
 
 
 def active_counts(connection: Connection, now: float, most: int) -> dict[str, AccountCounts]:
@@ -87,7 +86,7 @@ def active_counts(connection: Connection, now: float, most: int) -> dict[str, Ac
     of_month = select(windows.c.account).where(windows.c.period == month).order_by(windows.c.pages.desc()).limit(most)
     in_flight = select(reservations.c.account).where(reservations.c.expires_at.is_not(None)).distinct().limit(most)
     seen = union(*(select(found.subquery().c.account) for found in (of_month, in_flight)))
-    return {account: counts._replace(tat=0.0) for account, counts in _counts(connection, seen, now, most).items()}
+    return {account: counts._replace(tat=0.0) for account, counts in _counts(connection, seen, now, most)}
 
 
 class WindowRow(NamedTuple):
@@ -99,10 +98,7 @@ class WindowRow(NamedTuple):
 
 
 def windows_now(connection: Connection, now: float, most: int) -> list[WindowRow]:
-    """The windows of the accounts that were used this month, those of most pages first; without grants, so quick.
-
-    In a transaction: it reads portion by portion.
-    """
+    """The windows of the accounts that were used this month, those of most pages first; without grants, so quick."""
     day, month, days = day_of(now).period, month_of(now).period, windows.alias()
     of_day = and_(days.c.account == windows.c.account, days.c.period == day)
     query = (
@@ -117,20 +113,16 @@ def windows_now(connection: Connection, now: float, most: int) -> list[WindowRow
     )  # fmt: skip
     return [
         WindowRow(account, Used(*(count or 0 for count in today)), Used(*this_month))
-        for rows in _portions(connection, query)
-        for account, today, this_month in ((row[0], row[1:4], row[4:7]) for row in map(tuple, rows))
+        for account, today, this_month in (
+            (row[0], row[1:4], row[4:7]) for row in map(tuple, read_in_portions(connection, query))
+        )
     ]
 
 
 def in_flight(connection: Connection, most: int) -> list[str]:
-    """The accounts that have a submit without its settlement; read as `windows_now` is."""
+    """The accounts that have a submit without its settlement."""
     query = select(reservations.c.account).where(reservations.c.expires_at.is_not(None)).distinct().limit(most)
-    return [row[0] for rows in _portions(connection, query) for row in rows]
-
-
-def _portions(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Sequence[Any]]]:
-    """Rows as they are asked for; on PostgreSQL each portion is waited for, and the loop goes on meanwhile."""
-    return connection.execute(query.execution_options(yield_per=PORTION)).partitions()
+    return [row[0] for row in read_in_portions(connection, query)]
 
 
 def read_counts_of_many(connection: Connection, of: Sequence[str], now: float) -> dict[str, AccountCounts]:
@@ -142,7 +134,7 @@ def read_counts_of_many(connection: Connection, of: Sequence[str], now: float) -
 
 
 def _read_counts_of_few(connection: Connection, of: Sequence[str], now: float) -> dict[str, AccountCounts]:
-    found = _counts(connection, select(accounts.c.account).where(accounts.c.account.in_(of)), now, len(of))
+    found = dict(_counts(connection, select(accounts.c.account).where(accounts.c.account.in_(of)), now, len(of)))
     unused = [account for account in of if account not in found]
     granted = select(grants.c.account, func.sum(grants.c.pages)).where(
         grants.c.account.in_(unused), grants.c.until > int(now)
@@ -153,7 +145,7 @@ def _read_counts_of_few(connection: Connection, of: Sequence[str], now: float) -
 
 def _counts(
     connection: Connection, of: Select[Any] | CompoundSelect[Any], now: float, most: int
-) -> dict[str, AccountCounts]:
+) -> Iterator[tuple[str, AccountCounts]]:
     day, month = day_of(now).period, month_of(now).period
     seen, granted = of.subquery(), _granted_now(now)
     days, months = windows.alias(), windows.alias()
@@ -171,7 +163,7 @@ def _counts(
         .order_by(func.coalesce(months.c.pages, 0).desc())
         .limit(most)
     )  # fmt: skip
-    return {row.account: _counts_of(row) for row in connection.execute(query)}
+    return ((row.account, _counts_of(row)) for row in read_in_portions(connection, query))
 
 
 def _granted_now(now: float) -> Subquery:
@@ -212,13 +204,16 @@ def grants_of(connection: Connection, account: str, now: float) -> list[GrantRow
     """An account's present grants, the first to end first."""
     present = grants.c.account == account, grants.c.until > int(now)
     query = select(grants.c.pages, grants.c.until, grants.c.id).where(*present)
-    return [GrantRow(*row) for row in connection.execute(query.order_by(grants.c.until, grants.c.id))]
+    return [GrantRow(*row) for row in read_in_portions(connection, query.order_by(grants.c.until, grants.c.id))]
 
 
 def end_grants(connection: Connection, account: str, grant_id: int | None, now: float) -> list[GrantRow]:
     """Ends one present grant of an account now, or all; returns which. What was used of them stays used."""
     ended = [found for found in grants_of(connection, account, now) if grant_id in {None, found.id}]
-    connection.execute(update(grants).where(grants.c.id.in_([found.id for found in ended])).values(until=int(now)))
+    ids = [found.id for found in ended]
+    for start in range(0, len(ids), _ENDED_AT_ONCE):
+        these = grants.c.id.in_(ids[start : start + _ENDED_AT_ONCE])
+        connection.execute(update(grants).where(these).values(until=int(now)))
     return ended
 
 

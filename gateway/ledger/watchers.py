@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
 
 from gateway.ledger.jobs import KEY, MOST, RUNS, any_of
+from gateway.ledger.row_portions import read_in_portions
 from gateway.ledger.schema import jobs, replicas
 from gateway.ledger.statement import Statement
 from gateway.model.jobs import JobRef
@@ -86,4 +87,4 @@ def followed_by(connection: Connection, me: str, before: float | None = None) ->
     query = select(jobs.c.upstream, jobs.c.request_id, jobs.c.reservation).where(RUNS, jobs.c.watcher == me)
     if before is not None:
         query = query.where(jobs.c.created_at < int(before))
-    return [JobRef(row.upstream, row.request_id, row.reservation) for row in connection.execute(query)]
+    return [JobRef(row.upstream, row.request_id, row.reservation) for row in read_in_portions(connection, query)]

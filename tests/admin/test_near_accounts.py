@@ -2,44 +2,23 @@
 
 import asyncio
 import time
-from collections import Counter
 from typing import Any
 
 import pytest
 
 from gateway.admin.near_accounts import NearAccounts
-from gateway.ledger import usage
+from gateway.ledger import loop_time, row_portions, usage
 from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.usage import read_counts_of_many, windows_now
 from gateway.limits.quotas import AccountCounts, limits_of
 from gateway.model.identity import Profile
 from tests.admin.filling import use_of_many
+from tests.support.turns import Turns
 
 TEN = Profile("ten", 1000, pages_per_month=10)
-PORTION = 60  # more than a cursor of SQLAlchemy buffers at first
+PORTION = 60
 NAMES = [f"key:{number:04}" for number in range(300)]
-
-
-class Turns:
-    """Counts what is done in each iteration of the loop."""
-
-    def __init__(self) -> None:
-        self.done = Counter[int]()
-        self._now = 0
-        self._next = asyncio.get_running_loop().call_soon(self._turn)
-
-    def _turn(self) -> None:
-        self._now += 1
-        self._next = asyncio.get_running_loop().call_soon(self._turn)
-
-    def note(self, count: int = 1) -> None:
-        self.done[self._now] += count
-
-    def most(self) -> int:
-        """The most that was done in one."""
-        self._next.cancel()
-        return max(self.done.values())
 
 
 class Clock:
@@ -82,6 +61,8 @@ async def test_postgresql_reads_rows_and_counts_in_portions(
 ) -> None:
     await engine.write(lambda c: use_of_many(c, NAMES, 9))
     monkeypatch.setattr(usage, "PORTION", PORTION)
+    monkeypatch.setattr(row_portions, "PORTION", PORTION)
+    monkeypatch.setattr(loop_time, "SECONDS", 0.0)
     rows, counts, of_row, now = Turns(), Turns(), usage.WindowRow, time.time()
 
     def row(*values: Any) -> usage.WindowRow:

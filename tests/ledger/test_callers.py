@@ -45,6 +45,8 @@ async def test_who_has_an_account_or_is_blocked_is_a_caller_and_keys_are_none(en
     assert (
         len(await engine.read(lambda c: callers(c, 5000, seen=[f"cert:{number}" for number in range(2000)]))) == 2003
     )
+    many = [f"cert:{number}" for number in range(40_000)]  # an engine takes some 32,000 values: they are one
+    assert len(await engine.read(lambda c: callers(c, 50_000, seen=many))) == 40_003
     first = await engine.read(lambda c: callers(c, 1))
     rest = await engine.read(lambda c: callers(c, 10, after=first[-1].account))
     assert first + rest == found
