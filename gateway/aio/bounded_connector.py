@@ -39,6 +39,25 @@ def bounded_context() -> ssl.SSLContext:
     return context
 
 
+class SharedContext:
+    """Such a context, made once, when it is first asked for: on a thread, for reading all CAs takes 50 ms.
+
+    Belongs to one event loop.
+    """
+
+    __slots__ = ("_making",)
+
+    def __init__(self) -> None:
+        self._making: asyncio.Task[ssl.SSLContext] | None = None
+
+    async def get(self) -> ssl.SSLContext:
+        """The context. Who is cancelled meanwhile does not keep others from it."""
+        making = self._making
+        if making is None or (making.done() and (making.cancelled() or making.exception() is not None)):
+            making = self._making = asyncio.get_running_loop().create_task(asyncio.to_thread(bounded_context))
+        return await asyncio.shield(making)
+
+
 class BoundedHandler(ResponseHandler):
     """Reads one answer: at most 64 KB and 8 interim answers up to the end of its head, then `most` bytes.
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Hashable
 from typing import Final
 
-from gateway.aio.bounded_connector import bounded_context
+from gateway.aio.bounded_connector import SharedContext
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.step_threads import StepThreads
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
@@ -33,7 +33,7 @@ class Pool:
         self._iteration = iteration
         self.is_retired = False
         self._loop = loop
-        self._tls = bounded_context() if target.scheme == "https" else None
+        self._tls = SharedContext() if target.scheme == "https" else None
         self._buffers = TlsBuffers(StepThreads.of_one(iteration.clock))
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
@@ -100,7 +100,8 @@ class Pool:
             raise
         return connection
 
-    async def _open_tls(self, context: ssl.SSLContext, peer: Hashable) -> UpstreamConnection:
+    async def _open_tls(self, shared: SharedContext, peer: Hashable) -> UpstreamConnection:
+        context = await shared.get()
         connection, host = self._make(), self.target.host
         tls = TlsTransport(context, connection, self._buffers, self._iteration, peer=peer, server=host)
         try:

@@ -13,7 +13,7 @@ import uvloop
 from gateway.aio.drive import Drive
 from gateway.aio.tls.handshake import Handshake
 from gateway.aio.tls.transport import TlsTransport
-from gateway.errors import ClientGone
+from gateway.errors import ClientGone, UpstreamUnreachable
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool
 from gateway.upstream.target import UpstreamTarget
@@ -73,13 +73,34 @@ async def test_handshakes_with_one_container_do_not_wait_for_each_other(certific
         go_on(handshake)
 
     with (
-        patch("gateway.upstream.pool.bounded_context", return_value=trusting),
+        patch("gateway.aio.bounded_connector.bounded_context", return_value=trusting),
         patch.object(Handshake, "run", run),
     ):
         pool = Pool(target, loop, iteration_now())
         await asyncio.gather(*(pool.connect() for _ in range(3)))
     assert len(pool) == 3
     pool.close()
+    server.close()
+
+
+async def test_the_context_of_an_https_container_is_made_once_and_not_on_the_loop() -> None:
+    """It reads all CAs: the first request to a container held everything for 50 ms."""
+    made: list[int] = []
+
+    def make() -> ssl.SSLContext:
+        made.append(threading.get_ident())
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Answering, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    target = UpstreamTarget("https", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/", 3.0)
+    with patch("gateway.aio.bounded_connector.bounded_context", make):
+        pool = Pool(target, loop, iteration_now())
+        outcomes = await asyncio.gather(*(pool.connect() for _ in range(3)), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [UpstreamUnreachable] * 3  # the server speaks no TLS
+    assert len(made) == 1
+    assert made[0] != threading.get_ident()
     server.close()
 
 
@@ -183,7 +204,11 @@ def test_who_leaves_in_the_iteration_that_connects_leaves_nothing_to_a_collectio
             await pool.connect()
 
         drives.append(Drive(ask(), errors.append))
+        before = len(errors)
         drives[0].step()
+        async with asyncio.timeout(10):
+            while len(errors) == before:  # noqa: ASYNC110 -- the first one waits for its TLS context
+                await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
         drives.clear()
 
