@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.aio.aiohttp_internals import OwnTlsConnector
 from gateway.aio.held_transport import HeldTransport
+from gateway.aio.host_lookups import HostLookups, LookupsResolver
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.step_threads import StepThreads
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
@@ -160,12 +161,16 @@ class BoundedConnector(OwnTlsConnector):
         peer: Hashable,
         most: int = _MAX_BEHIND,
         threads: StepThreads | None = None,
+        lookups: HostLookups | None = None,
         **options: Any,
     ) -> None:
         """`peer` is whose turns it takes (fair queueing); `most` limits the bytes on the wire after an answer's head.
 
-        `threads` read the certificates; connectors that are made again and again for strangers share them.
+        `threads` read the certificates; connectors that are made again and again for strangers share them. `lookups`
+        find hosts, where there is no `resolver`; connectors that are made again and again share these, too.
         """
+        if "resolver" not in options:
+            options["resolver"] = LookupsResolver(lookups or HostLookups())
         threads = StepThreads(iteration.clock) if threads is None else threads
 
         def encrypt(context: ssl.SSLContext, handler: ResponseHandler, name: str | None) -> TlsTransport:

@@ -12,6 +12,7 @@ from yarl import URL
 
 from gateway.aio.bounded_connector import BoundedConnector, SharedContext, make_session
 from gateway.aio.connection_faults import in_words
+from gateway.aio.host_lookups import HostLookups
 from gateway.aio.iteration import Iteration
 from gateway.aio.periodic import until_next
 from gateway.aio.tls.step_threads import StepThreads
@@ -31,6 +32,7 @@ class HealthProbe:
         self._iteration = iteration
         self._threads = StepThreads(iteration.clock)
         self._context = SharedContext()
+        self._lookups = HostLookups()
         self._problems: dict[str, str | None] = {}
 
     async def run(self) -> None:
@@ -50,6 +52,7 @@ class HealthProbe:
             self._iteration,
             target.authority,
             threads=self._threads,
+            lookups=self._lookups,
             force_close=True,
             ssl=await self._context.get() if target.scheme == "https" else True,
         )

@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from gateway.aio.tls.handshake import Handshake
 from gateway.aio.tls.transport import TlsTransport
 from gateway.errors import ClientGone, UpstreamUnreachable
 from gateway.upstream.connection import UpstreamConnection
-from gateway.upstream.pool import Pool
+from gateway.upstream.pool import Pool, Upstreams
 from gateway.upstream.target import UpstreamTarget
 from tests.support.iteration import iteration_now
 
@@ -101,6 +102,68 @@ async def test_the_context_of_an_https_container_is_made_once_and_not_on_the_loo
     assert [type(outcome) for outcome in outcomes] == [UpstreamUnreachable] * 3  # the server speaks no TLS
     assert len(made) == 1
     assert made[0] != threading.get_ident()
+    server.close()
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_silent_name_server_keeps_nobody_from_other_containers(
+    loop: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop looks names up two (uvloop) or a few at a time; one that nobody answers held its place for 10 s."""
+    go, real = threading.Event(), socket.getaddrinfo
+    asked: list[str] = []
+
+    def slow(host: str, *args: Any, **options: Any) -> Any:
+        asked.append(host)
+        if host.startswith("silent"):
+            go.wait(30)
+        return real("127.0.0.1" if host.endswith(".test") else host, *args, **options)
+
+    async def connect() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Answering, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        upstreams = Upstreams(loop, iteration_now())
+
+        def pool_at(host: str) -> Pool:
+            return upstreams.pool_of(UpstreamTarget("http", host, port, f"{host}:{port}", 5.0, 1.0, 1.0, "/", 3.0))
+
+        silent = [asyncio.ensure_future(pool_at(f"silent{n % 8}.test").connect()) for n in range(40)]
+        await asyncio.sleep(0.1)
+        connection = await pool_at("found.test").connect()
+        assert connection.transport is not None
+        assert sorted(asked) == ["found.test", *(f"silent{n}.test" for n in range(8))]
+        go.set()
+        assert all(connection.transport is not None for connection in await asyncio.gather(*silent))
+        upstreams.close()
+        server.close()
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    try:
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(connect())
+    finally:
+        go.set()
+
+
+async def test_the_addresses_of_a_container_are_tried_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    target = UpstreamTarget("http", "container.test", port, f"container.test:{port}", 1.0, 1.0, 1.0, "/", 3.0)
+    pool = Pool(target, asyncio.get_running_loop(), iteration_now())
+
+    def found(*addresses: str) -> None:
+        entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+
+    found("127.0.0.2", "127.0.0.1")
+    connection = await pool.connect()
+    assert connection.transport is not None
+    assert connection.transport.get_extra_info("peername") == ("127.0.0.1", port)
+    found("127.0.0.2", "127.0.0.3")
+    with pytest.raises(UpstreamUnreachable):
+        await pool.connect()
+    pool.close()
     server.close()
 
 

@@ -6,6 +6,7 @@ import aiohttp
 from yarl import URL
 
 from gateway.aio.bounded_connector import BoundedConnector, SharedContext, make_session
+from gateway.aio.host_lookups import HostLookups
 from gateway.aio.iteration import Iteration
 from gateway.model.statuses import SUCCESS
 
@@ -20,6 +21,7 @@ class Forward:
     def __init__(self, iteration: Iteration) -> None:
         self._iteration = iteration
         self._context = SharedContext()
+        self._lookups = HostLookups()
 
     async def __call__(self, url: str, body: bytes, headers: dict[str, str], deadline: float) -> None:
         """Sends a body by POST, within `deadline` seconds; only a 2xx answer counts as taken.
@@ -42,4 +44,4 @@ class Forward:
 
     async def _connector(self, url: str) -> BoundedConnector:
         context = await self._context.get() if url.lower().startswith("https:") else True
-        return BoundedConnector(self._iteration, url, force_close=True, ssl=context)
+        return BoundedConnector(self._iteration, url, lookups=self._lookups, force_close=True, ssl=context)
