@@ -31,12 +31,12 @@ class HostAddress(NamedTuple):
     address: str
 
 
-_Found = tuple[HostAddress, ...]
+_Addresses = tuple[HostAddress, ...]
 _Fault = OSError | UnicodeError
-Lookup = Callable[[str], _Found]
+_AskSystem = Callable[[str], _Addresses]
 
 
-def look_up(host: str, flags: int = socket.AI_ADDRCONFIG) -> _Found:
+def look_up(host: str, flags: int = socket.AI_ADDRCONFIG) -> _Addresses:
     """Asks the system for a host's addresses, of which it returns the first 16; blocks.
 
     By its flags none are of IPv6, not even localhost's, where this machine has only ::1 of that.
@@ -55,7 +55,7 @@ def _with_scope(sockaddr: tuple[object, ...]) -> str:
     return f"{sockaddr[0]}%{scope}" if scope else str(sockaddr[0])
 
 
-def _literal(host: str) -> _Found | None:
+def _literal(host: str) -> _Addresses | None:
     try:
         version = ip_address(host).version
     except ValueError:
@@ -71,42 +71,42 @@ class HostLookups:
         most: maximum number of threads. Look-ups for which there is none wait, in order.
     """
 
-    def __init__(self, look_up: Lookup = look_up, most: int = _MOST_THREADS) -> None:
+    def __init__(self, look_up: _AskSystem = look_up, most: int = _MOST_THREADS) -> None:
         self._look_up = look_up
         self._threads = DaemonThreads(most, keeps=True)
-        self._running: dict[str, asyncio.Task[_Found | _Fault]] = {}
+        self._running: dict[str, asyncio.Task[_Addresses | _Fault]] = {}
 
     def __repr__(self) -> str:
         return f"<HostLookups running={len(self._running)}>"
 
-    async def __call__(self, host: str) -> _Found:
+    async def __call__(self, host: str) -> _Addresses:
         """Returns the first addresses of a host, at least one; an address is its own.
 
         Raises:
             OSError: it has none, or can't be looked up.
             UnicodeError: it is no name.
         """
-        found: _Found | _Fault | None = _literal(host)
+        found: _Addresses | _Fault | None = _literal(host)
         if found is None:
             found = await asyncio.shield(self._running.get(host) or self._begin(host))
         if not isinstance(found, tuple):
             raise type(found)(*found.args)  # each has one of his own, or its traceback would grow with them
         return found
 
-    def _begin(self, host: str) -> "asyncio.Task[_Found | _Fault]":
+    def _begin(self, host: str) -> "asyncio.Task[_Addresses | _Fault]":
         if len(self._running) >= _MOST_ASKED:
             raise socket.gaierror(socket.EAI_AGAIN, "too many hosts are being looked up")
         task = self._running[host] = asyncio.get_running_loop().create_task(self._find(host))
         task.add_done_callback(lambda _: self._running.pop(host))
         return task
 
-    async def _find(self, host: str) -> _Found | _Fault:
+    async def _find(self, host: str) -> _Addresses | _Fault:
         try:
             return await self._threads.run(partial(self._answer, host), None)
         except RuntimeError:
             return socket.gaierror(socket.EAI_AGAIN, "no thread is left to look it up")
 
-    def _answer(self, host: str) -> _Found | _Fault:
+    def _answer(self, host: str) -> _Addresses | _Fault:
         try:
             return self._look_up(host)
         except (OSError, UnicodeError) as error:
