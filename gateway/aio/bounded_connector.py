@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.aio.aiohttp_internals import OwnTlsConnector
 from gateway.aio.held_transport import HeldTransport
+from gateway.aio.host_lookups import HostLookups, LookupsResolver
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.step_threads import StepThreads
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
@@ -37,6 +38,25 @@ def bounded_context() -> ssl.SSLContext:
     context.set_ecdh_curve("prime256v1")  # or a server may ask for an ffdhe8192 key: a quarter of a second
     context.options |= ssl.OP_NO_RENEGOTIATION  # as openssl.py has it: its certificates would be read in the loop
     return context
+
+
+class SharedContext:
+    """Such a context, made once, when it is first asked for: on a thread, for reading all CAs takes 50 ms.
+
+    Belongs to one event loop.
+    """
+
+    __slots__ = ("_making",)
+
+    def __init__(self) -> None:
+        self._making: asyncio.Task[ssl.SSLContext] | None = None
+
+    async def get(self) -> ssl.SSLContext:
+        """The context. Who is cancelled meanwhile does not keep others from it."""
+        making = self._making
+        if making is None or (making.done() and (making.cancelled() or making.exception() is not None)):
+            making = self._making = asyncio.get_running_loop().create_task(asyncio.to_thread(bounded_context))
+        return await asyncio.shield(making)
 
 
 class BoundedHandler(ResponseHandler):
@@ -141,12 +161,16 @@ class BoundedConnector(OwnTlsConnector):
         peer: Hashable,
         most: int = _MAX_BEHIND,
         threads: StepThreads | None = None,
+        lookups: HostLookups | None = None,
         **options: Any,
     ) -> None:
         """`peer` is whose turns it takes (fair queueing); `most` limits the bytes on the wire after an answer's head.
 
-        `threads` read the certificates; connectors that are made again and again for strangers share them.
+        `threads` read the certificates; connectors that are made again and again for strangers share them. `lookups`
+        find hosts, where there is no `resolver`; connectors that are made again and again share these, too.
         """
+        if "resolver" not in options:
+            options["resolver"] = LookupsResolver(lookups or HostLookups())
         threads = StepThreads(iteration.clock) if threads is None else threads
 
         def encrypt(context: ssl.SSLContext, handler: ResponseHandler, name: str | None) -> TlsTransport:

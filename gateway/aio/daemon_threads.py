@@ -30,10 +30,10 @@ class DaemonThreads:
         self._keeps = keeps
         self._kept: Worker | None = None
 
-    async def run(self, call: Callable[[], T], within: float, late: Callable[[], None] | None = None) -> T:
+    async def run(self, call: Callable[[], T], within: float | None, late: Callable[[], None] | None = None) -> T:
         """Returns or raises what the call does, within `within` seconds; that includes the wait for a thread.
 
-        `late` is called when the call ends after that, whatever its outcome.
+        `within` None: whenever it ends. `late` is called when the call ends after that, whatever its outcome.
 
         Raises:
             TimeoutError: the call was not done by then. Its later result is dropped.

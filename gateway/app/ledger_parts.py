@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from gateway.admission.admission import Admission
 from gateway.admission.throttle import Throttle
 from gateway.aio.background import Background
+from gateway.aio.host_lookups import HostLookups
 from gateway.aio.iteration import Iteration
 from gateway.app.prepare import Prepared
 from gateway.auth.jwks.fetch import fetch_keys
@@ -63,7 +64,7 @@ class LedgerParts:
         self.admission = Admission(self.replica, throttle, self.metrics, new_id)
         self.spool = Spool(settings.body.spool_dir, settings.body.spool_limit)
         self.counter = PageCounter(timeout=settings.body.count_timeout, memory=settings.body.count_memory)
-        self.key_sets = KeySets(self._issuers_changed, partial(fetch_keys, iteration))
+        self.key_sets = KeySets(self._issuers_changed, partial(fetch_keys, iteration, lookups=HostLookups()))
         self._ignored: dict[str, KeyRecord] = {}
         self.sync = self._make_sync(times)
         live.state = with_blocked(live.state, None)  # until the ledger has said it

@@ -1,7 +1,6 @@
 """Health checks of the upstreams, every few seconds, for gateway_upstream_up; no request waits for them."""
 
 import asyncio
-import ssl
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
 
@@ -11,8 +10,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from yarl import URL
 
-from gateway.aio.bounded_connector import BoundedConnector, bounded_context, make_session
+from gateway.aio.bounded_connector import BoundedConnector, SharedContext, make_session
 from gateway.aio.connection_faults import in_words
+from gateway.aio.host_lookups import HostLookups
 from gateway.aio.iteration import Iteration
 from gateway.aio.periodic import until_next
 from gateway.aio.tls.step_threads import StepThreads
@@ -32,7 +32,8 @@ class HealthProbe:
         self._targets = targets
         self._iteration = iteration
         self._threads = StepThreads(iteration.clock)
-        self._context: ssl.SSLContext | None = None
+        self._context = SharedContext()
+        self._lookups = HostLookups()
         self._problems: dict[str, str | None] = {}
 
     async def run(self) -> None:
@@ -60,14 +61,13 @@ class HealthProbe:
 
     async def _check(self, target: UpstreamTarget) -> str | None:
         """Checks one upstream, whose answer may be hostile, on a connection that limits what it can cost."""
-        if target.scheme == "https" and self._context is None:
-            self._context = await asyncio.to_thread(bounded_context)
         connector = BoundedConnector(
             self._iteration,
             target.authority,
             threads=self._threads,
+            lookups=self._lookups,
             force_close=True,
-            ssl=True if self._context is None else self._context,
+            ssl=await self._context.get() if target.scheme == "https" else True,
         )
         async with make_session(connector) as session:
             return await probe(session, target)

@@ -8,11 +8,13 @@ way can't be distinguished from one that arrived, and must not be sent twice.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from gateway.aio.bounded_connector import bounded_context
+from gateway.aio.bounded_connector import SharedContext
+from gateway.aio.host_lookups import HostLookups, look_up
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.step_threads import StepThreads
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
@@ -28,14 +30,32 @@ _PORTION: Final = 32  # connections that end in one turn of the loop: all that a
 class Pool:
     """The connection pool of one upstream."""
 
-    __slots__ = ("_buffers", "_idle", "_iteration", "_known_heads", "_loop", "_open", "_tls", "is_retired", "target")
+    __slots__ = (
+        "_buffers",
+        "_idle",
+        "_iteration",
+        "_known_heads",
+        "_lookups",
+        "_loop",
+        "_open",
+        "_tls",
+        "is_retired",
+        "target",
+    )
 
-    def __init__(self, target: UpstreamTarget, loop: asyncio.AbstractEventLoop, iteration: Iteration) -> None:
+    def __init__(
+        self,
+        target: UpstreamTarget,
+        loop: asyncio.AbstractEventLoop,
+        iteration: Iteration,
+        lookups: HostLookups | None = None,
+    ) -> None:
         self.target = target
+        self._lookups = lookups or new_lookups()
         self._iteration = iteration
         self.is_retired = False
         self._loop = loop
-        self._tls = bounded_context() if target.scheme == "https" else None
+        self._tls = SharedContext() if target.scheme == "https" else None
         self._buffers = TlsBuffers(StepThreads.of_one(iteration.clock))
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
@@ -95,18 +115,19 @@ class Pool:
     async def _open_plain(self) -> UpstreamConnection:
         connection = self._make()
         try:
-            await self._loop.create_connection(lambda: connection, self.target.host, self.target.port)
+            await self._reach(lambda: connection)
         except BaseException:
             if connection.transport is not None:
                 connection.connection_lost(None)  # uvloop tells no end of what was made when it is cancelled
             raise
         return connection
 
-    async def _open_tls(self, context: ssl.SSLContext, peer: Hashable) -> UpstreamConnection:
-        connection, host = self._make(), self.target.host
-        tls = TlsTransport(context, connection, self._buffers, self._iteration, peer=peer, server=host)
+    async def _open_tls(self, shared: SharedContext, peer: Hashable) -> UpstreamConnection:
+        context = await shared.get()
+        connection = self._make()
+        tls = TlsTransport(context, connection, self._buffers, self._iteration, peer=peer, server=self.target.host)
         try:
-            await self._loop.create_connection(lambda: tls, host, self.target.port)
+            await self._reach(lambda: tls)
             await tls.until_open()
         except BaseException:
             tls.abort()
@@ -114,6 +135,15 @@ class Pool:
                 tls.connection_lost(None)  # nor of this; where a loop does, the second time changes nothing
             raise
         return connection
+
+    async def _reach(self, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+        """Connects to the first of the host's addresses that accepts it. OSError: that of the last one."""
+        *others, last = await self._lookups(self.target.host)
+        for other in others:
+            with suppress(OSError):
+                await self._loop.create_connection(protocol, other.address, self.target.port)
+                return
+        await self._loop.create_connection(protocol, last.address, self.target.port)
 
     def give_back(self, connection: UpstreamConnection, now: float) -> None:
         """Returns a connection to the pool if its exchange ended well; closes any other."""
@@ -164,6 +194,11 @@ class Pool:
         return len(self._open)
 
 
+def new_lookups() -> HostLookups:
+    """Look-ups of containers; a name may mean ::1 on a machine without any other address of IPv6."""
+    return HostLookups(partial(look_up, flags=0))
+
+
 def _failure_of(error: OSError) -> Exception:
     if error.errno in EXHAUSTED:
         return OutOfFiles()
@@ -182,6 +217,7 @@ class Upstreams:
     def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration) -> None:
         self._loop = loop
         self._iteration = iteration
+        self._lookups = new_lookups()
         self._pools: dict[UpstreamTarget, Pool] = {}
         self._retired: list[Pool] = []  # as long as connections of theirs are open
         self._latest: Pool | None = None
@@ -193,7 +229,7 @@ class Upstreams:
             return pool
         pool = self._pools.get(target)
         if pool is None:
-            pool = self._pools[target] = Pool(target, self._loop, self._iteration)
+            pool = self._pools[target] = Pool(target, self._loop, self._iteration, self._lookups)
         self._latest = pool
         return pool
 

@@ -22,6 +22,7 @@ import aiohttp
 import pytest
 import trustme
 
+from gateway.aio import bounded_connector
 from gateway.aio.bounded_connector import BoundedConnector, make_session
 from gateway.aio.tls.openssl import TlsEngine
 from gateway.aio.tls.transport import TlsTransport
@@ -29,7 +30,6 @@ from gateway.errors import UpstreamFailed
 from gateway.listener.accept import AcceptLimits, Acceptor
 from gateway.listener.opening import Opening, OpeningParts
 from gateway.model.identity import Peer
-from gateway.upstream import pool as pools
 from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Upstreams
@@ -399,16 +399,15 @@ async def ask_upstream(port: int, context: ssl.SSLContext) -> None:
     """As the gateway asks for a job's state."""
     loop = asyncio.get_running_loop()
     target = UpstreamTarget("https", "localhost", port, f"localhost:{port}", 0.5, 1.0, 1.0, "/", 3.0)
-    with patch.object(pools, "bounded_context", lambda: context):
-        upstreams = Upstreams(loop, iteration_now())
-        upstreams.pool_of(target)
+    upstreams = Upstreams(loop, iteration_now())
     client, ended = UpstreamClient(upstreams, loop.time, lambda: "id"), asyncio.Event()
 
     def done(_: ResponseHead | UpstreamFailed) -> None:
         ended.set()
 
-    client.run(target, UpstreamCall("GET", "/"), _Sink(), 0.5, done)
-    await ended.wait()
+    with patch.object(bounded_connector, "bounded_context", lambda: context):
+        client.run(target, UpstreamCall("GET", "/"), _Sink(), 0.5, done)
+        await ended.wait()
     upstreams.close()
     await asyncio.sleep(0.05)
 

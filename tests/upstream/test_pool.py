@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import uvloop
 from gateway.aio.drive import Drive
 from gateway.aio.tls.handshake import Handshake
 from gateway.aio.tls.transport import TlsTransport
-from gateway.errors import ClientGone
+from gateway.errors import ClientGone, UpstreamUnreachable
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool, Upstreams
 from gateway.upstream.target import UpstreamTarget
@@ -134,12 +135,95 @@ async def test_handshakes_with_one_container_do_not_wait_for_each_other(certific
         go_on(handshake)
 
     with (
-        patch("gateway.upstream.pool.bounded_context", return_value=trusting),
+        patch("gateway.aio.bounded_connector.bounded_context", return_value=trusting),
         patch.object(Handshake, "run", run),
     ):
         pool = Pool(target, loop, iteration_now())
         await asyncio.gather(*(pool.connect() for _ in range(3)))
     assert len(pool) == 3
+    pool.close()
+    server.close()
+
+
+async def test_the_context_of_an_https_container_is_made_once_and_not_on_the_loop() -> None:
+    """It reads all CAs: the first request to a container held everything for 50 ms."""
+    made: list[int] = []
+
+    def make() -> ssl.SSLContext:
+        made.append(threading.get_ident())
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Answering, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    target = UpstreamTarget("https", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/", 3.0)
+    with patch("gateway.aio.bounded_connector.bounded_context", make):
+        pool = Pool(target, loop, iteration_now())
+        outcomes = await asyncio.gather(*(pool.connect() for _ in range(3)), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [UpstreamUnreachable] * 3  # the server speaks no TLS
+    assert len(made) == 1
+    assert made[0] != threading.get_ident()
+    server.close()
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_silent_name_server_keeps_nobody_from_other_containers(
+    loop: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop looks names up two (uvloop) or a few at a time; one that nobody answers held its place for 10 s."""
+    go, real = threading.Event(), socket.getaddrinfo
+    asked: list[str] = []
+
+    def slow(host: str, *args: Any, **options: Any) -> Any:
+        asked.append(host)
+        if host.startswith("silent"):
+            go.wait(30)
+        return real("127.0.0.1" if host.endswith(".test") else host, *args, **options)
+
+    async def connect() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Answering, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        upstreams = Upstreams(loop, iteration_now())
+
+        def pool_at(host: str) -> Pool:
+            return upstreams.pool_of(UpstreamTarget("http", host, port, f"{host}:{port}", 5.0, 1.0, 1.0, "/", 3.0))
+
+        silent = [asyncio.ensure_future(pool_at(f"silent{n % 8}.test").connect()) for n in range(40)]
+        await asyncio.sleep(0.1)
+        connection = await pool_at("found.test").connect()
+        assert connection.transport is not None
+        assert sorted(asked) == ["found.test", *(f"silent{n}.test" for n in range(8))]
+        go.set()
+        assert all(connection.transport is not None for connection in await asyncio.gather(*silent))
+        upstreams.close()
+        server.close()
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    try:
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(connect())
+    finally:
+        go.set()
+
+
+async def test_the_addresses_of_a_container_are_tried_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    target = UpstreamTarget("http", "container.test", port, f"container.test:{port}", 1.0, 1.0, 1.0, "/", 3.0)
+    pool = Pool(target, asyncio.get_running_loop(), iteration_now())
+
+    def found(*addresses: str) -> None:
+        entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+
+    found("127.0.0.2", "127.0.0.1")
+    connection = await pool.connect()
+    assert connection.transport is not None
+    assert connection.transport.get_extra_info("peername") == ("127.0.0.1", port)
+    found("127.0.0.2", "127.0.0.3")
+    with pytest.raises(UpstreamUnreachable):
+        await pool.connect()
     pool.close()
     server.close()
 
@@ -244,7 +328,11 @@ def test_who_leaves_in_the_iteration_that_connects_leaves_nothing_to_a_collectio
             await pool.connect()
 
         drives.append(Drive(ask(), errors.append))
+        before = len(errors)
         drives[0].step()
+        async with asyncio.timeout(10):
+            while len(errors) == before:  # noqa: ASYNC110 -- the first one waits for its TLS context
+                await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
         drives.clear()
 

@@ -14,6 +14,7 @@ from yarl import URL
 
 from gateway.aio.bounded_connector import BoundedConnector, bounded_context, make_session
 from gateway.aio.connection_faults import in_words
+from gateway.aio.host_lookups import HostLookups
 from gateway.aio.iteration import Iteration
 from gateway.auth.jwks.source import KeySource, check_fetched
 from gateway.auth.jwt.key_set import KeySet, NoKeys, read_jwks
@@ -38,10 +39,13 @@ class FetchFailed(GatewayError):
         super().__init__(why)
 
 
-async def fetch_keys(iteration: Iteration, issuer: KeySource, deadline: float) -> KeySet:
+async def fetch_keys(
+    iteration: Iteration, issuer: KeySource, deadline: float, lookups: HostLookups | None = None
+) -> KeySet:
     """Fetches the keys of an issuer whose `jwks` is a URL, or that has `discovery`, all within `deadline` seconds.
 
-    The provider's answer is read in turns of the loop's `iteration`.
+    The provider's answer is read in turns of the loop's `iteration`. Who fetches again and again gives the same
+    `lookups` each time.
 
     Raises:
         FetchFailed: for any fault of the provider, the connection, or its keys.
@@ -49,7 +53,7 @@ async def fetch_keys(iteration: Iteration, issuer: KeySource, deadline: float) -
     try:
         async with (
             asyncio.timeout(deadline),
-            _session(iteration, issuer.issuer, await asyncio.to_thread(bounded_context)) as session,
+            _session(iteration, issuer.issuer, await asyncio.to_thread(bounded_context), lookups) as session,
         ):
             url = issuer.jwks if issuer.jwks is not None else await _discovered(session, issuer.issuer)
             return read_jwks(await _fetched(session, url), issuer.algorithms)
@@ -75,9 +79,11 @@ def checked_url(text: str) -> URL:
     return URL(check_fetched(text))
 
 
-def _session(iteration: Iteration, issuer: str, context: ssl.SSLContext) -> aiohttp.ClientSession:
+def _session(
+    iteration: Iteration, issuer: str, context: ssl.SSLContext, lookups: HostLookups | None
+) -> aiohttp.ClientSession:
     # A new session for each fetch: fetches are minutes apart, so keeping a connection open is not worth it.
-    connector = BoundedConnector(iteration, issuer, _MAX_OF_WIRE, force_close=True, ssl=context)
+    connector = BoundedConnector(iteration, issuer, _MAX_OF_WIRE, lookups=lookups, force_close=True, ssl=context)
     return make_session(connector, headers=_HEADERS)
 
 

@@ -22,7 +22,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.model.reasons import Denial, Reason
 from gateway.model.request import BodyLimit
 from gateway.policy.body_limits import check_length
-from gateway.webhooks.inbound.forward import NotTaken, hand_on
+from gateway.webhooks.inbound.forward import Forward, NotTaken
 from gateway.webhooks.inbound.settings import InboundSettings
 from gateway.webhooks.inbound.verification import Incoming, check_head, read
 from gateway.webhooks.signature import STANDARD_ID
@@ -59,7 +59,7 @@ class Receiver:
         self._ledger = ledger
         self._settings = settings
         self._wall = wall
-        self._iteration = iteration
+        self._forward = Forward(iteration)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
@@ -146,7 +146,7 @@ class Receiver:
         if message.signed_id is not None:
             headers[STANDARD_ID] = message.signed_id
         try:
-            await hand_on(self._iteration, settings.forward_to, incoming.body, headers, settings.timeout)
+            await self._forward(settings.forward_to, incoming.body, headers, settings.timeout)
         except NotTaken as error:
             log.warning("webhook not handed on", webhook=name, why=str(error))
             await self._forget(name, message, lease)

@@ -6,11 +6,13 @@ import struct
 from collections import Counter
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from pytest_aiohttp import AiohttpRawServer
 from structlog.testing import capture_logs
 
+from gateway.aio.bounded_connector import bounded_context
 from gateway.aio.drive import Drive
 from gateway.config.settings.webhooks import WebhookIn
 from gateway.errors import Refused
@@ -98,6 +100,18 @@ async def test_it_is_handed_on_once(taker: Taker, service: Receiver, clock: Cloc
     clock.now += 7 * 86400
     assert await take(taker, headers=signed(message(), clock.now)) == PROCESSED
     assert len(service.got) == 3
+
+
+async def test_the_systems_cas_are_read_once_for_all_that_are_handed_on(
+    ledger: Ledger, service: Receiver, clock: Clock
+) -> None:
+    """Each webhook for a service with https read them anew: 50 ms of CPU."""
+    url = f"https://127.0.0.1:{service.port}/hook"
+    taker = Taker(ledger, lambda: [settings(service.port, forward_to=url)], clock, iteration_now())
+    with patch("gateway.aio.bounded_connector.bounded_context", wraps=bounded_context) as made:
+        for request_id in ("r1", "r2", "r3"):
+            assert await refusal(taker, message(request_id)) is Reason.UPSTREAM_UNREACHABLE  # it speaks no TLS
+    assert made.call_count == 1
 
 
 async def test_of_an_id_that_was_given_again_each_message_is_handed_on(taker: Taker, service: Receiver) -> None:
