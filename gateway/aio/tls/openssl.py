@@ -122,19 +122,19 @@ class TlsEngine:
         """Whether `came` is exactly one whole record, so that `open_one` will do."""
         return self._records.is_one(came)
 
-    def feed(self, came: memoryview) -> tuple[int, int]:
-        """Takes the bytes of one step of the handshake; returns how many it took, and how many records ended in them.
+    def feed(self, came: memoryview) -> tuple[int, bool]:
+        """Takes the bytes of one step of the handshake; returns how many it took, and whether a record ended there.
 
         Raises:
             ssl.SSLError: the handshake is refused; there is an alert to send.
         """
         was_within = self._records.is_within
-        size, records = self._records.advance(came, 1)
+        size, ended = self._records.advance(came)
         data = bytes(came[:size])
-        is_light = not records or (not was_within and has_no_certificates(data, is_first=not self._handshake_bytes))
+        is_light = not ended or (not was_within and has_no_certificates(data, is_first=not self._handshake_bytes))
         self._feed_handshake(data)
         self._may_take_long = self._reads_certificates and self._handshake_bytes > self._hello and not is_light
-        return size, records
+        return size, ended
 
     @property
     def _reads_certificates(self) -> bool:
@@ -213,14 +213,14 @@ class TlsEngine:
         with contextlib.suppress(ssl.SSLError):  # the peer's close_notify has not come; we do not wait for it
             self.object.unwrap()
 
-    def _give_one(self, came: memoryview) -> tuple[int, int]:
+    def _give_one(self, came: memoryview) -> tuple[int, bool]:
         """Gives OpenSSL what came up to the next end of a record: how many bytes that is, and whether one ended.
 
         Raises:
             ssl.SSLError: it begins another handshake.
         """
         handshakes = self._records.handshakes
-        size, ended = self._records.advance(came, 1)
+        size, ended = self._records.advance(came)
         if self._renegotiates and self._records.handshakes != handshakes:
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, "the peer wants to renegotiate")
         self._incoming.write(came[:size])

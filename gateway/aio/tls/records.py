@@ -42,21 +42,21 @@ class Records:
         is_whole = size >= 0 and not self.is_within and data[3] << 8 | data[4] == size
         return is_whole and data[0] == _APPLICATION_DATA
 
-    def advance(self, data: memoryview, most: int) -> tuple[int, int]:
-        """Advances to the end of the data or of `most` records; returns the position and how many records ended."""
+    def advance(self, data: memoryview) -> tuple[int, bool]:
+        """Advances to the end of a record, or of the data; returns the position, and whether a record ended there."""
         if self._is_first and data:
             self._is_first = False
             self.is_foreign = bool(data[0] & _SSL_2)
-        place, ended, size = 0, 0, len(data)
-        while place < size and ended < most:
+        place, size = 0, len(data)
+        while place < size:
             if not self._left:
                 place = self._read_header(data, place)
             step = min(self._left, size - place)
             place += step
             self._left -= step
             if not self._left and not self._header:
-                ended += 1
-        return place, ended
+                return place, True
+        return place, False
 
     def _read_header(self, data: memoryview, place: int) -> int:
         header = self._header + data[place : place + _HEADER - len(self._header)]

@@ -448,11 +448,11 @@ class TlsTransport(asyncio.BufferedProtocol):
     def _take_step(self, came: memoryview) -> memoryview:
         """Takes what one step of the handshake reads; returns what is left."""
         try:
-            size, records = self._engine.feed(came)
+            size, ended = self._engine.feed(came)
         except ssl.SSLError as error:
             self._fail(error)
             return came
-        self._turn.spend(size, RECORD * records)
+        self._turn.spend(size, RECORD * ended)
         left = came[size:]
         self._has_more = bool(left)
         if self._advance_handshake() and self._may_deliver():
