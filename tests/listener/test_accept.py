@@ -43,6 +43,12 @@ class Connection(asyncio.Protocol):
         self._ended(self)
 
 
+def acceptor_of(listening: socket.socket, limits: AcceptLimits, iteration: Iteration) -> Acceptor:
+    """Accepts in the clear."""
+    acceptor = Acceptor(listening, lambda: limits, None, lambda peer: Connection(peer, acceptor.release), iteration)
+    return acceptor
+
+
 @pytest.mark.parametrize(
     ("first", "second", "is_full"),
     [
@@ -53,13 +59,7 @@ class Connection(asyncio.Protocol):
 )
 async def test_a_64_is_one_address(first: str, second: str, is_full: bool) -> None:
     with Listening(first, second, second) as listening:
-        acceptor = Acceptor(
-            listening,
-            lambda: AcceptLimits(9, 1, 1.0),
-            None,
-            lambda peer: Connection(peer, acceptor.release),
-            iteration_now(),
-        )
+        acceptor = acceptor_of(listening, AcceptLimits(9, 1, 1.0), iteration_now())
         acceptor.start()
         with socket.create_connection(listening.getsockname()):
             await eventually(lambda: acceptor.connections == 1)
@@ -79,13 +79,7 @@ async def test_a_batch_has_a_time_of_its_own() -> None:
     with Listening(*["10.0.0.1"] * 5) as listening:
         ticks = count()
         iteration = Iteration(lambda: next(ticks) / 100, asyncio.get_running_loop().call_soon)
-        acceptor = Acceptor(
-            listening,
-            lambda: AcceptLimits(9, 9, 1.0),
-            None,
-            lambda peer: Connection(peer, acceptor.release),
-            iteration,
-        )
+        acceptor = acceptor_of(listening, AcceptLimits(9, 9, 1.0), iteration)
         clients = [socket.create_connection(listening.getsockname()) for _ in range(5)]
         acceptor.start()
         seen = [0]
@@ -103,13 +97,7 @@ async def test_where_others_use_up_each_iteration_connections_are_accepted_all_t
     """One in each iteration was 160 a second: whoever came behind a few hundred strangers waited for seconds."""
     with Listening(*["10.0.0.1"] * 5) as listening:
         iteration = Iteration(lambda: 0.0, asyncio.get_running_loop().call_soon)
-        acceptor = Acceptor(
-            listening,
-            lambda: AcceptLimits(9, 9, 1.0),
-            None,
-            lambda peer: Connection(peer, acceptor.release),
-            iteration,
-        )
+        acceptor = acceptor_of(listening, AcceptLimits(9, 9, 1.0), iteration)
         clients = [socket.create_connection(listening.getsockname()) for _ in range(5)]
         seen = set()
         acceptor.start()
@@ -140,13 +128,7 @@ async def test_a_flood_does_not_keep_it_from_stopping() -> None:
             return ours, ("10.0.0.1", 1)
 
     with Endless() as listening:
-        acceptor = Acceptor(
-            listening,
-            lambda: AcceptLimits(0, 0, 1.0),
-            None,
-            lambda peer: Connection(peer, acceptor.release),
-            iteration_now(),
-        )
+        acceptor = acceptor_of(listening, AcceptLimits(0, 0, 1.0), iteration_now())
         acceptor.stop()
     assert 0 < listening.count <= 1024
     assert acceptor.refused["too_many"] == listening.count
