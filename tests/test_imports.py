@@ -40,7 +40,7 @@ PURE = [  # with those that say so in their first lines
     "observe.key_labels",
     "ledger.closing", "ledger.owner_turns", "ledger.postgres_url",
     "auth.api_keys", "auth.certificates", "auth.credential", "auth.jwt", "auth.keyring", "auth.key_secrets",
-    "auth.validity",
+    "auth.secret_index", "auth.validity",
     "upstream.client_head", "upstream.request_head", "upstream.response_head", "upstream.response_reader",
     "upstream.states", "upstream.location",
     "upstream.check_url", "upstream.url_rewriter", "upstream.json_scanner", "upstream.json_depth", "upstream.job_api",

@@ -10,6 +10,7 @@ from math import inf
 from typing import NamedTuple
 
 from gateway.auth.api_keys import ApiKey
+from gateway.auth.secret_index import SecretIndex
 from gateway.model.account_names import key_account
 from gateway.model.identity import Identity, Profile
 from gateway.model.keys import Generation, KeyRecord
@@ -32,7 +33,7 @@ class RecordedSecret(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The records of the ledger's keys, and their `secrets` by their digests.
+    """The records of the ledger's keys, and which of them has a secret (`secrets`).
 
     `profiles` are the profiles that the keys are made with: other profiles need another ring. A key is made when it
     is first asked for: made all at once, ten thousand would hold the loop for a fifth of a second at each reload.
@@ -40,21 +41,22 @@ class Keyring:
 
     profiles: Mapping[str, Profile]
     records: Mapping[str, KeyRecord] = field(default_factory=dict)
-    secrets: Mapping[bytes, RecordedSecret] = field(default_factory=dict)
+    secrets: SecretIndex = field(default_factory=SecretIndex)
     _made: dict[bytes, ApiKey] = field(default_factory=dict, compare=False, repr=False)
 
     def get(self, digest: bytes) -> ApiKey | None:
         """The key with this secret; None if no secret has this digest, or it is not accepted."""
         key = self._made.get(digest)
-        if key is None and digest in self.secrets:
-            key = key_of(self.secrets[digest], self.profiles)
+        if key is None:
+            known = self._recorded(digest)
+            key = key_of(known, self.profiles) if known is not None else None
             if key is not None:
                 self._made[digest] = key
         return key
 
     def closed(self, digest: bytes) -> Closed | None:
         """Why a known secret is not accepted, for its bearer and the log."""
-        known = self.secrets.get(digest)
+        known = self._recorded(digest)
         return Closed(known.record.id, _why_closed(known)) if known and self.get(digest) is None else None
 
     def live_keys(self) -> list[ApiKey]:
@@ -63,17 +65,25 @@ class Keyring:
 
     def changed(self, records: Iterable[KeyRecord]) -> "Keyring":
         """The ring with these records in place of their old versions."""
-        known, secrets = dict(self.records), dict(self.secrets)
+        known = dict(self.records)
+        owners: dict[bytes, str | None] = {}
         for record in records:
             old = known.get(record.id)
-            for generation in old.generations if old else ():
-                found = secrets.get(generation.digest)
-                if found is not None and found.record is old:  # else it has moved to another key
-                    del secrets[generation.digest]
+            now = {generation.digest for generation in record.generations}
+            for digest in {generation.digest for generation in old.generations} - now if old else ():
+                owner = owners[digest] if digest in owners else self.secrets.get(digest)
+                if owner == record.id:  # else it has moved to another key
+                    owners[digest] = None
+            owners |= {digest: record.id for digest in now if digest in owners or self.secrets.get(digest) != record.id}
             known[record.id] = record
-            for generation in record.generations:
-                secrets[generation.digest] = RecordedSecret(record, generation)
-        return Keyring(self.profiles, known, secrets)
+        return Keyring(self.profiles, known, self.secrets.changed(owners))
+
+    def _recorded(self, digest: bytes) -> RecordedSecret | None:
+        key_id = self.secrets.get(digest)
+        if key_id is None:
+            return None
+        record = self.records[key_id]
+        return next(RecordedSecret(record, found) for found in record.generations if found.digest == digest)
 
     def under(self, profiles: Mapping[str, Profile]) -> "Keyring":
         """The same records under other profiles."""
