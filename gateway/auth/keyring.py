@@ -74,7 +74,9 @@ class Keyring:
                 owner = owners[digest] if digest in owners else self.secrets.get(digest)
                 if owner == record.id:  # else it has moved to another key
                     owners[digest] = None
-            owners |= {digest: record.id for digest in now if digest in owners or self.secrets.get(digest) != record.id}
+            owners |= {
+                digest: record.id for digest in now if digest in owners or self.secrets.get(digest) != record.id
+            }
             known[record.id] = record
         return Keyring(self.profiles, known, self.secrets.changed(owners))
 

@@ -1,7 +1,7 @@
 """Which key a secret is of, by the secret's digest: a snapshot, of which a change copies only what it touches. Pure.
 
-A key that rotates daily has hundreds of secrets. A thousand of those in one dictionary were copied for a fiftieth of a
-second at each change of any key, in which the loop served nobody.
+A key that rotates daily has hundreds of secrets. Those of a thousand keys in one dictionary were copied at each
+change of any key: a fiftieth of a second, in which the loop served nobody.
 """
 
 from collections.abc import Iterator, Mapping

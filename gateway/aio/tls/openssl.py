@@ -12,7 +12,7 @@ a check (client_hello.py), and a limited number of bytes: certificates cost time
 import contextlib
 import ssl
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from gateway.aio.tls.client_hello import HelloError, HelloGate
 from gateway.aio.tls.records import HANDSHAKE, Records, has_no_certificates
@@ -168,8 +168,7 @@ class TlsEngine:
         is_ended, error = False, None
         try:
             while True:
-                size, ended = self._give_one(came[taken:])
-                taken += size
+                taken, ended = self._give_one(came, taken)
                 records += ended
                 got = self._read_into(clear[filled:])
                 filled += got or 0
@@ -213,24 +212,25 @@ class TlsEngine:
         with contextlib.suppress(ssl.SSLError):  # the peer's close_notify has not come; we do not wait for it
             self.object.unwrap()
 
-    def _give_one(self, came: memoryview) -> tuple[int, bool]:
-        """Gives OpenSSL what came up to the next end of a record: how many bytes that is, and whether one ended.
+    def _give_one(self, came: memoryview, place: int) -> tuple[int, bool]:
+        """Gives OpenSSL what came from there to the next end of a record: where that is, and whether one ended.
 
         Raises:
             ssl.SSLError: it begins another handshake.
         """
-        handshakes = self._records.handshakes
-        size, ended = self._records.advance(came)
-        if self._renegotiates and self._records.handshakes != handshakes:
+        records = self._records
+        handshakes = records.handshakes
+        end, ended = records.advance(came, place)
+        if self._renegotiates and records.handshakes != handshakes:
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, "the peer wants to renegotiate")
-        self._incoming.write(came[:size])
-        self._began += size
-        return size, ended
+        self._incoming.write(came[place:end])
+        self._began += end - place
+        return end, ended
 
     def _read_into(self, clear: memoryview) -> int | None:
         """Decrypts a record; nothing for close_notify, None if there is none, or none for the protocol above."""
         try:
-            return cast("int", self.object.read(len(clear), clear))
+            return self.object.read(len(clear), clear)  # type: ignore[return-value] # into a buffer: a number
         except ssl.SSLWantReadError:
             return None
 

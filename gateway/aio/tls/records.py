@@ -42,27 +42,31 @@ class Records:
         is_whole = size >= 0 and not self.is_within and data[3] << 8 | data[4] == size
         return is_whole and data[0] == _APPLICATION_DATA
 
-    def advance(self, data: memoryview) -> tuple[int, bool]:
+    def advance(self, data: memoryview, place: int = 0) -> tuple[int, bool]:
         """Advances to the end of a record, or of the data; returns the position, and whether a record ended there."""
         if self._is_first and data:
             self._is_first = False
             self.is_foreign = bool(data[0] & _SSL_2)
-        place, size = 0, len(data)
+        size = len(data)
         while place < size:
             if not self._left:
                 place = self._read_header(data, place)
-            step = min(self._left, size - place)
-            place += step
-            self._left -= step
-            if not self._left and not self._header:
+            end = place + self._left
+            if end > size:
+                self._left = end - size
+                return size, False
+            place, self._left = end, 0
+            if not self._header:
                 return place, True
         return place, False
 
     def _read_header(self, data: memoryview, place: int) -> int:
-        header = self._header + data[place : place + _HEADER - len(self._header)]
-        place += len(header) - len(self._header)
+        header: memoryview | bytes = data[place : place + _HEADER - len(self._header)]
+        place += len(header)
+        if self._header:
+            header = self._header + header
         if len(header) < _HEADER:
-            self._header = header
+            self._header = bytes(header)
         else:
             self._header = b""
             self.handshakes += header[0] == HANDSHAKE
