@@ -18,6 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
+
+from gateway.demo.run import CONFIGURATION
 from soak.attacks import ATTACKS
 from soak.tenant import Fared, Tenant, p95
 
@@ -30,10 +33,26 @@ def free_port() -> int:
         return port
 
 
+def configure(folder: Path, port: int, admin: int, upstream: int) -> None:
+    """Writes the demo's configuration, and what some attacks aim at: webhooks received, client certificates."""
+    values = {"directory": folder, "port": port, "admin_port": admin, "upstream": f"http://127.0.0.1:{upstream}"}
+    settings = yaml.safe_load(CONFIGURATION.format(**values))
+    settings["tls"] |= {"client_ca": f"{folder}/ca.pem", "client_certificates": "optional"}
+    own = {
+        "name": "soak",
+        "secret": {"file": f"{folder}/webhook-secret.txt"},
+        "forward_to": f"http://127.0.0.1:{upstream}/hook",
+    }
+    settings["webhooks"]["in"] = [own]
+    folder.mkdir(mode=0o700)
+    (folder / "gateway.yaml").write_text(yaml.safe_dump(settings))
+
+
 @contextmanager
-def demo(folder: Path) -> Iterator[int]:
-    """A gateway and its stand-in, from `ready` on; gives the port."""
+def demo(folder: Path) -> Iterator[tuple[int, int]]:
+    """A gateway and its stand-in, from `ready` on; gives the public port and the admin listener's."""
     port, admin, upstream = free_port(), free_port(), free_port()
+    configure(folder, port, admin, upstream)
     command = [sys.executable, "-m", "gateway", "demo", "--dir", str(folder), "--port", str(port)]
     command += ["--admin-port", str(admin), "--upstream-port", str(upstream)]
     log = (folder.parent / "demo.log").open("wb")
@@ -42,7 +61,7 @@ def demo(folder: Path) -> Iterator[int]:
             assert process.stdout is not None  # noqa: S101 -- a pipe was asked for
             if not any(re.match("ready", line) for line in process.stdout):
                 sys.exit(f"soak: the gateway did not start: {log.name} says why")
-            yield port
+            yield port, admin
         finally:
             process.terminate()
             log.close()
@@ -56,13 +75,13 @@ def key_of(folder: Path, name: str) -> str:
     return secret
 
 
-def beside(attack: str, folder: Path, port: int, keys: tuple[str, str], seconds: float) -> Fared:
+def beside(attack: str, folder: Path, ports: tuple[int, int], keys: tuple[str, str], seconds: float) -> Fared:
     """How the quiet tenant fares beside one attack."""
     authority = str(folder / "ca.pem")
-    command = [sys.executable, "-m", "soak.attacks", attack, str(port), authority, keys[1], str(seconds)]
+    command = [sys.executable, "-m", "soak.attacks", attack, *map(str, ports), authority, keys[1], str(seconds)]
     with subprocess.Popen(command) as attacker:
         tls = ssl.create_default_context(cafile=authority)
-        fared = asyncio.run(Tenant(f"https://localhost:{port}", tls, keys[0]).fare(seconds))
+        fared = asyncio.run(Tenant(f"https://localhost:{ports[0]}", tls, keys[0]).fare(seconds))
         attacker.wait(timeout=60)
     return fared
 
@@ -81,10 +100,10 @@ def neighbours(seconds: float) -> None:
     print("| beside | polls | p95 | submits | p95 | failures |\n|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory(prefix="soak-") as parent:
         folder = Path(parent) / "demo"
-        with demo(folder) as port:
+        with demo(folder) as ports:
             keys = key_of(folder, "quiet"), key_of(folder, "loud")
             for attack in ATTACKS:
-                print(row(attack, beside(attack, folder, port, keys, seconds)), flush=True)
+                print(row(attack, beside(attack, folder, ports, keys, seconds)), flush=True)
 
 
 def main(arguments: list[str]) -> None:

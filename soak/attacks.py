@@ -1,4 +1,6 @@
-"""What strangers and other tenants do to the gateway in the soak: `python -m soak.attacks NAME PORT CA KEY SECONDS`.
+"""What strangers and other tenants do to the gateway in the soak.
+
+Run by `python -m soak.attacks NAME PORT ADMIN_PORT CA KEY SECONDS`.
 
 Each attack is of a row of docs/threat-model.md that costs others (D), runs for so many seconds and ends by itself. It
 sends to 127.0.0.1 alone.
@@ -11,61 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
-_BOUNDARY: Final = "soak"
-_ADDRESS: Final = "127.0.0.2"
+from soak.scene import BOUNDARY, STRANGER, Scene, connect, field, head, open_socket, rest, send, submit
+from tests.support.dearcertificates import dear_certificate, show
+
 _AT_ONCE: Final = 20
 _LONGEST: Final = 65_536  # bytes of an answer
-
-
-class Scene(NamedTuple):
-    """Whom to attack and with what: a port, what to trust, another tenant's key, and until when (monotonic)."""
-
-    port: int
-    tls: ssl.SSLContext
-    key: str
-    until: float
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether there is time left."""
-        return time.monotonic() < self.until
-
-
-def open_socket(scene: Scene) -> socket.socket:
-    """A connection of an address of its own: at that of the quiet tenant both would have one turn."""
-    return socket.create_connection(("127.0.0.1", scene.port), 5, (_ADDRESS, 0))
-
-
-def connect(scene: Scene) -> ssl.SSLSocket:
-    """A connection that waits for five seconds at the most."""
-    return scene.tls.wrap_socket(open_socket(scene), server_hostname="localhost")
-
-
-def send(scene: Scene, data: bytes) -> None:
-    """One connection, these bytes, the beginning of an answer."""
-    with connect(scene) as client:
-        client.sendall(data)
-        client.recv(4096)
-
-
-def head(method: str, target: str, *lines: str) -> bytes:
-    """The head of a request."""
-    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode("ascii")
-
-
-def form(content: bytes) -> bytes:
-    """The body of a submit."""
-    opening = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.pdf"\r\n'
-    return opening.encode() + b"Content-Type: application/pdf\r\n\r\n" + content + f"\r\n--{_BOUNDARY}--\r\n".encode()
-
-
-def submit(scene: Scene, content: bytes) -> bytes:
-    """A whole submit with the other tenant's key."""
-    body = form(content)
-    kind = f"Content-Type: multipart/form-data; boundary={_BOUNDARY}"
-    return head("POST", "/api/v1/marker", f"X-API-Key: {scene.key}", kind, f"Content-Length: {len(body)}") + body
 
 
 def page_graph(*widths: int) -> bytes:
@@ -85,14 +39,9 @@ def page_graph(*widths: int) -> bytes:
     return whole + b"xref\n0 %d\n0000000000 65535 f \n" % count + table + end
 
 
-def _rest(scene: Scene, seconds: float) -> None:
-    """Waits so long, or until the end."""
-    time.sleep(max(0.0, min(seconds, scene.until - time.monotonic())))  # noqa: TID251 -- a process of its own
-
-
 def nothing(scene: Scene) -> None:
     """Nobody attacks: what the others are compared with."""
-    _rest(scene, scene.until)
+    rest(scene, scene.until)
 
 
 def tiny_chunks(scene: Scene) -> None:
@@ -131,8 +80,8 @@ def handshakes(scene: Scene) -> None:
 
 def many_connections(scene: Scene) -> None:
     """A stranger's connections that say nothing, and stay for as long as they may."""
-    silent = [open_socket(scene) for _ in range(20)]
-    _rest(scene, 1.0)
+    silent = [open_socket(scene.port) for _ in range(20)]
+    rest(scene, 1.0)
     for connection in silent:
         connection.close()
 
@@ -142,7 +91,7 @@ def slow_heads(scene: Scene) -> None:
     with connect(scene) as client:
         for byte in head("GET", "/", "X-Slow: " + "a" * 100):
             client.sendall(bytes([byte]))
-            _rest(scene, 0.05)
+            rest(scene, 0.05)
             if not scene.goes_on:
                 return
 
@@ -161,10 +110,26 @@ def unread_answers(scene: Scene) -> None:
         client.sendall(head("GET", "/nothing") * 20_000)
 
 
+def unfinished_webhooks(scene: Scene) -> None:
+    """A stranger's webhooks that lack their last byte, with a signature that nobody can look at before it comes."""
+    signed = "webhook-id: a", f"webhook-timestamp: {int(time.time())}", "webhook-signature: v1,YWFh"
+    target = "/gateway/v1/webhooks/soak"
+    with connect(scene) as client:
+        client.sendall(head("POST", target, *signed, "Content-Length: 500000") + bytes(499_999))
+        rest(scene, 2.0)
+
+
+def dear_certificates(scene: Scene) -> None:
+    """A stranger's certificates that take OpenSSL long to read."""
+    with show(scene.port, [dear_certificate()], STRANGER) as client:
+        client.settimeout(5)
+        client.recv(4096)
+
+
 def odd_forms(scene: Scene) -> None:
     """Another tenant's forms of thousands of parts, which nobody converts."""
-    part = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n'.encode()
-    kind = f"Content-Type: multipart/form-data; boundary={_BOUNDARY}"
+    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n'.encode()
+    kind = f"Content-Type: multipart/form-data; boundary={BOUNDARY}"
     body = part * 5000
     lines = f"X-API-Key: {scene.key}", kind, f"Content-Length: {len(body)}"
     send(scene, head("POST", "/api/v1/marker", *lines) + body)
@@ -205,6 +170,47 @@ def held_polls(scene: Scene) -> None:
             client.recv(65_536)
 
 
+def slow_readers(scene: Scene) -> None:
+    """Another tenant's clients that ask for answers and take a few bytes of them."""
+    with connect(scene) as client:
+        client.sendall(head("GET", "/openapi.json", f"X-API-Key: {scene.key}") * 50)
+        while scene.goes_on and client.recv(64):
+            rest(scene, 0.1)
+
+
+def silent_receivers(scene: Scene) -> None:
+    """Another tenant's webhooks to a receiver that takes connections and says nothing."""
+    with socket.create_server((STRANGER, 0)) as silent:
+        receiver = f"https://localhost:{silent.getsockname()[1]}/hook"
+        for _ in range(20):
+            send(scene, submit(scene, b"\x89PNG\r\n\x1a\n" + bytes(500), field("webhook_url", receiver)))
+        rest(scene, 2.0)
+
+
+def admin_connections(scene: Scene) -> None:
+    """Connections to the admin listener that say nothing, where probes and scrapes have to get through."""
+    silent = [open_socket(scene.admin_port) for _ in range(20)]
+    rest(scene, 1.0)
+    for connection in silent:
+        connection.close()
+
+
+def admin_chunks(scene: Scene) -> None:
+    """Bodies in chunks of one byte for the admin listener."""
+    with open_socket(scene.admin_port) as client:
+        client.sendall(head("POST", "/admin/v1/keys", "Transfer-Encoding: chunked") + b"1\r\nx\r\n" * 300_000)
+        client.recv(4096)
+
+
+def scrapes(scene: Scene) -> None:
+    """Scrapes and lists of the admin listener, as fast as they go."""
+    for target in ("/metrics", "/admin/v1/overview", "/admin/v1/audit"):
+        with open_socket(scene.admin_port) as client:
+            client.sendall(head("GET", target, "Connection: close"))
+            while client.recv(65_536):
+                pass
+
+
 def page_graphs(scene: Scene) -> None:
     """Another tenant's PDFs that take a counter for seconds."""
     send(scene, submit(scene, page_graph(100, 100, 100, 24)))
@@ -219,8 +225,9 @@ ATTACKS: Final[dict[str, Callable[[Scene], None]]] = {
     attack.__name__: attack
     for attack in (
         nothing, tiny_chunks, empty_lines, large_heads, refusals, bad_logins, handshakes, many_connections,
-        slow_heads, tiny_records, unread_answers, odd_forms, large_uploads, slow_uploads, head_requests, held_polls,
-        page_graphs, many_submits,
+        slow_heads, tiny_records, unread_answers, unfinished_webhooks, dear_certificates, odd_forms, large_uploads,
+        slow_uploads, head_requests, held_polls, slow_readers, silent_receivers, page_graphs, many_submits,
+        admin_connections, admin_chunks, scrapes,
     )
 }  # fmt: skip
 
@@ -231,13 +238,13 @@ def repeat(attack: Callable[[Scene], None], scene: Scene) -> None:
         try:
             attack(scene)
         except OSError:
-            _rest(scene, 0.01)
+            rest(scene, 0.01)
 
 
-def main(name: str, port: str, authority: str, key: str, seconds: str) -> None:
+def main(name: str, port: str, admin_port: str, authority: str, key: str, seconds: str) -> None:
     """Runs one attack on 20 threads."""
     tls = ssl.create_default_context(cafile=authority)
-    scene = Scene(int(port), tls, key, time.monotonic() + float(seconds))
+    scene = Scene(int(port), int(admin_port), tls, key, time.monotonic() + float(seconds))
     threads = [threading.Thread(target=repeat, args=(ATTACKS[name], scene)) for _ in range(_AT_ONCE)]
     for thread in threads:
         thread.start()

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from soak.__main__ import row
-from soak.attacks import ATTACKS, form, page_graph
+from soak.attacks import ATTACKS, page_graph
+from soak.scene import form
 from soak.tenant import Fared, p95
 
 
