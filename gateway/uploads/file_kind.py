@@ -123,13 +123,15 @@ def _is_picture_box(beginning: bytes) -> bool:
     """Whether marker, too, takes a file with a HEIF brand for a picture.
 
     It knows two brands, and two more if they list one of these as compatible; it takes any other for HTML, if it is
-    text.
+    text. The box is all within the beginning: `PK` as a size would be one of an office file.
     """
     size = int.from_bytes(beginning[:4], "big")
+    if not _LEAST_BOX <= size <= len(beginning):
+        return False
     brand, compatible = beginning[8:12], beginning[16:size]
     brands = {compatible[place : place + 4] for place in range(0, len(compatible), 4)}
     is_known = brand in _KNOWN_BRANDS or (brand in _GENERAL_BRANDS and not brands.isdisjoint(_KNOWN_BRANDS))
-    return (is_known and _LEAST_BOX <= size <= len(beginning)) or not _may_be_text(beginning)
+    return is_known or not _may_be_text(beginning)
 
 
 def _is_pdf(beginning: bytes, place: int) -> bool:

@@ -16,8 +16,8 @@ IMAGES = [
     b"\x00\x00\x01\x00\x01\x00",
     b"\x00\x00\x00\x0cjP  \r\n\x87\n",
     b"\xff\x4f\xff\x51",
-    b"\x00\x00\x00\x20ftypavif" + b"\x00\x00\x00\x0cav1C\x81\x20\x00\x00",
-    b"\x00\x00\x00\x18ftypheic" + b"\x00\x00\x00\x12hvcC\x01\x03\x70\x00\x00\x00\xb0\x00",
+    b"\x00\x00\x00\x18ftypavif" + b"\x00\x00\x00\x00mif1avif",
+    b"\x00\x00\x00\x18ftypheic" + b"\x00\x00\x00\x00mif1heic",
 ]
 TIFFS = [b"II*\x00\x08", b"MM\x00*"]
 BRANDS = (b"avis", b"heix", b"hevc", b"mif1", b"msf1")
@@ -97,7 +97,8 @@ def test_what_may_be_a_picture_and_a_pdf_is_unknown(beginning: bytes) -> None:
 
 @pytest.mark.parametrize(
     "beginning",
-    [b"", b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"RIFF\x10\x00\x00\x00WAVE", b"RIFF\x10\x00\x00\x00WEBPXXXX", b"<svg>",
+    [b"", b"PK\x03\x04", b"PK\x03\x04ftypheic" + bytes(9) + b"word/a\xff\xfe" + bytes(SNIFFED),
+     b"\xd0\xcf\x11\xe0", b"RIFF\x10\x00\x00\x00WAVE", b"RIFF\x10\x00\x00\x00WEBPXXXX", b"<svg>",
      b"BM<html>" + b"<p>x</p>" * 9, b"x" * SNIFFED + b"%PDF-", b"\x00\x00\x00\x18ftypisom", b"8BPS\x00\x03",
      b"II+\x00\x08\x00\x00\x00", b"MM\x00+\x00\x08\x00\x00",
      *(b"\x00\x00\x00\x18ftyp" + brand + b"\x00\x00\x00\x00mif1" + HTML for brand in BRANDS)],

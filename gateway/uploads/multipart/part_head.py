@@ -6,7 +6,7 @@ Facts this file rests on (python-multipart 0.0.34, which Starlette uses; tests/u
   `filename`, and if the two name different extensions, neither is trusted.
 - It counts `"` minus `\"` to find a parameter's end; others read pairs of a backslash and the next character. Both
   find the same end if the pairs are complete and no backslash precedes the last quote; or if nothing follows it.
-- It accepts no header of more than 4224 bytes.
+- It accepts no header of more than 4224 bytes. Older releases take letters and `-` alone in a header's name.
 - It leaves `%22` in a name as it is, which is how browsers write a quote; others decode it. So a name has no `%`.
 - Only Content-Disposition matters to Starlette; others also heed Content-Length and the encodings.
 """
@@ -26,7 +26,7 @@ _MAX_HEADERS: Final = 8
 _MAX_NAME: Final = 128
 _MAX_FILENAME: Final = 1024  # characters
 # Possessive: a value that fails at its end is not retried from each of the blanks before it.
-_LINE: Final = re.compile(rb"([A-Za-z0-9_-]++): *+([^\x00-\x08\x0a-\x1f]*+)")
+_LINE: Final = re.compile(rb"([A-Za-z-]++): *+([^\x00-\x08\x0a-\x1f]*+)")
 _TOKEN: Final = rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _NAME: Final = rb"""(?P<name>"[ !#$&-\[\]-~]+"|[A-Za-z0-9!#$&'*+.^_`|~-]+)"""
 _FILENAME: Final = rb'(?P<filename>"(?:[^"]|(?<=\\)")*"|' + _TOKEN + rb")"

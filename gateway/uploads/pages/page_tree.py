@@ -18,7 +18,10 @@ _MAX_VISITS: Final = 20_000  # more than a tree of this size can have nodes
 
 
 def is_graph(document: bytes) -> bool:
-    """Whether who follows the kids of some node meets more nodes than a document of MAX_BYTES can hold."""
+    """Whether who follows the kids of some node meets more nodes than a document of MAX_BYTES can hold.
+
+    So does who comes back to where it was. A node that is its own kid is met once: readers pass it over.
+    """
     kids = _kids_of(document)
     visits: dict[int, int] = {}
     for node in kids:
@@ -28,14 +31,15 @@ def is_graph(document: bytes) -> bool:
 
 
 def _count(first: int, kids: dict[int, list[int]], visits: dict[int, int]) -> None:
-    """Counts what who follows the kids of a node meets, for it and all nodes below; a way back ends there."""
+    """Counts what who follows the kids of a node meets, for it and all nodes below."""
     path = {first: iter(kids[first])}
     while path:
         node, below = path.popitem()
-        ahead = (kid for kid in below if kid in kids and kid not in visits and kid != node and kid not in path)
-        kid = next(ahead, None)
+        kid = next((kid for kid in below if kid in kids and kid not in visits and kid != node), None)
         if kid is None:
             visits[node] = min(_MAX_VISITS + 1, 1 + sum(visits.get(kid, 1) for kid in kids[node]))
+        elif kid in path:
+            visits[node] = _MAX_VISITS + 1
         else:
             path[node] = below
             path[kid] = iter(kids[kid])

@@ -224,7 +224,7 @@ def test_what_is_given_out_never_looks_whole(items: list[tuple[str, bytes]], ste
 
 
 @pytest.mark.parametrize("name", ["file_url", "checkpoint_id"])
-@pytest.mark.parametrize(("value", "has_two"), [(b"x", True), (b"", False)])
+@pytest.mark.parametrize(("value", "has_two"), [(b"https://h/", True), (b"", False)])
 def test_a_document_that_is_named_beside_the_file_leaves_open_what_is_converted(
     name: str, value: bytes, has_two: bool
 ) -> None:

@@ -26,6 +26,16 @@ def test_nodes_of_one_kid_between_its_levels_do_not_hide_a_graph(between: int) -
     assert is_graph(padded(40, between))
 
 
+@pytest.mark.parametrize("levels", [6, 9, 10])
+def test_a_way_back_hides_no_graph(levels: int) -> None:
+    """Counted first is a node in the middle, from which the way leads back to the root: few nodes at each level."""
+    middle = levels + 2
+    before = [(n, b"%d 0 R " % (n + 1) * 2) for n in range(2, middle)]
+    behind = [(n, b"%d 0 R " % (n + 1) * 2) for n in range(middle + 1, middle + levels)]
+    nodes = [(middle, b"%d 0 R " % (middle + 1) * 2 + b"2 0 R"), *behind, (middle + levels, b""), *before]
+    assert is_graph(b"".join(b"%d 0 obj<</Kids[%b]>>endobj\n" % node for node in nodes))
+
+
 def chain(length: int) -> bytes:
     nodes = (b"%d 0 obj <</Type/Pages/Kids [%d 0 R]>> endobj\n" % (number, number + 1) for number in range(length))
     return b"%PDF-1.4\n" + b"".join(nodes)
