@@ -66,7 +66,7 @@ class JobParts:
         checkpoints = Checkpoints(replica, lambda: live.state.settings.jobs.result_ttl)
         self.findings = Findings(self.completion, checkpoints, state, wall, iteration)
         self._upstream_client = UpstreamClient(upstreams, times.monotonic, new_id)
-        self._queue = queue = StatusQueue(self.findings, self._upstream_client, state)
+        self._queue = queue = StatusQueue(self.findings, self._upstream_client, state, iteration)
         self.watcher = Watcher(replica, queue, self.findings, state, times)
         self.failover = Failover(replica, self._registry, self.completion, self.watcher, state)
         self.long_polls = LongPolls(self.watcher, iteration)

@@ -46,6 +46,7 @@ _BEING_ASKED: Final = -1
 WITHIN: Final = 30.0  # seconds without a byte of an answer
 _LONGEST: Final = 600.0  # seconds for an answer that goes on coming: it may be a result of 200 MB
 KEPT: Final = 1.0  # seconds
+AT_ONCE: Final = 256  # jobs that are taken up in one piece
 GRAIN: Final = 0.02  # seconds: what is due within it is asked about together, since waking up is what costs
 
 
@@ -126,9 +127,11 @@ class Watcher:
                 job.is_followed = False
 
     def ask_due(self) -> None:
-        """Requests the status of all due jobs, up to the bound on concurrent requests."""
+        """Requests the status of due jobs, up to the bound on concurrent requests; of more than AT_ONCE, soon."""
         now = self._clock()
-        while self._due and self.next_due <= now:
+        for _ in range(AT_ONCE):
+            if not self._due or self.next_due > now:
+                break
             due, ticket, job = heapq.heappop(self._due)
             if self._is_due(job, ticket):
                 urgency = Urgency.HELD if job.waiters else Urgency.NOBODY

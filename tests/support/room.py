@@ -165,7 +165,7 @@ class Room:
         self.completion = Completion(replica, self.registry, lambda: self.state, effects)
         self.checkpoints = Checkpoints(replica, lambda: self.state.settings.jobs.result_ttl)
         self.findings = Findings(self.completion, self.checkpoints, lambda: self.state, self.wall, iteration_now())
-        self.status_queue = StatusQueue(self.findings, self.upstream_client, lambda: self.state)
+        self.status_queue = StatusQueue(self.findings, self.upstream_client, lambda: self.state, iteration_now())
         times = Times(self.clock, self.wall)
         self.watcher = Watcher(replica, self.status_queue, self.findings, lambda: self.state, times)
         self.failover = Failover(replica, self.registry, self.completion, self.watcher, lambda: self.state)
