@@ -115,7 +115,7 @@ def _address(remote: str | None) -> IPv4Address | IPv6Address | None:
 def _is_loopback_host(host: str) -> bool:
     before, _, port = host.rpartition(":")
     name = before if port.isdigit() and before else host
-    if name == "localhost":
+    if name.lower() == "localhost":
         return True
     try:
         return unmapped(ip_address(name.strip("[]"))).is_loopback
