@@ -13,9 +13,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from gateway.aio.bounded_connector import SharedContext
 from gateway.aio.host_lookups import HostLookups, look_up
 from gateway.aio.iteration import Iteration
+from gateway.aio.shared_context import NoContext, SharedContext
 from gateway.aio.tls.step_threads import StepThreads
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.errors import EXHAUSTED, OutOfFiles, UpstreamUnreachable
@@ -49,13 +49,14 @@ class Pool:
         loop: asyncio.AbstractEventLoop,
         iteration: Iteration,
         lookups: HostLookups | None = None,
+        context: SharedContext | None = None,
     ) -> None:
         self.target = target
         self._lookups = lookups or new_lookups()
         self._iteration = iteration
         self.is_retired = False
         self._loop = loop
-        self._tls = SharedContext() if target.scheme == "https" else None
+        self._tls = (context or SharedContext(iteration.clock)) if target.scheme == "https" else None
         self._buffers = TlsBuffers(StepThreads.of_one(iteration.clock))
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
@@ -98,6 +99,8 @@ class Pool:
             failure: Exception = UpstreamUnreachable(
                 f"No connection to the upstream within {target.connect_timeout:g} s."
             )
+        except NoContext:
+            failure = UpstreamUnreachable("No certificate of the upstream can be verified now.")
         except OSError as error:
             failure = _failure_of(error)
         else:
@@ -129,7 +132,9 @@ class Pool:
         try:
             await self._reach(lambda: tls)
             await tls.until_open()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, ssl.SSLCertVerificationError):
+                shared.doubt(context)
             tls.abort()
             if not tls.is_lost:
                 tls.connection_lost(None)  # nor of this; where a loop does, the second time changes nothing
@@ -218,6 +223,7 @@ class Upstreams:
         self._loop = loop
         self._iteration = iteration
         self._lookups = new_lookups()
+        self._context = SharedContext(iteration.clock)
         self._pools: dict[UpstreamTarget, Pool] = {}
         self._retired: list[Pool] = []  # as long as connections of theirs are open
         self._latest: Pool | None = None
@@ -229,7 +235,7 @@ class Upstreams:
             return pool
         pool = self._pools.get(target)
         if pool is None:
-            pool = self._pools[target] = Pool(target, self._loop, self._iteration, self._lookups)
+            pool = self._pools[target] = Pool(target, self._loop, self._iteration, self._lookups, self._context)
         self._latest = pool
         return pool
 
