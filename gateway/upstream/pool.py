@@ -33,11 +33,13 @@ class Pool:
     __slots__ = (
         "_buffers",
         "_idle",
+        "_is_closed",
         "_iteration",
         "_known_heads",
         "_lookups",
         "_loop",
         "_open",
+        "_opening",
         "_tls",
         "is_retired",
         "target",
@@ -55,11 +57,13 @@ class Pool:
         self._lookups = lookups or new_lookups()
         self._iteration = iteration
         self.is_retired = False
+        self._is_closed = False
         self._loop = loop
         self._tls = (context or SharedContext(iteration.clock)) if target.scheme == "https" else None
         self._buffers = TlsBuffers(StepThreads.of_one(iteration.clock))
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
+        self._opening: set[asyncio.Task[UpstreamConnection]] = set()
         self._known_heads: dict[bytes, ResponseHead] = {}
 
     def take_idle(self, now: float) -> UpstreamConnection | None:
@@ -82,6 +86,8 @@ class Pool:
         """
         # A separate task: asyncio.timeout needs a current task, and a Drive has none.
         task = self._loop.create_task(self._connect(peer))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
         try:
             return await task  # not shielded: who interrupts the Drive cancels it, and no descriptor stays
         except BaseException:
@@ -106,6 +112,8 @@ class Pool:
         else:
             if connection.transport is not None:  # else it was lost meanwhile, and nobody would take it out again
                 self._open.add(connection)
+            if self._is_closed:
+                connection.abort()
             return connection
         try:
             raise failure
@@ -185,8 +193,8 @@ class Pool:
             self._iteration.call_in_turn(partial(self._end, left), is_small=True)
 
     def close(self) -> None:
-        """Closes all connections at once."""
-        self.is_retired = True
+        """Closes all connections at once, and those that are being opened as soon as they are open."""
+        self.is_retired = self._is_closed = True
         self._idle.clear()
         for connection in list(self._open):
             connection.abort()
@@ -197,6 +205,11 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is retired, and no connection of it is open or being opened."""
+        return self.is_retired and not (self._open or self._opening)
 
 
 def new_lookups() -> HostLookups:
@@ -225,7 +238,7 @@ class Upstreams:
         self._lookups = new_lookups()
         self._context = SharedContext(iteration.clock)
         self._pools: dict[UpstreamTarget, Pool] = {}
-        self._retired: list[Pool] = []  # as long as connections of theirs are open
+        self._retired: list[Pool] = []  # until they are over
         self._latest: Pool | None = None
 
     def pool_of(self, target: UpstreamTarget) -> Pool:
@@ -249,7 +262,7 @@ class Upstreams:
 
     def close_expired(self, now: float) -> None:
         """Closes connections past their idle timeout."""
-        self._retired = [pool for pool in self._retired if len(pool)]
+        self._retired = [pool for pool in self._retired if not pool.is_over]
         for pool in self._pools.values():
             pool.close_expired(now)
 

@@ -14,6 +14,7 @@ import uvloop
 
 from gateway.aio.bounded_connector import bounded_context
 from gateway.aio.drive import Drive
+from gateway.aio.host_lookups import HostAddress, HostLookups
 from gateway.aio.iteration import Iteration
 from gateway.aio.shared_context import PAUSE
 from gateway.aio.tls.handshake import Handshake
@@ -119,6 +120,45 @@ async def test_an_end_of_all_leaves_none_behind_whose_turn_is_to_come(way: str) 
         upstreams.keep_only(frozenset())
     upstreams.close()
     assert ending(connections) == 70
+    server.close()
+
+
+@pytest.mark.parametrize("way", ["opened before the end", "opened after it"])
+async def test_a_connection_that_is_opened_while_its_pool_is_dropped_ends_with_all(way: str) -> None:
+    """Its pool had none that was open, and was forgotten before it had this one."""
+    loop, lost, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    class Upstream(asyncio.Protocol):
+        def connection_lost(self, _: Exception | None) -> None:
+            lost.set()
+
+    def slow(_: str) -> tuple[HostAddress, ...]:
+        go.wait(30)
+        return (HostAddress(socket.AF_INET, "127.0.0.1"),)
+
+    server = await loop.create_server(Upstream, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with patch("gateway.upstream.pool.new_lookups", return_value=HostLookups(slow)):
+        upstreams = Upstreams(loop, iteration_now())
+    target = UpstreamTarget("http", "slow.test", port, f"slow.test:{port}", 5.0, 1.0, 1.0, "/", 3.0)
+    pool = upstreams.pool_of(target)
+    opening = asyncio.ensure_future(pool.connect())
+    await asyncio.sleep(0)
+    upstreams.keep_only(frozenset())
+    upstreams.close_expired(loop.time())
+    if way == "opened after it":
+        upstreams.close()
+        go.set()
+        await opening
+    else:
+        go.set()
+        await opening
+        upstreams.close_expired(loop.time())
+        upstreams.close()
+    async with asyncio.timeout(10):
+        await lost.wait()
+        while not pool.is_over:  # noqa: ASYNC110 -- the loop closes it a few iterations later
+            await asyncio.sleep(0)
     server.close()
 
 
