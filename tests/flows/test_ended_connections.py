@@ -219,7 +219,7 @@ async def serve(
         await eventually(lambda: not acceptor.connections)
         await asyncio.sleep(0.01)
     finally:
-        acceptor.stop()
+        await acceptor.stop()
         await acceptor.close()
 
 
