@@ -47,6 +47,6 @@ async def listening_on(
     try:
         yield acceptor
     finally:
-        acceptor.stop()
+        await acceptor.stop()
         await acceptor.close()
         await runner.cleanup()

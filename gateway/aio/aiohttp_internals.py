@@ -66,17 +66,22 @@ def chunks_of(body: StreamReader) -> int:
 
 
 class OwnTlsConnector(aiohttp.TCPConnector):
-    """A connector whose protocols `make` makes; `encrypt` makes TLS beneath one, for a server of that name."""
+    """A connector whose protocols `make` makes; `encrypt` makes TLS beneath one, for a server of that name.
+
+    `untrusted` is told the context that refused a server's certificate.
+    """
 
     def __init__(
         self,
         make: Callable[[], ResponseHandler],
         encrypt: Callable[[ssl.SSLContext, ResponseHandler, str | None], TlsTransport],
+        untrusted: Callable[[ssl.SSLContext], None] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self._factory = make  # type: ignore[assignment] # a subclass of the handler that aiohttp's factory makes
         self._encrypt = encrypt
+        self._untrusted = untrusted
 
     async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
         """As aiohttp's, but with our TLS transport.
@@ -97,6 +102,8 @@ class OwnTlsConnector(aiohttp.TCPConnector):
             await tls.until_open()
         except (ssl.SSLError, UnicodeError) as error:
             why = str(error)
+            if self._untrusted is not None and isinstance(error, ssl.SSLCertVerificationError):
+                self._untrusted(context)
         except BaseException:
             tls.abort()
             raise

@@ -7,7 +7,7 @@ gets small pieces in turns (turn.py), and few bytes and interim answers in all; 
 
 import asyncio
 import ssl
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from http.cookies import SimpleCookie
 from typing import Any, Final, cast
@@ -38,25 +38,6 @@ def bounded_context() -> ssl.SSLContext:
     context.set_ecdh_curve("prime256v1")  # or a server may ask for an ffdhe8192 key: a quarter of a second
     context.options |= ssl.OP_NO_RENEGOTIATION  # as openssl.py has it: its certificates would be read in the loop
     return context
-
-
-class SharedContext:
-    """Such a context, made once, when it is first asked for: on a thread, for reading all CAs takes 50 ms.
-
-    Belongs to one event loop.
-    """
-
-    __slots__ = ("_making",)
-
-    def __init__(self) -> None:
-        self._making: asyncio.Task[ssl.SSLContext] | None = None
-
-    async def get(self) -> ssl.SSLContext:
-        """The context. Who is cancelled meanwhile does not keep others from it."""
-        making = self._making
-        if making is None or (making.done() and (making.cancelled() or making.exception() is not None)):
-            making = self._making = asyncio.get_running_loop().create_task(asyncio.to_thread(bounded_context))
-        return await asyncio.shield(making)
 
 
 class BoundedHandler(ResponseHandler):
@@ -162,12 +143,14 @@ class BoundedConnector(OwnTlsConnector):
         most: int = _MAX_BEHIND,
         threads: StepThreads | None = None,
         lookups: HostLookups | None = None,
+        untrusted: Callable[[ssl.SSLContext], None] | None = None,
         **options: Any,
     ) -> None:
         """`peer` is whose turns it takes (fair queueing); `most` limits the bytes on the wire after an answer's head.
 
         `threads` read the certificates; connectors that are made again and again for strangers share them. `lookups`
         find hosts, where there is no `resolver`; connectors that are made again and again share these, too.
+        `untrusted` is told the context that refused a server's certificate.
         """
         if "resolver" not in options:
             options["resolver"] = LookupsResolver(lookups or HostLookups())
@@ -177,7 +160,7 @@ class BoundedConnector(OwnTlsConnector):
             return TlsTransport(context, handler, TlsBuffers(threads), iteration, peer=peer, server=name)
 
         super().__init__(
-            partial(BoundedHandler, asyncio.get_running_loop(), iteration, peer, most), encrypt, **options
+            partial(BoundedHandler, asyncio.get_running_loop(), iteration, peer, most), encrypt, untrusted, **options
         )
 
 

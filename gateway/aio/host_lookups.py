@@ -3,7 +3,8 @@
 The loop's own look-ups (uvloop's, that is) run two at a time, for everybody, and can't be cancelled: one name server
 that is silent holds one of these places for ten seconds and more, and soon no other host is found either. So look-ups
 run on daemon threads here. A host has one at a time, which all who want its addresses await: a host whose name server
-is silent takes one thread, however many ask. Nothing is kept: a container that is moved is found at once.
+is silent takes one thread, however many ask. They go on a few at a time. Nothing is kept: a container that is moved
+is found at once.
 
 There is no deadline: who asks has one. A look-up goes on when nobody awaits it any more, and counts until it ends.
 """
@@ -18,6 +19,7 @@ from typing import Final, NamedTuple
 from aiohttp.abc import ResolveResult
 
 from gateway.aio.daemon_threads import DaemonThreads
+from gateway.aio.waiters import Waiters
 
 MOST_ADDRESSES: Final = 16
 _MOST_THREADS: Final = 32
@@ -63,6 +65,13 @@ def _literal(host: str) -> _Addresses | None:
     return (HostAddress(socket.AF_INET if version == 4 else socket.AF_INET6, host),)  # noqa: PLR2004 -- IPv4
 
 
+class _Running(NamedTuple):
+    """A look-up under way, and all who wait for it."""
+
+    task: "asyncio.Task[_Addresses | _Fault]"
+    waiters: Waiters
+
+
 class HostLookups:
     """Looks up hosts. Belongs to one event loop.
 
@@ -74,7 +83,7 @@ class HostLookups:
     def __init__(self, look_up: _AskSystem = look_up, most: int = _MOST_THREADS) -> None:
         self._look_up = look_up
         self._threads = DaemonThreads(most, keeps=True)
-        self._running: dict[str, asyncio.Task[_Addresses | _Fault]] = {}
+        self._running: dict[str, _Running] = {}
 
     def __repr__(self) -> str:
         return f"<HostLookups running={len(self._running)}>"
@@ -88,17 +97,20 @@ class HostLookups:
         """
         found: _Addresses | _Fault | None = _literal(host)
         if found is None:
-            found = await asyncio.shield(self._running.get(host) or self._begin(host))
+            running = self._running.get(host) or self._begin(host)
+            await running.waiters.wait()  # who gives up does not end what others wait for
+            found = running.task.result()
         if not isinstance(found, tuple):
             raise type(found)(*found.args)  # each has one of his own, or its traceback would grow with them
         return found
 
-    def _begin(self, host: str) -> "asyncio.Task[_Addresses | _Fault]":
+    def _begin(self, host: str) -> _Running:
         if len(self._running) >= _MOST_ASKED:
             raise socket.gaierror(socket.EAI_AGAIN, "too many hosts are being looked up")
-        task = self._running[host] = asyncio.get_running_loop().create_task(self._find(host))
-        task.add_done_callback(lambda _: self._running.pop(host))
-        return task
+        task = asyncio.get_running_loop().create_task(self._find(host))
+        running = self._running[host] = _Running(task, Waiters())
+        task.add_done_callback(lambda _: self._running.pop(host).waiters.release())
+        return running
 
     async def _find(self, host: str) -> _Addresses | _Fault:
         try:

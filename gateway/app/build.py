@@ -341,7 +341,7 @@ def _serve(stack: AsyncExitStack, sockets: Sockets, public: Public, admin: Accep
 
 async def _cut_off(acceptor: Acceptor, connections: Connections) -> None:
     if not acceptor.is_stopped:
-        acceptor.stop()
+        await acceptor.stop()
     await acceptor.close()
     for connection in connections.all():
         connection.abort()

@@ -73,7 +73,7 @@ class Gateway:
         self.jobs.long_polls.drain()
         log.info("draining", connections=self.listeners.public.connections)
         await _either(at_once, shutdown.drain_delay)
-        self.listeners.public.stop()
+        await self.listeners.public.stop()
         deadline = asyncio.get_running_loop().time() + shutdown.drain_timeout
         left = await self._close_idle()
         while (

@@ -13,6 +13,7 @@ from gateway.admission.throttle import Throttle
 from gateway.aio.background import Background
 from gateway.aio.host_lookups import HostLookups
 from gateway.aio.iteration import Iteration
+from gateway.aio.shared_context import SharedContext
 from gateway.app.prepare import Prepared
 from gateway.auth.jwks.fetch import fetch_keys
 from gateway.auth.jwks.store import KeySets
@@ -64,7 +65,8 @@ class LedgerParts:
         self.admission = Admission(self.replica, throttle, self.metrics, new_id)
         self.spool = Spool(settings.body.spool_dir, settings.body.spool_limit)
         self.counter = PageCounter(timeout=settings.body.count_timeout, memory=settings.body.count_memory)
-        self.key_sets = KeySets(self._issuers_changed, partial(fetch_keys, iteration, lookups=HostLookups()))
+        fetch = partial(fetch_keys, iteration, lookups=HostLookups(), shared=SharedContext(iteration.clock))
+        self.key_sets = KeySets(self._issuers_changed, fetch)
         self._ignored: dict[str, KeyRecord] = {}
         self.sync = self._make_sync(times)
         live.state = with_blocked(live.state, None)  # until the ledger has said it

@@ -32,7 +32,6 @@ from gateway.model.networks import Networks, client_prefix, parse_address
 
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
-_LAST_BATCHES: Final = _BACKLOG // _AT_ONCE
 _SECONDS: Final = 0.002  # of a batch, and the last one of it
 REST: Final = 1.0
 # All present from the start, at 0: a counter that first appears at 1 shows no increase.
@@ -100,17 +99,20 @@ class Acceptor:
         """Starts accepting."""
         self._loop.add_reader(self.listening, self._accept_ready)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Takes the connections that the kernel has already accepted, then closes the listening socket.
 
-        No more than it can hold: a flood would connect as long as somebody accepts.
+        No more than it can hold: a flood would connect as long as somebody accepts. The loop goes on after a batch.
         """
         self.is_stopped = True
         self._loop.remove_reader(self.listening)
-        for _ in range(_LAST_BATCHES):
-            if not self._accept_ready():
-                break
-        self.listening.close()
+        left = _BACKLOG
+        try:
+            while taken := self._accept_ready(min(left, _AT_ONCE)):
+                left -= taken
+                await asyncio.sleep(0)
+        finally:
+            self.listening.close()
 
     async def close(self) -> None:
         """Cancels the handshakes that are still under way."""
@@ -137,40 +139,42 @@ class Acceptor:
             self._newcomers.pop(connection, None)
             self._leave(connection.peer)
 
-    def _accept_ready(self) -> bool:
-        """Accepts a batch; returns whether more may wait.
+    def _accept_ready(self, most: int = _AT_ONCE) -> int:
+        """Accepts a batch; returns how many have left the kernel's queue, 0 if none did or can now.
 
         It has a time of its own: those that wait here have no turns yet, and where others use up each iteration, one
         connection in each would let their queue in the kernel grow full.
         """
         now = self.iteration.clock()
         until = now + _SECONDS
-        for _ in range(_AT_ONCE):
+        taken = 0
+        while taken < most:
             try:
                 accepted, address = self.listening.accept()
             except (BlockingIOError, InterruptedError):
-                return False
+                break
             except OSError as error:
-                self._accept_failed(error)
-                return False
+                return 0 if self._has_paused(error) else taken + 1
+            taken += 1
             self._admit(accepted, Peer(parse_address(address[0].partition("%")[0]), address[1]))
             now = self._count_since(now)
             if now >= until:
                 break
-        return True
+        return taken
 
     def _count_since(self, begun: float) -> float:
         now = self.iteration.clock()
         self.iteration.add(now - begun, 0)
         return now
 
-    def _accept_failed(self, error: OSError) -> None:
+    def _has_paused(self, error: OSError) -> bool:
         if error.errno not in EXHAUSTED:
-            return  # this client hung up while it waited: accepting goes on
+            return False  # this client hung up while it waited: accepting goes on
         self.refused["out_of_files"] += 1
         log.error("accepting paused", error=error.strerror)
         self._loop.remove_reader(self.listening)
         self._loop.call_later(REST, self._accept_again)
+        return True
 
     def _accept_again(self) -> None:
         if not self.is_stopped:

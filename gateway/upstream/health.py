@@ -10,11 +10,12 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from yarl import URL
 
-from gateway.aio.bounded_connector import BoundedConnector, SharedContext, make_session
+from gateway.aio.bounded_connector import BoundedConnector, make_session
 from gateway.aio.connection_faults import in_words
 from gateway.aio.host_lookups import HostLookups
 from gateway.aio.iteration import Iteration
 from gateway.aio.periodic import until_next
+from gateway.aio.shared_context import NoContext, SharedContext
 from gateway.aio.tls.step_threads import StepThreads
 from gateway.errors import whereabouts
 from gateway.model.statuses import OK
@@ -32,7 +33,7 @@ class HealthProbe:
         self._targets = targets
         self._iteration = iteration
         self._threads = StepThreads(iteration.clock)
-        self._context = SharedContext()
+        self._context = SharedContext(iteration.clock)
         self._lookups = HostLookups()
         self._problems: dict[str, str | None] = {}
 
@@ -61,13 +62,18 @@ class HealthProbe:
 
     async def _check(self, target: UpstreamTarget) -> str | None:
         """Checks one upstream, whose answer may be hostile, on a connection that limits what it can cost."""
+        try:
+            context = await self._context.get() if target.scheme == "https" else True
+        except NoContext:
+            return "the system's CAs can't be read"
         connector = BoundedConnector(
             self._iteration,
             target.authority,
             threads=self._threads,
             lookups=self._lookups,
+            untrusted=self._context.doubt,
             force_close=True,
-            ssl=await self._context.get() if target.scheme == "https" else True,
+            ssl=context,
         )
         async with make_session(connector) as session:
             return await probe(session, target)

@@ -13,9 +13,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from gateway.aio.bounded_connector import SharedContext
 from gateway.aio.host_lookups import HostLookups, look_up
 from gateway.aio.iteration import Iteration
+from gateway.aio.shared_context import NoContext, SharedContext
 from gateway.aio.tls.step_threads import StepThreads
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.errors import EXHAUSTED, OutOfFiles, UpstreamUnreachable
@@ -33,11 +33,13 @@ class Pool:
     __slots__ = (
         "_buffers",
         "_idle",
+        "_is_closed",
         "_iteration",
         "_known_heads",
         "_lookups",
         "_loop",
         "_open",
+        "_opening",
         "_tls",
         "is_retired",
         "target",
@@ -49,16 +51,19 @@ class Pool:
         loop: asyncio.AbstractEventLoop,
         iteration: Iteration,
         lookups: HostLookups | None = None,
+        context: SharedContext | None = None,
     ) -> None:
         self.target = target
         self._lookups = lookups or new_lookups()
         self._iteration = iteration
         self.is_retired = False
+        self._is_closed = False
         self._loop = loop
-        self._tls = SharedContext() if target.scheme == "https" else None
+        self._tls = (context or SharedContext(iteration.clock)) if target.scheme == "https" else None
         self._buffers = TlsBuffers(StepThreads.of_one(iteration.clock))
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
+        self._opening: set[asyncio.Task[UpstreamConnection]] = set()
         self._known_heads: dict[bytes, ResponseHead] = {}
 
     def take_idle(self, now: float) -> UpstreamConnection | None:
@@ -81,6 +86,8 @@ class Pool:
         """
         # A separate task: asyncio.timeout needs a current task, and a Drive has none.
         task = self._loop.create_task(self._connect(peer))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
         try:
             return await task  # not shielded: who interrupts the Drive cancels it, and no descriptor stays
         except BaseException:
@@ -98,11 +105,15 @@ class Pool:
             failure: Exception = UpstreamUnreachable(
                 f"No connection to the upstream within {target.connect_timeout:g} s."
             )
+        except NoContext:
+            failure = UpstreamUnreachable("No certificate of the upstream can be verified now.")
         except OSError as error:
             failure = _failure_of(error)
         else:
             if connection.transport is not None:  # else it was lost meanwhile, and nobody would take it out again
                 self._open.add(connection)
+            if self._is_closed:
+                connection.abort()
             return connection
         try:
             raise failure
@@ -129,7 +140,9 @@ class Pool:
         try:
             await self._reach(lambda: tls)
             await tls.until_open()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, ssl.SSLCertVerificationError):
+                shared.doubt(context)
             tls.abort()
             if not tls.is_lost:
                 tls.connection_lost(None)  # nor of this; where a loop does, the second time changes nothing
@@ -180,8 +193,8 @@ class Pool:
             self._iteration.call_in_turn(partial(self._end, left), is_small=True)
 
     def close(self) -> None:
-        """Closes all connections at once."""
-        self.is_retired = True
+        """Closes all connections at once, and those that are being opened as soon as they are open."""
+        self.is_retired = self._is_closed = True
         self._idle.clear()
         for connection in list(self._open):
             connection.abort()
@@ -192,6 +205,11 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is retired, and no connection of it is open or being opened."""
+        return self.is_retired and not (self._open or self._opening)
 
 
 def new_lookups() -> HostLookups:
@@ -218,8 +236,9 @@ class Upstreams:
         self._loop = loop
         self._iteration = iteration
         self._lookups = new_lookups()
+        self._context = SharedContext(iteration.clock)
         self._pools: dict[UpstreamTarget, Pool] = {}
-        self._retired: list[Pool] = []  # as long as connections of theirs are open
+        self._retired: list[Pool] = []  # until they are over
         self._latest: Pool | None = None
 
     def pool_of(self, target: UpstreamTarget) -> Pool:
@@ -229,7 +248,7 @@ class Upstreams:
             return pool
         pool = self._pools.get(target)
         if pool is None:
-            pool = self._pools[target] = Pool(target, self._loop, self._iteration, self._lookups)
+            pool = self._pools[target] = Pool(target, self._loop, self._iteration, self._lookups, self._context)
         self._latest = pool
         return pool
 
@@ -243,7 +262,7 @@ class Upstreams:
 
     def close_expired(self, now: float) -> None:
         """Closes connections past their idle timeout."""
-        self._retired = [pool for pool in self._retired if len(pool)]
+        self._retired = [pool for pool in self._retired if not pool.is_over]
         for pool in self._pools.values():
             pool.close_expired(now)
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 
@@ -54,6 +55,27 @@ async def test_all_who_want_a_host_share_one_look_up(names: Names) -> None:
     assert names.asked == ["silent", "silent"]
     await asyncio.sleep(0)
     assert repr(lookups) == "<HostLookups running=0>"
+
+
+async def test_all_who_want_a_host_go_on_a_few_at_a_time(names: Names) -> None:
+    """Each then connects: a thousand in one iteration held the loop for 40 ms."""
+    lookups, gone_on = HostLookups(names), list[int]()
+
+    async def find(number: int) -> None:
+        await lookups("silent")
+        gone_on.append(number)
+
+    waiting = [asyncio.ensure_future(find(number)) for number in range(200)]
+    await asyncio.sleep(0)
+    names.go.set()
+    counts = [0]
+    async with asyncio.timeout(10):
+        while len(gone_on) < 200:
+            await asyncio.sleep(0)
+            counts.append(len(gone_on))
+    assert max(after - before for before, after in pairwise(counts)) == 16
+    await asyncio.gather(*waiting)
+    assert names.asked == ["silent"]
 
 
 async def test_who_gives_up_a_silent_host_begins_no_other_look_up(names: Names) -> None:

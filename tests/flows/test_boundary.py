@@ -95,7 +95,7 @@ async def test_when_files_run_out_accepting_rests_and_goes_on(
 
 async def test_a_client_that_hung_up_while_it_waited_is_no_reason_to_rest(gateway: Running) -> None:
     acceptor: Acceptor = gateway.gateway.listeners.public
-    acceptor._accept_failed(OSError(errno.ECONNABORTED, "gone"))
+    assert not acceptor._has_paused(OSError(errno.ECONNABORTED, "gone"))
     assert not acceptor.refused.total()
     assert (await gateway.ask(request())).status == 200
 

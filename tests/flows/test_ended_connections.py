@@ -22,7 +22,7 @@ import aiohttp
 import pytest
 import trustme
 
-from gateway.aio import bounded_connector
+from gateway.aio import shared_context
 from gateway.aio.bounded_connector import BoundedConnector, make_session
 from gateway.aio.tls.openssl import TlsEngine
 from gateway.aio.tls.transport import TlsTransport
@@ -219,7 +219,7 @@ async def serve(
         await eventually(lambda: not acceptor.connections)
         await asyncio.sleep(0.01)
     finally:
-        acceptor.stop()
+        await acceptor.stop()
         await acceptor.close()
 
 
@@ -405,7 +405,7 @@ async def ask_upstream(port: int, context: ssl.SSLContext) -> None:
     def done(_: ResponseHead | UpstreamFailed) -> None:
         ended.set()
 
-    with patch.object(bounded_connector, "bounded_context", lambda: context):
+    with patch.object(shared_context, "bounded_context", lambda: context):
         client.run(target, UpstreamCall("GET", "/"), _Sink(), 0.5, done)
         await ended.wait()
     upstreams.close()

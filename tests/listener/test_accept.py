@@ -71,7 +71,7 @@ async def test_a_64_is_one_address(first: str, second: str, is_full: bool) -> No
             await eventually(lambda: acceptor.connections == 1)
         await eventually(lambda: acceptor.connections == 0)
         assert acceptor.refused.total() == is_full
-        acceptor.stop()
+        await acceptor.stop()
 
 
 async def test_a_batch_has_a_time_of_its_own() -> None:
@@ -90,7 +90,7 @@ async def test_a_batch_has_a_time_of_its_own() -> None:
         for client in clients:
             client.close()
         await eventually(lambda: acceptor.connections == 0)
-        acceptor.stop()
+        await acceptor.stop()
 
 
 async def test_where_others_use_up_each_iteration_connections_are_accepted_all_the_same() -> None:
@@ -109,7 +109,7 @@ async def test_where_others_use_up_each_iteration_connections_are_accepted_all_t
         for client in clients:
             client.close()
         await eventually(lambda: acceptor.connections == 0)
-        acceptor.stop()
+        await acceptor.stop()
 
 
 async def test_a_flood_does_not_keep_it_from_stopping() -> None:
@@ -129,6 +129,49 @@ async def test_a_flood_does_not_keep_it_from_stopping() -> None:
 
     with Endless() as listening:
         acceptor = acceptor_of(listening, AcceptLimits(0, 0, 1.0), iteration_now())
-        acceptor.stop()
+        await acceptor.stop()
     assert 0 < listening.count <= 1024
     assert acceptor.refused["too_many"] == listening.count
+
+
+async def test_where_each_takes_long_all_that_the_kernel_has_are_taken_in_a_stop() -> None:
+    """Sixteen batches were taken, which a busy machine leaves short: the others were reset. And all in one go."""
+    with Listening(*["10.0.0.1"] * 60) as listening:
+        ticks = count()
+        iteration = Iteration(lambda: next(ticks) / 100, asyncio.get_running_loop().call_soon)
+        acceptor = acceptor_of(listening, AcceptLimits(99, 99, 1.0), iteration)
+        clients = [socket.create_connection(listening.getsockname()) for _ in range(60)]
+        stopping = asyncio.ensure_future(acceptor.stop())
+        seen = [0]
+        while not stopping.done():
+            await asyncio.sleep(0)
+            seen.append(acceptor.connections)
+        assert seen[-1] == 60
+        assert max(after - before for before, after in pairwise(seen)) == 1
+        for client in clients:
+            client.close()
+        await eventually(lambda: acceptor.connections == 0)
+
+
+async def test_a_client_that_hangs_up_as_it_is_accepted_does_not_end_the_others_in_a_stop() -> None:
+    class Aborted(Listening):
+        """One whose first client hangs up."""
+
+        has_aborted = False
+
+        def accept(self) -> Any:
+            accepted = super().accept()
+            if not self.has_aborted:
+                self.has_aborted = True
+                accepted[0].close()
+                raise ConnectionAbortedError
+            return accepted
+
+    with Aborted(*["10.0.0.1"] * 3) as listening:
+        acceptor = acceptor_of(listening, AcceptLimits(9, 9, 1.0), iteration_now())
+        clients = [socket.create_connection(listening.getsockname()) for _ in range(3)]
+        await acceptor.stop()
+        assert acceptor.connections == 2
+        for client in clients:
+            client.close()
+        await eventually(lambda: acceptor.connections == 0)

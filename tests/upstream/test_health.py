@@ -1,10 +1,14 @@
 import asyncio
+import shutil
+import ssl
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import aiohttp
 import pytest
@@ -14,6 +18,9 @@ from pytest_aiohttp import AiohttpClient, AiohttpRawServer
 from structlog.testing import capture_logs
 
 from gateway.aio.bounded_connector import BoundedConnector
+from gateway.aio.iteration import Iteration
+from gateway.aio.shared_context import PAUSE
+from gateway.tls.dev_certificates import make_development_certificates
 from gateway.upstream.health import HealthProbe, probe
 from gateway.upstream.target import UpstreamTarget
 from tests.support.iteration import iteration_now
@@ -222,3 +229,38 @@ async def test_an_answer_without_an_end_is_given_up_after_a_bounded_number_of_by
         events = await first_look(health, count=1)
     assert events[0]["why"].startswith("no answer")
     assert sent < MOST
+
+
+async def test_it_follows_the_systems_cas(
+    aiohttp_raw_server: AiohttpRawServer, certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container whose CA was replaced was down until a restart."""
+    file, now = tmp_path / "ca.pem", [1000.0]
+    make_development_certificates(tmp_path / "another", ["localhost"])
+    shutil.copy(tmp_path / "another" / "ca.pem", file)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    monkeypatch.setattr("gateway.upstream.health.INTERVAL", 0.02)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    port = (await aiohttp_raw_server(partial(answer_with, 200), ssl=server)).port or 0
+    target = replace(target_at(port), scheme="https", authority=f"localhost:{port}", host="localhost")
+    health = HealthProbe(lambda: {"default": target}, Iteration(lambda: now[0], asyncio.get_running_loop().call_soon))
+    task = asyncio.get_running_loop().create_task(health.run())
+    async with asyncio.timeout(10):
+        while not health.troubles:  # noqa: ASYNC110 -- it tells nobody
+            await asyncio.sleep(0.01)
+        assert health.troubles == {"default": "no answer (its TLS certificate is not trusted, or it speaks no TLS)"}
+        shutil.copy(certificates / "ca.pem", file)
+        now[0] += PAUSE
+        while not health.is_up:  # noqa: ASYNC110 -- likewise
+            await asyncio.sleep(0.01)
+    task.cancel()
+
+
+async def test_where_the_systems_cas_can_not_be_read_that_is_told() -> None:
+    health = HealthProbe(lambda: {"default": replace(target_at(1), scheme="https")}, iteration_now())
+    with patch("gateway.aio.shared_context.bounded_context", side_effect=OSError):
+        events = await first_look(health, 2)
+    assert health.troubles == {"default": "the system's CAs can't be read"}
+    assert events[-1]["why"] == "the system's CAs can't be read"

@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import shutil
 import socket
 import ssl
 import threading
@@ -11,7 +12,11 @@ from unittest.mock import patch
 import pytest
 import uvloop
 
+from gateway.aio.bounded_connector import bounded_context
 from gateway.aio.drive import Drive
+from gateway.aio.host_lookups import HostAddress, HostLookups
+from gateway.aio.iteration import Iteration
+from gateway.aio.shared_context import PAUSE
 from gateway.aio.tls.handshake import Handshake
 from gateway.aio.tls.transport import TlsTransport
 from gateway.errors import ClientGone, UpstreamUnreachable
@@ -118,6 +123,45 @@ async def test_an_end_of_all_leaves_none_behind_whose_turn_is_to_come(way: str) 
     server.close()
 
 
+@pytest.mark.parametrize("way", ["opened before the end", "opened after it"])
+async def test_a_connection_that_is_opened_while_its_pool_is_dropped_ends_with_all(way: str) -> None:
+    """Its pool had none that was open, and was forgotten before it had this one."""
+    loop, lost, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    class Upstream(asyncio.Protocol):
+        def connection_lost(self, _: Exception | None) -> None:
+            lost.set()
+
+    def slow(_: str) -> tuple[HostAddress, ...]:
+        go.wait(30)
+        return (HostAddress(socket.AF_INET, "127.0.0.1"),)
+
+    server = await loop.create_server(Upstream, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with patch("gateway.upstream.pool.new_lookups", return_value=HostLookups(slow)):
+        upstreams = Upstreams(loop, iteration_now())
+    target = UpstreamTarget("http", "slow.test", port, f"slow.test:{port}", 5.0, 1.0, 1.0, "/", 3.0)
+    pool = upstreams.pool_of(target)
+    opening = asyncio.ensure_future(pool.connect())
+    await asyncio.sleep(0)
+    upstreams.keep_only(frozenset())
+    upstreams.close_expired(loop.time())
+    if way == "opened after it":
+        upstreams.close()
+        go.set()
+        await opening
+    else:
+        go.set()
+        await opening
+        upstreams.close_expired(loop.time())
+        upstreams.close()
+    async with asyncio.timeout(10):
+        await lost.wait()
+        while not pool.is_over:  # noqa: ASYNC110 -- the loop closes it a few iterations later
+            await asyncio.sleep(0)
+    server.close()
+
+
 async def test_handshakes_with_one_container_do_not_wait_for_each_other(certificates: Path) -> None:
     """Each step of one waited for the steps of all that had begun before, and for a turn of the loop."""
     server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -135,7 +179,7 @@ async def test_handshakes_with_one_container_do_not_wait_for_each_other(certific
         go_on(handshake)
 
     with (
-        patch("gateway.aio.bounded_connector.bounded_context", return_value=trusting),
+        patch("gateway.aio.shared_context.bounded_context", return_value=trusting),
         patch.object(Handshake, "run", run),
     ):
         pool = Pool(target, loop, iteration_now())
@@ -157,13 +201,51 @@ async def test_the_context_of_an_https_container_is_made_once_and_not_on_the_loo
     server = await loop.create_server(Answering, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     target = UpstreamTarget("https", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/", 3.0)
-    with patch("gateway.aio.bounded_connector.bounded_context", make):
+    with patch("gateway.aio.shared_context.bounded_context", make):
         pool = Pool(target, loop, iteration_now())
         outcomes = await asyncio.gather(*(pool.connect() for _ in range(3)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [UpstreamUnreachable] * 3  # the server speaks no TLS
     assert len(made) == 1
     assert made[0] != threading.get_ident()
     server.close()
+
+
+async def test_containers_share_a_context_that_follows_the_systems_cas(
+    certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each made one, once: a container whose CA came later was refused until a restart."""
+    file, now = tmp_path / "ca.pem", [1000.0]
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Answering, "127.0.0.1", 0, ssl=server_context)
+    port = server.sockets[0].getsockname()[1]
+    upstreams = Upstreams(loop, Iteration(lambda: now[0], loop.call_soon))
+    targets = [UpstreamTarget("https", "localhost", port, name, 10.0, 1.0, 1.0, "/", 3.0) for name in ("a:1", "b:1")]
+    with patch("gateway.aio.shared_context.bounded_context", wraps=bounded_context) as made:
+        for target in targets:
+            with pytest.raises(UpstreamUnreachable):
+                await upstreams.pool_of(target).connect()
+        assert made.call_count == 1
+        shutil.copy(certificates / "ca.pem", file)
+        now[0] += PAUSE
+        for target in targets:
+            assert (await upstreams.pool_of(target).connect()).transport is not None
+        assert made.call_count == 2
+    upstreams.close()
+    server.close()
+
+
+async def test_where_the_systems_cas_can_not_be_read_no_container_is_reached() -> None:
+    loop = asyncio.get_running_loop()
+    pool = Pool(UpstreamTarget("https", "127.0.0.1", 1, "h:1", 1.0, 1.0, 1.0, "/", 3.0), loop, iteration_now())
+    with (
+        patch("gateway.aio.shared_context.bounded_context", side_effect=OSError),
+        pytest.raises(UpstreamUnreachable, match="verified"),
+    ):
+        await pool.connect()
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

@@ -6,16 +6,16 @@ https. Proxy variables of the environment are ignored; SSL_CERT_FILE is used, fo
 """
 
 import asyncio
-import ssl
 from typing import Final
 
 import aiohttp
 from yarl import URL
 
-from gateway.aio.bounded_connector import BoundedConnector, bounded_context, make_session
+from gateway.aio.bounded_connector import BoundedConnector, make_session
 from gateway.aio.connection_faults import in_words
 from gateway.aio.host_lookups import HostLookups
 from gateway.aio.iteration import Iteration
+from gateway.aio.shared_context import NoContext, SharedContext
 from gateway.auth.jwks.source import KeySource, check_fetched
 from gateway.auth.jwt.key_set import KeySet, NoKeys, read_jwks
 from gateway.errors import GatewayError
@@ -40,12 +40,16 @@ class FetchFailed(GatewayError):
 
 
 async def fetch_keys(
-    iteration: Iteration, issuer: KeySource, deadline: float, lookups: HostLookups | None = None
+    iteration: Iteration,
+    issuer: KeySource,
+    deadline: float,
+    lookups: HostLookups | None = None,
+    shared: SharedContext | None = None,
 ) -> KeySet:
     """Fetches the keys of an issuer whose `jwks` is a URL, or that has `discovery`, all within `deadline` seconds.
 
     The provider's answer is read in turns of the loop's `iteration`. Who fetches again and again gives the same
-    `lookups` each time.
+    `lookups` and `shared` TLS context each time.
 
     Raises:
         FetchFailed: for any fault of the provider, the connection, or its keys.
@@ -53,12 +57,14 @@ async def fetch_keys(
     try:
         async with (
             asyncio.timeout(deadline),
-            _session(iteration, issuer.issuer, await asyncio.to_thread(bounded_context), lookups) as session,
+            await _session(iteration, issuer.issuer, shared or SharedContext(iteration.clock), lookups) as session,
         ):
             url = issuer.jwks if issuer.jwks is not None else await _discovered(session, issuer.issuer)
             return read_jwks(await _fetched(session, url), issuer.algorithms)
     except TimeoutError:
         raise FetchFailed(f"no answer within {deadline:g} s") from None
+    except NoContext:
+        raise FetchFailed("the system's CAs can't be read") from None
     except NoKeys as error:
         raise FetchFailed(f"the answer {error}") from None
     except (aiohttp.ClientError, OSError) as error:
@@ -79,11 +85,19 @@ def checked_url(text: str) -> URL:
     return URL(check_fetched(text))
 
 
-def _session(
-    iteration: Iteration, issuer: str, context: ssl.SSLContext, lookups: HostLookups | None
+async def _session(
+    iteration: Iteration, issuer: str, shared: SharedContext, lookups: HostLookups | None
 ) -> aiohttp.ClientSession:
     # A new session for each fetch: fetches are minutes apart, so keeping a connection open is not worth it.
-    connector = BoundedConnector(iteration, issuer, _MAX_OF_WIRE, lookups=lookups, force_close=True, ssl=context)
+    connector = BoundedConnector(
+        iteration,
+        issuer,
+        _MAX_OF_WIRE,
+        lookups=lookups,
+        untrusted=shared.doubt,
+        force_close=True,
+        ssl=await shared.get(),
+    )
     return make_session(connector, headers=_HEADERS)
 
 

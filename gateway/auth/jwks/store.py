@@ -9,7 +9,7 @@ unknown key is refused at once, so that a flood of them costs nothing.
 import asyncio
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
+from gateway.aio.waiters import Waiters
 from gateway.auth.jwks.fetch import FetchFailed
 from gateway.auth.jwks.files import is_fetched
 from gateway.auth.jwks.source import KeySource
@@ -28,11 +29,8 @@ from gateway.limits.pauses import doubled, jittered
 _DEADLINE: Final = 5.0
 _MAX_PAUSE: Final = 60.0
 _JITTER: Final = 0.1
-_AT_ONCE: Final = 16
-"""This many waiters of a fetch continue per iteration of the event loop: each costs a tenth of a millisecond."""
 log = structlog.get_logger()
 
-_Waiters = deque["asyncio.Future[None]"]
 Fetch = Callable[[KeySource, float], Coroutine[Any, Any, KeySet]]
 
 
@@ -50,7 +48,7 @@ class _Provider:
     refetched: float | None = None
     failures: int = 0
     flight: asyncio.Future[None] | None = None
-    waiters: _Waiters = field(default_factory=deque)
+    waiters: Waiters = field(default_factory=Waiters)
 
 
 class IssuerState(NamedTuple):
@@ -202,29 +200,26 @@ class KeySets:
                 return False
             known.refetched = now
             self._begin(known)
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        known.waiters.append(waiter)
-        await waiter
+        await known.waiters.wait()
         return known.keys is not keys
 
     def _begin(self, known: _Provider) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         # Requests wait for this future, not for the task, so that shutdown raises no CancelledError in them.
         known.flight = flight = loop.create_future()
-        waiters: _Waiters = deque()
-        known.waiters = waiters
+        waiters = known.waiters = Waiters()
         task = loop.create_task(self._fetch(known.settings, _DEADLINE))
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, known, flight, waiters))
         return flight
 
     def _ended(
-        self, known: _Provider, flight: asyncio.Future[None], waiters: _Waiters, task: asyncio.Task[KeySet]
+        self, known: _Provider, flight: asyncio.Future[None], waiters: Waiters, task: asyncio.Task[KeySet]
     ) -> None:
         self._tasks.discard(task)
         known.flight = None
         flight.set_result(None)  # waiters continue at the loop's next turn, after the code below
-        _release(waiters)
+        waiters.release()
         self._woken.set()
         if task.cancelled():
             return
@@ -263,16 +258,6 @@ class KeySets:
         known.keys = keys
         if self._providers.get(known.settings.issuer) is known:  # a reload may have removed the issuer meanwhile
             self._changed(self.sets)
-
-
-def _release(waiters: _Waiters) -> None:
-    """Lets a few waiters go on now, the rest in later iterations: there may be thousands, and each gets an answer."""
-    for _ in range(min(_AT_ONCE, len(waiters))):
-        waiter = waiters.popleft()
-        if not waiter.done():
-            waiter.set_result(None)
-    if waiters:
-        asyncio.get_running_loop().call_soon(_release, waiters)
 
 
 def _end(known: _Provider) -> float | None:

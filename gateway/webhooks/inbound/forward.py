@@ -5,9 +5,10 @@ import asyncio
 import aiohttp
 from yarl import URL
 
-from gateway.aio.bounded_connector import BoundedConnector, SharedContext, make_session
+from gateway.aio.bounded_connector import BoundedConnector, make_session
 from gateway.aio.host_lookups import HostLookups
 from gateway.aio.iteration import Iteration
+from gateway.aio.shared_context import NoContext, SharedContext
 from gateway.model.statuses import SUCCESS
 
 
@@ -20,7 +21,7 @@ class Forward:
 
     def __init__(self, iteration: Iteration) -> None:
         self._iteration = iteration
-        self._context = SharedContext()
+        self._context = SharedContext(iteration.clock)
         self._lookups = HostLookups()
 
     async def __call__(self, url: str, body: bytes, headers: dict[str, str], deadline: float) -> None:
@@ -37,6 +38,8 @@ class Forward:
                 response.close()
         except TimeoutError:
             raise NotTaken("no answer in time") from None
+        except NoContext:
+            raise NotTaken("the system's CAs can't be read") from None
         except (aiohttp.ClientError, OSError, ValueError):  # ValueError: what only resembles HTTP
             raise NotTaken("no connection, or no answer") from None
         if status not in SUCCESS:
@@ -44,4 +47,11 @@ class Forward:
 
     async def _connector(self, url: str) -> BoundedConnector:
         context = await self._context.get() if url.lower().startswith("https:") else True
-        return BoundedConnector(self._iteration, url, lookups=self._lookups, force_close=True, ssl=context)
+        return BoundedConnector(
+            self._iteration,
+            url,
+            lookups=self._lookups,
+            untrusted=self._context.doubt,
+            force_close=True,
+            ssl=context,
+        )

@@ -5,6 +5,8 @@ import contextlib
 import gzip
 import json
 import ssl
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +20,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pytest_aiohttp import AiohttpRawServer
 
+from gateway.aio.bounded_connector import bounded_context
+from gateway.aio.shared_context import SharedContext
 from gateway.aio.turn import MAX_CHUNKS
 from gateway.auth.jwks.fetch import FetchFailed, checked_url, fetch_keys
 from gateway.config.settings import JwtIssuer
@@ -219,6 +223,30 @@ async def test_a_certificate_that_nobody_signed(provider: Provider, certificates
     origin = await provider(plain(), context)
     with pytest.raises(FetchFailed, match="TLS certificate is not trusted"):
         await fetch_keys(iteration_now(), issuer_at(origin), 5.0)
+
+
+async def test_the_systems_cas_are_read_where_they_keep_no_process_from_ending(provider: Provider) -> None:
+    """They were read on a thread for which the process waits when it ends: for ever, on a mount that hangs."""
+    threads: list[threading.Thread] = []
+
+    def read() -> ssl.SSLContext:
+        threads.append(threading.current_thread())
+        return bounded_context()
+
+    shared = SharedContext(time.monotonic)
+    with patch("gateway.aio.shared_context.bounded_context", read):
+        origin = await provider(plain())
+        for _ in range(2):
+            assert await fetch_keys(iteration_now(), issuer_at(origin), 5.0, shared=shared)
+    assert [thread.daemon for thread in threads] == [True]
+
+
+async def test_where_the_systems_cas_can_not_be_read_that_is_why() -> None:
+    with (
+        patch("gateway.aio.shared_context.bounded_context", side_effect=OSError),
+        pytest.raises(FetchFailed, match=r"^the system's CAs can't be read$"),
+    ):
+        await fetch_keys(iteration_now(), issuer_at("https://nobody.invalid/keys"), 5.0)
 
 
 async def discovered(provider: Provider, document: Any, path: str = "") -> list[str | None]:

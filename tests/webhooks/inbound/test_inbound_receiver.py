@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import shutil
 import struct
 from collections import Counter
+from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 from unittest.mock import patch
@@ -14,6 +16,8 @@ from structlog.testing import capture_logs
 
 from gateway.aio.bounded_connector import bounded_context
 from gateway.aio.drive import Drive
+from gateway.aio.iteration import Iteration
+from gateway.aio.shared_context import PAUSE
 from gateway.config.settings.webhooks import WebhookIn
 from gateway.errors import Refused
 from gateway.ledger.engine import Engine
@@ -27,7 +31,7 @@ from tests.support.iteration import iteration_now
 from tests.support.ledgers import NOON, Faulty, rows_of
 from tests.support.pure import denial_of
 from tests.support.waiting import eventually
-from tests.webhooks.receivers import Receiver, Serve, misbehaving, receiving
+from tests.webhooks.receivers import Receiver, Serve, make_certificates, misbehaving, receiving, server_context
 
 pytestmark = pytest.mark.usefixtures("plain_log")
 
@@ -108,7 +112,7 @@ async def test_the_systems_cas_are_read_once_for_all_that_are_handed_on(
     """Each webhook for a service with https read them anew: 50 ms of CPU."""
     url = f"https://127.0.0.1:{service.port}/hook"
     taker = Taker(ledger, lambda: [settings(service.port, forward_to=url)], clock, iteration_now())
-    with patch("gateway.aio.bounded_connector.bounded_context", wraps=bounded_context) as made:
+    with patch("gateway.aio.shared_context.bounded_context", wraps=bounded_context) as made:
         for request_id in ("r1", "r2", "r3"):
             assert await refusal(taker, message(request_id)) is Reason.UPSTREAM_UNREACHABLE  # it speaks no TLS
     assert made.call_count == 1
@@ -343,3 +347,34 @@ async def test_neither_secret_nor_payload_is_logged(
     text = json.dumps(logs) + caplog.text
     for canary in ("canary", "r1", "request_check_url"):
         assert canary not in text
+
+
+@pytest.mark.parametrize("was", ["missing", "another"])
+async def test_a_ca_that_comes_while_the_gateway_runs_is_trusted(
+    ledger: Ledger, aiohttp_raw_server: AiohttpRawServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, was: str
+) -> None:
+    """The context was made once: a service whose CA came later was refused until a restart."""
+    theirs, file = make_certificates(tmp_path / "theirs"), tmp_path / "ca.pem"
+    service = await receiving(aiohttp_raw_server, server_context(theirs))
+    if was == "another":
+        shutil.copy(make_certificates(tmp_path / "another") / "ca.pem", file)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    now = Clock()
+    url = f"https://127.0.0.1:{service.port}/hook"
+    iteration = Iteration(now, asyncio.get_running_loop().call_soon)
+    taker = Taker(ledger, lambda: [settings(service.port, forward_to=url)], Clock(), iteration)
+    assert await refusal(taker) is Reason.UPSTREAM_UNREACHABLE
+    shutil.copy(theirs / "ca.pem", file)
+    now.now += PAUSE
+
+    async def is_taken() -> bool:
+        try:
+            return await take(taker) == PROCESSED
+        except Refused:
+            return False
+
+    async with asyncio.timeout(10):
+        while not await is_taken():  # noqa: ASYNC110 -- as a sender does
+            await asyncio.sleep(0.05)
+    assert len(service.got) == 1

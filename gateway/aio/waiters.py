@@ -1,0 +1,41 @@
+"""Those who wait for one thing that many share: a look-up, a context, keys.
+
+When it is there they go on a few in each iteration of the loop: there may be thousands, and each then connects, or
+answers, which costs up to a tenth of a millisecond.
+"""
+
+import asyncio
+from collections import OrderedDict
+from typing import Final
+
+_AT_ONCE: Final = 16
+
+
+class Waiters:
+    """Belongs to one event loop. Who is cancelled meanwhile does not count any more."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def wait(self) -> None:
+        """Waits for `release`. There is no deadline: who waits has one."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[waiter] = None
+        try:
+            await waiter
+        finally:
+            self._waiting.pop(waiter, None)
+
+    def release(self) -> None:
+        """Lets a few go on now, the rest in later iterations."""
+        for _ in range(min(_AT_ONCE, len(self._waiting))):
+            waiter, _ = self._waiting.popitem(last=False)
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self.release)
