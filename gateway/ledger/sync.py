@@ -37,7 +37,7 @@ _USES: Final = 10
 COUNTS_EVERY: Final = 10
 _MAX_ACCOUNTS: Final = 1000
 _MAX_NAMED: Final = 20
-_PORTION: Final = 2000  # keys and secrets that change at once: each costs one or two microseconds
+_PORTION: Final = 1000  # keys and secrets that change at once: each costs some microseconds
 _NOTHING: Final = -1
 _RECLAIM_SECONDS: Final = 2.0
 """Key changes have a turn at the ledger of their own, beside all accounts."""
