@@ -1,6 +1,7 @@
 """What reads thousands of rows lets the loop go on meanwhile, where a transaction runs on it: on PostgreSQL."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from itertools import repeat
@@ -174,6 +175,32 @@ async def test_a_thousand_grants_end_by_a_few_statements(ledger: Ledger) -> None
     assert (len(ended), len(statements) < 30) == (1000, True)
     told = await ledger.read(lambda c: audit.recorded(c, most=2000))
     assert [found.entry.detail for found in told] == [{"pages": 1, "until": NOW + 9}] * 1000
+
+
+async def test_secrets_of_the_file_are_compared_and_recorded_in_portions(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reload with ten thousand held the loop for up to a tenth of a second."""
+    monkeypatch.setattr(row_portions, "PORTION", PORTION)
+    monkeypatch.setattr(loop_time, "SECONDS", 0.0)
+    declared = {f"keys[k{number}].secret": f"{number:064x}" for number in range(1000)}
+    await engine.read(is_postgres)
+    turns = Turns()
+
+    def counted(make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*of: Any, **more: Any) -> Any:
+            turns.note()
+            return make(*of, **more)
+
+        return made
+
+    monkeypatch.setattr(json, "dumps", counted(json.dumps))  # once for each record
+    monkeypatch.setattr(json, "loads", counted(json.loads))
+    for new in (1000, 0):
+        stated = await engine.write(lambda c: audit.state_secrets(c, declared, (), "configuration", NOON))
+        assert len(stated) == new
+    if await engine.read(is_postgres):
+        assert turns.most() <= 200
 
 
 @pytest.fixture
