@@ -16,7 +16,7 @@ from functools import partial
 from gateway.aio.drive import Signal
 from gateway.aio.iteration import Iteration
 from gateway.jobs.job import Job
-from gateway.jobs.status_answer import Poll, RunningAnswer, StatusAnswer
+from gateway.jobs.status_answer import Poll, RunningAnswer, StatusAnswer, is_for_like_polls
 
 
 class AskingPoll:
@@ -46,8 +46,9 @@ class AskingPoll:
             self._waiting.pop(signal, None)
 
     def keep(self, answer: StatusAnswer, now: float) -> None:
-        """Keeps its answer, which said that the job runs."""
-        self._job.keep(RunningAnswer(answer, self._poll.target, self._poll, now))
+        """Keeps its answer, which said that the job runs, if it is for all polls that are alike."""
+        if is_for_like_polls(answer.head):
+            self._job.keep(RunningAnswer(answer, self._poll.target, self._poll, now))
 
     def close(self) -> None:
         """Lets all that wait go on. Idempotent."""
