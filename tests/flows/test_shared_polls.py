@@ -10,7 +10,7 @@ import pytest
 from gateway.keys.validation import Wanted
 from gateway.limits.job_cost import Facts, Known
 from tests.flows.test_jobs import Container, started
-from tests.support.backend import Backend
+from tests.support.backend import Backend, Connection, answer
 from tests.support.client import Response
 from tests.support.gateway import ADMIN_KEY, KEY, Running, Start, request
 from tests.support.jobs import PROCESSING, administering, complete, known
@@ -194,6 +194,33 @@ async def test_those_that_wait_ask_for_themselves_when_the_first_leaves(
     await eventually(lambda: len(container.asked) == 2)
     container.slowly.set()
     assert (await second.response()).body == PROCESSING
+
+
+async def test_one_that_hangs_in_the_container_holds_no_other_up(
+    gateway: Running, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hang as long as upstream.read_timeout, five minutes: those that wait ask in its place, once for all."""
+    monkeypatch.setattr("gateway.jobs.shared_polls.PATIENCE", 0.1)
+    asked = 0
+
+    async def script(connection: Connection) -> None:
+        nonlocal asked
+        while (await connection.request()).method == b"GET":
+            asked += 1
+            if asked == 1:
+                await connection.end()
+            connection.send(answer(PROCESSING))
+        connection.send(answer(b'{"success": true, "request_id": "job-1"}'))
+        await script(connection)
+
+    backend.script = script
+    job = await started(gateway)
+    first = await gateway.connect()
+    first.send(poll(job))
+    await eventually(lambda: asked == 1)
+    assert {(await gateway.ask(poll(job))).body for _ in range(5)} == {PROCESSING}
+    assert asked == 2
+    first.abort()
 
 
 async def test_one_that_leaves_while_it_waits_is_forgotten(gateway: Running, container: Container) -> None:
