@@ -53,7 +53,7 @@ Serve = Callable[["ClientConnection", Request, StreamReader], Awaitable[None]]
 
 
 class Idle(GatewayError):
-    """Nothing was asked for the idle time: the connection closes without a word."""
+    """The connection closes without a word: nothing was asked in time, it takes no more, or its end was not taken."""
 
 
 class ConnectionState(Enum):
