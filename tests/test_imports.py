@@ -28,9 +28,7 @@ FLOORS = [
     "units",
 ]
 PURE = [  # with those that say so in their first lines
-    "units", "errors", "model", "limits", "policy",
-    "http.headers", "http.client_address", "http.trace", "http.problem", "http.strict_json", "http.names",
-    "http.public_origin",
+    "units", "errors", "model", "limits", "policy", "http",
     "aio.iteration", "aio.turn", "aio.tls.records", "aio.tls.client_hello",
     "uploads.urlencoded", "uploads.form_options", "uploads.field_rules", "uploads.form", "uploads.file_kind",
     "uploads.multipart", "uploads.pages.page_range", "uploads.pages.bound", "uploads.pages.pdf_gaps",

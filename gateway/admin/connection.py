@@ -27,9 +27,9 @@ from gateway.aio.turn import SLICE, Turn
 from gateway.aio.unwanted import Unwanted
 from gateway.errors import refuse, whereabouts
 from gateway.http.headers import MAX_HEAD_BYTES
-from gateway.http.parser_faults import parser_fault
 from gateway.listener.backlog import Backlog
 from gateway.listener.draining import is_too_long_to_drain
+from gateway.listener.parser_faults import parser_fault
 from gateway.model.identity import Peer
 from gateway.model.networks import client_prefix
 from gateway.model.reasons import Reason

@@ -6,14 +6,15 @@ interval. Concurrent requests are bounded per upstream; further due jobs wait in
 of their owners. The ledger says which process watches a job (failover.py).
 
 States of a job here, and what ends each:
-    not followed  another process asks, or none yet. `begin` and `hold` end it.
+    not followed  another process asks, or none. `begin` and `hold` end it; `apply_changes` leads back to it, and
+                  `_consider` where `jobs.watch` is off.
     dated         its ticket is in the heap of dates. `ask_due` ends it when the date comes; an earlier date
                   replaces it and voids the old ticket.
     late          its date has come, and its upstream has no free slot. StatusQueue ends it.
     being asked   its ticket is _BEING_ASKED. The answer, or a failure, ends it: dated again, or ended.
     ended         it has ended (Completion): any ticket that comes up is dropped.
 Impossible: two requests by date for one job at the same time (a DELETE may ask beside one: deletion_questions.py); a
-running, followed job without a date.
+running, followed job that is neither dated, late nor being asked.
 """
 
 import asyncio

@@ -34,9 +34,9 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsTransport
 from gateway.config.state import Live
 from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused
-from gateway.http.parser_faults import body_too_slow, head_too_slow
 from gateway.listener.clocks import FOREVER, Clocks
 from gateway.listener.draining import is_too_long_to_drain
+from gateway.listener.parser_faults import body_too_slow, head_too_slow
 from gateway.listener.reading_turns import ReadingTurns
 from gateway.listener.request_reader import Request, is_connect
 from gateway.listener.traffic import Traffic
@@ -53,7 +53,7 @@ Serve = Callable[["ClientConnection", Request, StreamReader], Awaitable[None]]
 
 
 class Idle(GatewayError):
-    """Nothing was asked for the idle time: the connection closes without a word."""
+    """The connection closes without a word: nothing was asked in time, it takes no more, or its end was not taken."""
 
 
 class ConnectionState(Enum):

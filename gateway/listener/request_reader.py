@@ -28,10 +28,10 @@ from gateway.aio.aiohttp_internals import MAX_LINE, MAX_REQUESTS, MalformedBody,
 from gateway.aio.turn import SLICE, Turn
 from gateway.errors import Refused, refuse
 from gateway.http.headers import MAX_HEAD_BYTES
-from gateway.http.parser_faults import ends_in_http_1_0, is_whole_head, parser_fault
 from gateway.listener.backlog import MAX_SKIPPED, Backlog
 from gateway.listener.coding import Coding
 from gateway.listener.parser_bypass import ParserBypass
+from gateway.listener.parser_faults import ends_in_http_1_0, is_whole_head, parser_fault
 from gateway.model.reasons import Reason
 
 _LARGE: Final = 4096  # bytes of a head; few clients send so many

@@ -1,4 +1,4 @@
-"""A request's dealings with jobs: accepting, reading by the owner, long polls, deleting."""
+"""A request's dealings with jobs: one begins, the caller's own is found, a running one's state is learnt at last."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,13 +1,14 @@
 """One connection to the upstream: a request's bytes out, a checked answer in.
 
-Theory of operation. Where both sides stand is kept by the two state machines of states.py, and by nothing else.
+Theory of operation. Where both sides stand is kept by the two state machines of states.py.
 
 - `ask` sends a head (ours: IDLE -> SENDING_HEAD -> SENDING_BODY, or DONE without a body; theirs: IDLE -> HEAD);
   `send` and `send_end` send the body, framed here as the head announced it, so that nobody else can say of a request
   that was sent in part that it was sent whole.
-- What comes is read by response_reader.py, which moves theirs: HEAD -> BODY -> DONE. `answered` is set at the head,
-  `finished` at the end; a fault sets both, with `failure`. The body goes to one sink, which may pause the reading;
-  what comes before there is one is held, up to a bound.
+- What comes is read by response_reader.py; by what it found `_advance` and `_end_answer` move theirs: HEAD -> BODY ->
+  DONE. `answered` is set at the head, `finished` at the end; a fault sets the one that is still to come, with
+  `failure`. The body goes to one sink, which may pause the reading; what comes before there is one is held, up to a
+  bound.
 - The body may still be on its way when the answer begins: it goes on, for the upstream may need it to finish. When
   the answer ends first, the connection closes at once: the rest of that body must not be taken for the next request.
 - Bytes that belong to no answer close the connection. So do an early end, and anything that is not HTTP.

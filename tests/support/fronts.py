@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.waiting import DEADLINE
 
-# Envoy is where `pip install 'document-gateway[bench]'` puts it: beside the interpreter.
+# Envoy is where `make bench`, or `pip install '.[bench]'`, puts it: beside the interpreter.
 _PLACES: Final = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:/usr/sbin"
 PROGRAMS: Final[Mapping[str, str | None]] = {
     name: shutil.which(name, path=_PLACES) for name in ("nginx", "haproxy", "envoy")

@@ -2,9 +2,9 @@
 
 A destination here belongs to one owner: one owner's failing paths don't pause the host for other owners.
 
-Five failures in a row pause a destination for 30 seconds; then one delivery probes it. While probes fail, the pause
-doubles, up to five minutes; a probe that is answered opens the destination again. Another replica may still try a
-destination paused here: that costs just an attempt.
+Five attempts in a row without an answer pause a destination for 30 seconds; then one delivery probes it. While probes
+get none, the pause doubles, up to five minutes; an answer, whatever it says, opens the destination again. Another
+replica may still try a destination paused here: that costs just an attempt.
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineToo
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from gateway.http.parser_faults import body_too_slow, ends_in_http_1_0, head_too_slow, is_whole_head, parser_fault
+from gateway.listener.parser_faults import body_too_slow, ends_in_http_1_0, head_too_slow, is_whole_head, parser_fault
 from gateway.model.reasons import Reason
 
 
