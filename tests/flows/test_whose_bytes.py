@@ -193,7 +193,7 @@ async def serving(backend: Backend, certificates: Path, scheme: str) -> AsyncIte
         lambda: Connection(backend), sock=listening, ssl=context if scheme == "https" else None
     )
     try:
-        with patch("gateway.aio.bounded_connector.bounded_context", return_value=trusting):
+        with patch("gateway.aio.shared_context.bounded_context", return_value=trusting):
             yield f"{scheme}://localhost:{listening.getsockname()[1]}"
     finally:
         server.close()
