@@ -59,7 +59,7 @@ class CountHistory:
         return len(self._past)
 
     def add(self, account: str, seconds: float, now: float, size: int = 0) -> None:
-        """Adds a document's cost; `size` is 0 if its count was broken off, which shows nothing.
+        """Adds a document's cost; `size` is 0 if it was not counted, which shows nothing of others.
 
         Keeps at most MAX accounts, and drops those charged longest ago.
         """

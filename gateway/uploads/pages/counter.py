@@ -148,7 +148,7 @@ class PageCounter:
         began, before, shown = self._now(), worker.cpu_seconds, 0
         try:
             pages = await worker.ask(fd, content)
-            shown = os.fstat(fd).st_size
+            shown = 0 if pages is None else os.fstat(fd).st_size
         except BaseException:
             self._end(worker)
             raise

@@ -58,7 +58,7 @@ def test_short_documents_show_that_twice_as_large_ones_are_short() -> None:
     assert [expects(history, size * LARGE, 1000.0).is_dear for size in (2, 3)] == [False, True]
 
 
-def test_a_count_that_was_broken_off_shows_nothing() -> None:
+def test_what_was_not_counted_shows_nothing() -> None:
     history = CountHistory()
     history.add("eve", 0.001, 0.0)
     assert expects(history, 2 * LARGE).is_dear
