@@ -16,27 +16,11 @@ from collections.abc import Callable
 from typing import Final
 
 from soak.scene import BOUNDARY, STRANGER, Scene, connect, field, head, open_socket, rest, send, submit
+from soak.slow_pdfs import long_tables, page_graph
 from tests.support.dearcertificates import dear_certificate, show
 
 _AT_ONCE: Final = 20
 _LONGEST: Final = 65_536  # bytes of an answer
-
-
-def page_graph(*widths: int) -> bytes:
-    """A PDF of some kilobytes whose page tree is a graph, through which a counter would go for seconds."""
-    objects = [b"<</Type/Catalog/Pages 2 0 R>>"]
-    for level, width in enumerate(widths):
-        leaf = b" %d 0 R" % (len(widths) + 4) if level == 0 else b""
-        objects.append(b"<</Type/Pages/Kids[" + b" ".join([b"%d 0 R" % (level + 3)] * width) + leaf + b"]>>")
-    objects += [b"<</Type/Pages/Kids[]>>", b"<</Type/Page>>"]
-    whole, places = b"%PDF-1.7\n", []
-    for number, text in enumerate(objects, 1):
-        places.append(len(whole))
-        whole += b"%d 0 obj\n%b\nendobj\n" % (number, text)
-    table = b"".join(b"%010d 00000 n \n" % place for place in places)
-    count = len(objects) + 1
-    end = b"trailer\n<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (count, len(whole))
-    return whole + b"xref\n0 %d\n0000000000 65535 f \n" % count + table + end
 
 
 def nothing(scene: Scene) -> None:
@@ -216,6 +200,23 @@ def page_graphs(scene: Scene) -> None:
     send(scene, submit(scene, page_graph(100, 100, 100, 24)))
 
 
+def _submit_on_and_on(scene: Scene, content: bytes) -> None:
+    """Submits one document again and again."""
+    whole = submit(scene, content)
+    while scene.goes_on:
+        send(scene, whole)
+
+
+def long_table(scene: Scene) -> None:
+    """Another tenant's PDFs of 7 KB that take a counter a quarter of a second, which they may."""
+    _submit_on_and_on(scene, long_tables(1_000_000))
+
+
+def padded_tables(scene: Scene) -> None:
+    """Another tenant's PDFs of 9.5 MB that take a counter nearly as long as ones of their size may."""
+    _submit_on_and_on(scene, long_tables(3_500_000, tables=2, padding=9_400_000))
+
+
 def many_submits(scene: Scene) -> None:
     """Another tenant's submits, a hundred at once."""
     send(scene, submit(scene, b"%PDF-1.4\n" + b"x" * 2000))
@@ -226,8 +227,8 @@ ATTACKS: Final[dict[str, Callable[[Scene], None]]] = {
     for attack in (
         nothing, tiny_chunks, empty_lines, large_heads, refusals, bad_logins, handshakes, many_connections,
         slow_heads, tiny_records, unread_answers, unfinished_webhooks, dear_certificates, odd_forms, large_uploads,
-        slow_uploads, head_requests, held_polls, slow_readers, silent_receivers, page_graphs, many_submits,
-        admin_connections, admin_chunks, scrapes,
+        slow_uploads, head_requests, held_polls, slow_readers, silent_receivers, page_graphs, long_table,
+        padded_tables, many_submits, admin_connections, admin_chunks, scrapes,
     )
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The quiet tenant of the soak: a poll every 50 ms, one submit of a page a second; how long they took."""
+"""The quiet tenant of the soak: a poll every 50 ms, one submit of a PDF of a page a second; how long they took."""
 
 import asyncio
 import ssl
@@ -8,9 +8,10 @@ from typing import Final
 
 import aiohttp
 
+from gateway.demo.sample import sample_pdf
+
 _BETWEEN: Final = 0.05
 _POLLS_A_SUBMIT: Final = 20
-_PNG: Final = b"\x89PNG\r\n\x1a\n" + bytes(500)
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30)
 
 
@@ -56,7 +57,7 @@ class Tenant:
 
     async def _submit(self, session: aiohttp.ClientSession, fared: Fared) -> str:
         form = aiohttp.FormData()
-        form.add_field("file", _PNG, filename="page.png", content_type="image/png")
+        form.add_field("file", sample_pdf(1), filename="page.pdf", content_type="application/pdf")
         began = time.monotonic()
         try:
             async with session.post(f"{self._origin}/api/v1/marker", data=form) as answer:

@@ -3,11 +3,13 @@
 import subprocess
 import sys
 
+import pypdfium2
 import pytest
 
 from soak.__main__ import row
-from soak.attacks import ATTACKS, page_graph
+from soak.attacks import ATTACKS
 from soak.scene import form
+from soak.slow_pdfs import long_tables, page_graph
 from soak.tenant import Fared, p95
 
 
@@ -27,6 +29,14 @@ def test_the_page_tree_of_the_attack_is_small_and_has_many_ways_through() -> Non
     assert len(document) < 3000
     assert document.count(b" 3 0 R") + document.count(b"[3 0 R") == 100
     assert form(document).startswith(b"--soak")
+
+
+@pytest.mark.parametrize("tables", [1, 3])
+def test_the_long_tables_of_the_attack_are_small_and_of_a_real_page(tables: int) -> None:
+    document = long_tables(50_000, tables, padding=1000)
+    assert len(document) < 4000
+    assert document.count(b"/XRef") == tables
+    assert len(pypdfium2.PdfDocument(document)) == 1
 
 
 def test_every_attack_says_what_it_is() -> None:

@@ -1,53 +1,84 @@
-"""What counting each account's documents has cost: how much in all, and how much one usually does. Pure.
+"""What counting each account's documents has cost, and so what is to be expected of its next one. Pure.
 
-What it cost in all is forgotten by one CPU second a minute: much more slowly than a budget (cpu_budget.py), for where
-many accounts wait, a cost that is forgotten before an account's next turn ranks it beside those that cost nothing.
+In all: the cost is forgotten by one CPU second a minute, much more slowly than a budget (cpu_budget.py): where many
+accounts wait, a cost that is forgotten before an account's next turn ranks it beside those that cost nothing.
+
+At worst: the longest document of an account counts for ten minutes, however many short ones come after it; beyond
+DEAR the account is dear. What others than long ones show is true up to LARGE, or twice their size: a larger document
+may take long, as may the first one of an account.
 """
 
+import math
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
 _FORGOTTEN: Final = 1 / 60  # CPU seconds a second
-_WEIGHT: Final = 0.3  # of the last document, in what one usually costs
-DEAR: Final = 0.1
-"""CPU seconds: a usual document takes a few milliseconds."""
+_REMEMBERED: Final = 600.0  # seconds
+_ALIKE: Final = 0.25  # seconds: costs are rounded down to multiples of this, so that similar ones are equal
+_SHORT: Final = 0.05  # seconds: likewise, for one document
+DEAR: Final = 0.2
+"""CPU seconds. A usual document takes a few milliseconds; the start of a worker, which the first one bears, fifty."""
 
 LARGE: Final = 1_048_576
-"""Bytes: a larger document of an account without a history may take long, and is taken for dear."""
+"""Bytes."""
 
 MAX: Final = 10_000
 
 
-class _Cost(NamedTuple):
-    total: float
-    at: float
-    usual: float
+class Outlook(NamedTuple):
+    """What is to be expected of a document: whether it may be dear, and its rank; the lowest comes first."""
+
+    is_dear: bool = False
+    rank: tuple[int, int, int] = (0, 0, 0)
+
+
+class _Past(NamedTuple):
+    cost: float = 0.0
+    at: float = 0.0
+    worst: float = 0.0
+    worst_at: float = -math.inf
+    shown: int = 0  # bytes of the largest document that was not dear
+
+    def cost_left(self, now: float) -> float:
+        return max(0.0, self.cost - (now - self.at) * _FORGOTTEN)
+
+    def worst_left(self, now: float) -> float:
+        return self.worst if now - self.worst_at < _REMEMBERED else 0.0
+
+
+_NOTHING: Final = _Past()
 
 
 class CountHistory:
-    """The recent accounts. Costs are in CPU seconds, times in seconds of any clock."""
+    """The recent accounts. Costs are in CPU seconds, times in seconds of any clock, sizes in bytes."""
 
     def __init__(self) -> None:
-        self._costs: OrderedDict[str, _Cost] = OrderedDict()
+        self._past: OrderedDict[str, _Past] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._costs)
+        return len(self._past)
 
-    def add(self, account: str, seconds: float, now: float) -> None:
-        """Adds a document's cost. Keeps at most MAX accounts, and drops those charged longest ago."""
-        last = self._costs.get(account)
-        usual = seconds if last is None else last.usual + _WEIGHT * (seconds - last.usual)
-        self._costs[account] = _Cost(self.total(account, now) + seconds, now, usual)
-        self._costs.move_to_end(account)
-        if len(self._costs) > MAX:
-            self._costs.popitem(last=False)
+    def add(self, account: str, seconds: float, now: float, size: int = 0) -> None:
+        """Adds a document's cost; `size` is 0 if it was not counted, which shows nothing of others.
 
-    def total(self, account: str, now: float) -> float:
-        """What its documents have cost, as far as it is not forgotten."""
-        last = self._costs.get(account)
-        return 0.0 if last is None else max(0.0, last.total - (now - last.at) * _FORGOTTEN)
+        Keeps at most MAX accounts, and drops those charged longest ago.
+        """
+        past = self._past.pop(account, _NOTHING)
+        worst, worst_at = (past.worst, past.worst_at) if seconds < past.worst_left(now) else (seconds, now)
+        shown = 0 if seconds > DEAR else max(past.shown, size)
+        self._past[account] = _Past(past.cost_left(now) + seconds, now, worst, worst_at, shown)
+        if len(self._past) > MAX:
+            self._past.popitem(last=False)
 
-    def is_dear(self, account: str, size: int) -> bool:
-        """Whether the next document of an account, of so many bytes, probably takes long."""
-        last = self._costs.get(account)
-        return size > LARGE if last is None else last.usual > DEAR
+    def outlook(self, account: str, size: int, now: float) -> Outlook:
+        """What is to be expected of an account's document of so many bytes.
+
+        The rank is by the cost in all; among alike ones the document that probably takes less comes first, among
+        those the smaller one.
+        """
+        past = self._past.get(account, _NOTHING)
+        longest = past.worst_left(now)
+        is_known = past.shown > 0 and size <= max(LARGE, 2 * past.shown)
+        expected = longest if is_known else max(longest, _SHORT)
+        rank = int(past.cost_left(now) / _ALIKE), int(expected / _SHORT), size // LARGE
+        return Outlook(longest > DEAR or (size > LARGE and not is_known), rank)

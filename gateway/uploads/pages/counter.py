@@ -60,9 +60,7 @@ class PageCounter:
         self._patience = patience
         self._spending = CpuBudgets(_BUDGET) if spending is None else spending
         self._history = CountHistory()
-        self._turns = FairQueue(
-            processes, lambda account: self._history.total(account, self._now()), self._history.is_dear
-        )
+        self._turns = FairQueue(processes, lambda account, size: self._history.outlook(account, size, self._now()))
         self._suspended = Suspensions(SUSPENDED)
         self._idle: list[WorkerProcess] = []
         self._busy: set[WorkerProcess] = set()
@@ -147,9 +145,10 @@ class PageCounter:
     async def _ask(self, fd: int, account: str, content: Content) -> int | None:
         worker = self._take()
         self._busy.add(worker)
-        began, before = self._now(), worker.cpu_seconds
+        began, before, shown = self._now(), worker.cpu_seconds, 0
         try:
             pages = await worker.ask(fd, content)
+            shown = 0 if pages is None else os.fstat(fd).st_size
         except BaseException:
             self._end(worker)
             raise
@@ -158,7 +157,7 @@ class PageCounter:
             after = worker.cpu_seconds
             used = self._now() - began if before is None or after is None else after - before
             self._spending.add(account, used, self._now())
-            self._history.add(account, used, self._now())
+            self._history.add(account, used, self._now(), shown)
         if worker.answers < MAX_ANSWERS:
             self._idle.append(worker)
         else:

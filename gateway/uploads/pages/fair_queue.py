@@ -1,19 +1,20 @@
 """Assigns a few slots to many accounts, fairly between accounts.
 
 A free slot is given at once, so a single account may use all of them. If several wait, the next slot goes to the
-account with the least recent cost, then to the one with the fewest slots, then to the one served longest ago. Within
-an account the order is first come, first served.
+account whose next document has the lowest rank (least recent cost first: count_history.py), then to the one
+with the fewest slots, then to the one served longest ago. Within an account the order is first come, first served.
 
 Turns that are probably dear have all slots but one, of two and more: nobody takes a slot back before its turn has
-ended, and with all of them dear, whoever came next would wait for seconds.
+ended, and with all of them dear, whoever came next would wait for seconds. So who has a lower rank than all others,
+and is not dear, waits for one turn at the most.
 """
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-_ALIKE: Final = 0.25  # seconds: costs are rounded down to multiples of this, so that similar ones are equal
+from gateway.uploads.pages.count_history import Outlook
 
 
 class _Turn(NamedTuple):
@@ -21,21 +22,19 @@ class _Turn(NamedTuple):
     size: int
 
 
+class _Next(NamedTuple):
+    rank: tuple[int, int, int]
+    at_work: int
+    account: str
+    is_dear: bool
+
+
 class FairQueue:
     """The slots, for the accounts of one event loop."""
 
-    def __init__(
-        self,
-        slots: int,
-        cost: Callable[[str], float] = lambda _: 0.0,
-        is_dear: Callable[[str, int], bool] = lambda *_: False,
-    ) -> None:
-        """Takes the number of slots, and what an account has cost of late, in seconds.
-
-        `is_dear` tells whether an account's turn for a document of so many bytes is probably a dear one.
-        """
-        self._cost = cost
-        self._is_dear = is_dear
+    def __init__(self, slots: int, outlook: Callable[[str, int], Outlook] = lambda *_: Outlook()) -> None:
+        """Takes the number of slots, and what is to be expected of an account's document of so many bytes."""
+        self._outlook = outlook
         self._free = slots
         self._left_to_dear = max(1, slots - 1)
         self._at_work: Counter[str] = Counter()
@@ -68,9 +67,9 @@ class FairQueue:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        while self._free and (account := self._next()) is not None:
+        while self._free and (chosen := self._next()) is not None:
+            account, is_dear = chosen.account, chosen.is_dear
             turn = self._waiting[account][0]
-            is_dear = self._is_dear(account, turn.size)
             self._forget(account, turn)
             if account in self._waiting:
                 self._waiting.move_to_end(account)
@@ -80,16 +79,14 @@ class FairQueue:
                 self._at_work[account] += 1
                 turn.given.set_result(is_dear)
 
-    def _next(self) -> str | None:
-        may_have_one = (
-            account
-            for account, turns in self._waiting.items()
-            if self._left_to_dear or not self._is_dear(account, turns[0].size)
-        )
-        return min(may_have_one, key=self._rank, default=None)
+    def _next(self) -> _Next | None:
+        may_have_one = (turn for turn in self._first_turns() if self._left_to_dear or not turn.is_dear)
+        return min(may_have_one, key=lambda turn: (turn.rank, turn.at_work), default=None)
 
-    def _rank(self, account: str) -> tuple[int, int]:
-        return int(self._cost(account) / _ALIKE), self._at_work[account]
+    def _first_turns(self) -> Iterator[_Next]:
+        for account, turns in self._waiting.items():
+            is_dear, rank = self._outlook(account, turns[0].size)
+            yield _Next(rank, self._at_work[account], account, is_dear)
 
     def _forget(self, account: str, turn: _Turn) -> None:
         queue = self._waiting.get(account, ())

@@ -493,6 +493,24 @@ async def test_an_idle_counter_serves_one_account_with_all_its_workers(tmp_path:
     counter.close()
 
 
+@pytest.mark.parametrize(("answer", "at_work"), [(4, 2), (-1, 1)])
+async def test_large_documents_of_one_account_have_all_workers_once_one_was_counted(
+    tmp_path: Path, answer: int, at_work: int
+) -> None:
+    only_the_first = f"if os.fstat(fd).st_size == 2_000_000: s.send(struct.pack('<q', {answer})); s.recv(1)"
+    counter = PageCounter(processes=2, timeout=LONG, program=program(tmp_path, f"{only_the_first}\ns.recv(1)"))
+    loop = asyncio.get_running_loop()
+    with file_of(bytes(2_000_000)) as first, file_of(bytes(3_000_000)) as file:
+        assert await counter.count(first.fileno(), "key:eve") == (None if answer < 0 else answer)
+        asked = [loop.create_task(counter.count(file.fileno(), "key:eve")) for _ in range(3)]
+        await eventually(lambda: has(counter, f"busy={at_work}"))
+        await asyncio.sleep(0.1)
+        assert has(counter, f"busy={at_work}")
+        counter.close()
+        await asyncio.gather(*asked, return_exceptions=True)
+    counter.close()
+
+
 async def test_an_account_whose_document_took_too_long_waits_and_others_do_not(
     tmp_path: Path, started: list[int]
 ) -> None:

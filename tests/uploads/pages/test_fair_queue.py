@@ -7,15 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.uploads.pages.count_history import Outlook
 from gateway.uploads.pages.fair_queue import FairQueue
 
 
 class Queue:
     """Who waits, who is at work, in the order of their turns."""
 
-    def __init__(self, places: int, costs: Mapping[str, float] | None = None, dear: Container[str] = ()) -> None:
+    def __init__(self, places: int, costs: Mapping[str, int] | None = None, dear: Container[str] = ()) -> None:
         cost = (costs or {}).get
-        self.turns = FairQueue(places, lambda account: cost(account, 0.0), lambda account, _: account in dear)
+        self.turns = FairQueue(places, lambda account, size: Outlook(account in dear, (cost(account, 0), size, 0)))
         self.dear: Counter[str] = Counter()
         self.served: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
@@ -63,7 +64,7 @@ async def test_a_newcomer_is_next_however_many_another_has_waiting() -> None:
 
 
 async def test_accounts_whose_documents_were_cheap_come_first() -> None:
-    queue = Queue(1, {"dear": 3.0, "less": 0.6, "cheap": 0.1})
+    queue = Queue(1, {"dear": 2, "less": 1, "cheap": 0})
     await queue.waits("first")
     for account in ("dear", "less", "cheap", "new"):
         await queue.waits(account, 2)
@@ -93,6 +94,19 @@ async def test_what_is_dear_leaves_a_place_to_who_comes_next() -> None:
     for task in queue.tasks:
         task.cancel()
     await asyncio.gather(*queue.tasks, return_exceptions=True)
+
+
+async def test_what_is_said_of_the_first_document_of_each_account_decides() -> None:
+    queue = Queue(1)
+    turns = queue.turns
+    loop = asyncio.get_running_loop()
+    await queue.waits("first")
+    large, small = (loop.create_task(turns.take(name, size)) for name, size in (("large", 9), ("small", 1)))
+    await asyncio.sleep(0)
+    await queue.ends("first")
+    assert (small.done(), large.done()) == (True, False)
+    turns.give_back("small")
+    assert await large is False
 
 
 async def test_a_single_place_is_for_all() -> None:

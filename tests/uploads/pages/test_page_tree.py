@@ -6,7 +6,7 @@ import pytest
 
 from gateway.demo.sample import sample_pdf
 from gateway.uploads.pages.page_tree import MAX_BYTES, is_graph
-from soak.attacks import page_graph
+from soak.slow_pdfs import page_graph
 
 
 @pytest.mark.parametrize("widths", [(100, 100, 100, 24), (300, 300), (30, 30, 30), (2,) * 20])

@@ -112,6 +112,23 @@ def test_it_answers_one_after_the_other_until_the_other_end_is_closed(
     assert all(soft > 10 for soft, _ in limits)
 
 
+@pytest.mark.parametrize(("size", "seconds"), [(1000, 0.5), (10_000_000, 2.5), (1_000_000_000, 10.0)])
+def test_padding_buys_a_document_little_time(
+    both_ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, size: int, seconds: float
+) -> None:
+    """At 0.5 us a byte, ten megabytes of padding had five seconds of a process; pdfium needs at most 0.05."""
+    ours, theirs = both_ends
+    allowed: list[float] = []
+    monkeypatch.setattr("resource.setrlimit", lambda *_: None)
+    monkeypatch.setattr("signal.setitimer", lambda _, limit: allowed.append(limit))
+    with tempfile.TemporaryFile() as file:
+        file.truncate(size)
+        socket.send_fds(ours, [b"?"], [file.fileno()])
+        ours.shutdown(socket.SHUT_WR)
+        serve(theirs, 10)
+    assert allowed == [pytest.approx(seconds, rel=0.01), 0]
+
+
 def test_a_question_without_a_file_ends_it(both_ends: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = both_ends
     ours.sendall(b"?")
