@@ -29,7 +29,7 @@ from gateway.errors import ClientGone, Refused, UpstreamFailed, whereabouts
 from gateway.http.headers import origin_form, read_target
 from gateway.http.trace import trace_of
 from gateway.limits.concurrency import plain_requests
-from gateway.limits.polls import Polls
+from gateway.limits.request_rate import RequestRate
 from gateway.listener.connection import ClientConnection
 from gateway.listener.request_reader import Request
 from gateway.model.identity import ClientCertificate, Identity
@@ -83,7 +83,7 @@ class Handler:
         self._responses = parts.responses
         self._wall = parts.wall
         self._uses = parts.uses
-        self._polls = Polls()
+        self._rate = RequestRate()
         self._slots = plain_requests()
 
     async def __call__(self, client: ClientConnection, request: Request, body: StreamReader) -> None:
@@ -198,16 +198,16 @@ class Handler:
         soonest = min((end for end in ends if end is not None), default=None)
         return RECHECK_AFTER if soonest is None else min(RECHECK_AFTER, soonest - self._wall())
 
-    def _take_poll(self, prepared: PreparedRequest, now: float) -> None:
+    def _count_request(self, prepared: PreparedRequest, now: float) -> None:
         polls_per_minute = prepared.permit.profile.polls_per_minute
-        wait = self._polls.take(prepared.subject, now, polls_per_minute)
+        wait = self._rate.take(prepared.subject, now, polls_per_minute)
         if wait is not None:
             detail = f"This account may ask {polls_per_minute} times a minute (polls_per_minute)."
             raise Refused(Denial(Reason.RATE_LIMITED, detail, retry_after=wait))
 
     async def _serve_other(self, state: State, cached: CachedHeaders, order: ForwardOrder, now: float) -> None:
         """Steps 7 to 9 of what starts no job."""
-        self._take_poll(order.prepared, now)
+        self._count_request(order.prepared, now)
         permit = order.prepared.permit
         if permit.job_id is not None:
             await self._parts.job_requests.serve(state, cached, order)
