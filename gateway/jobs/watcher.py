@@ -124,7 +124,7 @@ class Watcher:
     def apply_changes(self, changes: Iterable[tuple[Job, str]]) -> None:
         """Applies other replicas' changes: stops following jobs they took or ended, unless a client waits here."""
         for job, watcher in changes:
-            if watcher != self.me and not job.waiters:
+            if watcher != self.me and not job.is_held:
                 job.is_followed = False
 
     def ask_due(self) -> None:
@@ -135,7 +135,7 @@ class Watcher:
                 break
             due, ticket, job = heapq.heappop(self._due)
             if self._is_due(job, ticket):
-                urgency = Urgency.HELD if job.waiters else Urgency.NOBODY
+                urgency = Urgency.HELD if job.is_held else Urgency.NOBODY
                 start = partial(self._start, due, ticket, job)
                 self._queue.put(job, urgency, StatusRequest(due, start))
         self._set_timer()
@@ -175,8 +175,7 @@ class Watcher:
 
     def _consider(self, job: Job, due: float, now: float) -> bool:
         """Requests one job's status, unless it is too early because a request or a poll has just learnt it."""
-        held = bool(job.waiters)
-        if not held and not self._state().settings.jobs.watch:
+        if not job.is_held and not self._state().settings.jobs.watch:
             job.is_followed = False
             return False
         earliest = job.asked_at + self._interval(job, self._wall() - job.created_at)
@@ -218,7 +217,7 @@ class Watcher:
     def _keep_for_waiters(self, job: Job, head: ResponseHead, watch: StatusWatch) -> None:
         """Keeps a small answer for all waiters; each fetches a large one itself."""
         is_news = watch.is_final or (watch.is_unfinished and not job.known & ENDS)
-        if job.waiters and watch.content is not None and is_news:
+        if job.is_held and watch.content is not None and is_news:
             job.answer = answer = StatusAnswer(head, watch.content, watch.is_final, watch.gives_nothing)
             self._loop.call_later(KEPT, _drop_answer, job, answer)
 
@@ -231,9 +230,8 @@ class Watcher:
             self._put(job, self._clock() + self._interval(job, self._wall() - job.created_at))
 
     def _interval(self, job: Job, age: float) -> float:
-        is_held = bool(job.waiters)
-        seconds = interval(age, held=is_held, followed=len(self._held) if is_held else len(self._due))
-        return max(seconds, after_unread(job.unread, held=is_held))
+        followed = len(self._held) if job.is_held else len(self._due)
+        return max(interval(age, held=job.is_held, followed=followed), after_unread(job.unread, held=job.is_held))
 
     async def _adopt(self, job: Job) -> None:
         try:
