@@ -20,7 +20,6 @@ running, followed job that is neither dated, late nor being asked.
 import asyncio
 import heapq
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import count
@@ -76,7 +75,7 @@ class Watcher:
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at: float | None = None
         self._is_closed = False
-        self._held: Counter[Job] = Counter()
+        self._held: set[Job] = set()
 
     def __repr__(self) -> str:
         closed = " closed" if self._is_closed else ""
@@ -107,7 +106,7 @@ class Watcher:
 
     def hold(self, job: Job) -> None:
         """Called when a long poll begins: requests the job's status now and often, until `let_go`."""
-        self._held[job] += 1
+        self._held.add(job)
         if not job.is_followed:
             job.is_followed = True
             self._background.start(self._adopt(job))
@@ -116,10 +115,9 @@ class Watcher:
         self._put_unless_asked(job, self._clock())
 
     def let_go(self, job: Job) -> None:
-        """Called when a long poll ends."""
-        self._held[job] -= 1
-        if not self._held[job]:
-            del self._held[job]
+        """Called when a long poll has ended, and is no waiter of the job any more."""
+        if not job.is_held:
+            self._held.discard(job)
 
     def apply_changes(self, changes: Iterable[tuple[Job, str]]) -> None:
         """Applies other replicas' changes: stops following jobs they took or ended, unless a client waits here."""
