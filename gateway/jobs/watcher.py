@@ -176,7 +176,7 @@ class Watcher:
         if not job.is_held and not self._state().settings.jobs.watch:
             job.is_followed = False
             return False
-        earliest = job.asked_at + self._interval(job, self._wall() - job.created_at)
+        earliest = job.asked_at + self._interval(job, self._age(job))
         if due < earliest and now < earliest:
             self._put(job, earliest)
             return False
@@ -220,12 +220,15 @@ class Watcher:
             self._loop.call_later(KEPT, _drop_answer, job, answer)
 
     def _give_up_old(self, job: Job) -> None:
-        if job.is_running and self._wall() - job.created_at > self._state().settings.jobs.give_up_after:
+        if job.is_running and self._age(job) > self._state().settings.jobs.give_up_after:
             self._findings.give_up(job)
 
     def _schedule_next(self, job: Job) -> None:
         if job.is_running:
-            self._put(job, self._clock() + self._interval(job, self._wall() - job.created_at))
+            self._put(job, self._clock() + self._interval(job, self._age(job)))
+
+    def _age(self, job: Job) -> float:
+        return self._wall() - job.created_at
 
     def _interval(self, job: Job, age: float) -> float:
         followed = len(self._held) if job.is_held else len(self._due)
