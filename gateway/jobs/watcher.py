@@ -209,7 +209,7 @@ class Watcher:
             job.forget_misses()
         self._keep_for_waiters(job, head, watch)
         if watch.is_unfinished and watch.gives_nothing and watch.content is not None:
-            answer = StatusAnswer(head, watch.content, is_final=False, gives_nothing=True)
+            answer = StatusAnswer.of_running(head, watch.content)
             job.keep(RunningAnswer(answer, upstream, None, self._clock()))
 
     def _keep_for_waiters(self, job: Job, head: ResponseHead, watch: StatusWatch) -> None:
