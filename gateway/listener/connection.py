@@ -474,7 +474,7 @@ class ClientConnection(asyncio.Protocol):
     async def _run(self) -> None:
         """Serves the requests of this connection one after the other."""
         self.expect(self._live.state.pace.head, Idle)
-        while not self._is_last and not self._is_closing:
+        while not self._is_last and not self._takes_no_more:
             request, body = await self._next_request()
             await self._serve(self, request, body)
             self._finishes_alone = False
@@ -489,7 +489,7 @@ class ClientConnection(asyncio.Protocol):
         await self.until_all_taken()  # closing has a deadline, but no such patience
 
     @property
-    def _is_closing(self) -> bool:
+    def _takes_no_more(self) -> bool:
         return self.is_retired or self.is_gone
 
     async def _next_request(self) -> tuple[Request, StreamReader]:
@@ -519,7 +519,7 @@ class ClientConnection(asyncio.Protocol):
 
     def check_still_waits(self) -> None:
         """Raises Idle when it closes, but for a request whose head has begun."""
-        if self._is_closing and not (self.is_retired and self._reading.reader.has_begun):
+        if self._takes_no_more and not (self.is_retired and self._reading.reader.has_begun):
             raise Idle
 
     def note_head(self) -> None:
