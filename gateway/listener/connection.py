@@ -321,7 +321,7 @@ class ClientConnection(asyncio.Protocol):
         return self._state is ConnectionState.IDLE or self._state is ConnectionState.HEAD
 
     @property
-    def is_idle(self) -> bool:
+    def awaits_first_byte(self) -> bool:
         """Whether it waits for a request of which no byte has come."""
         reading = self._reading
         return reading.awaits_head and not reading.reader.has_begun and not self.waits_for_us
@@ -334,12 +334,12 @@ class ClientConnection(asyncio.Protocol):
 
     def close_idle(self) -> None:
         """Closes it, if it waits for another request; one that was opened just now may still send its first."""
-        self._end_soon(lambda: self.is_idle and self.request_count > 0)
+        self._end_soon(lambda: self.awaits_first_byte and self.request_count > 0)
 
     def retire(self) -> None:
         """Takes no further request, but for one whose head has begun: closes it now, or after that answer."""
         self.is_retired = True
-        self._end_soon(lambda: self.is_idle)
+        self._end_soon(lambda: self.awaits_first_byte)
 
     def revoke(self) -> None:
         """Lets no further request through; `end_revoked` closes it, unless an answer is under way: then that does."""
