@@ -196,12 +196,12 @@ class ClientConnection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.set_write_buffer_limits(high=self._high_water)
 
-    def closes_after(self, body: StreamReader, *, keep_alive: bool) -> bool:
+    def closes_after_ours(self, body: StreamReader, *, keep_alive: bool) -> bool:
         """Whether this connection ends after our own answer that begins now: any unread body ends it."""
         return not body.is_eof() or self._ends_anyway(keep_alive=keep_alive)
 
-    def must_close(self, headers: Headers, body: StreamReader) -> bool:
-        """Whether this connection ends after the answer that begins now.
+    def closes_after_forwarded(self, headers: Headers, body: StreamReader) -> bool:
+        """Whether this connection ends after the container's answer that begins now.
 
         A body of which little is left does not end it: it is read and dropped after the answer.
         """

@@ -93,7 +93,7 @@ class Forwarder:
     def share(self, order: ForwardOrder, answer: StatusAnswer) -> None:
         """Sends the client the whole answer to one upstream request that serves several clients."""
         order.delivery.connection = "shared"
-        closes = order.client.must_close(order.prepared.headers, order.body)
+        closes = order.client.closes_after_forwarded(order.prepared.headers, order.body)
         self._send_whole(order, answer.head, BodyFraming(len(answer.content), False, closes), answer.content)
         note_shared(order.delivery, answer)
         if closes:
@@ -147,7 +147,7 @@ class Forwarder:
     async def _pass_on(self, order: ForwardOrder, begun: BegunAnswer) -> None:
         client, prepared = order.client, order.prepared
         upstream, _, answer = begun
-        closes = client.must_close(prepared.headers, order.body)
+        closes = client.closes_after_forwarded(prepared.headers, order.body)
         framing = _framing(prepared, answer, closes)
         if order.submit is not None and answer.status not in SUCCESS:
             order.submit.mark_refused()
