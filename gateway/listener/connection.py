@@ -35,7 +35,7 @@ from gateway.aio.tls.transport import TlsTransport
 from gateway.config.state import Live
 from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused
 from gateway.listener.clocks import FOREVER, Clocks
-from gateway.listener.draining import is_too_long_to_drain
+from gateway.listener.draining import DRAIN_SECONDS, is_too_long_to_drain
 from gateway.listener.parser_faults import body_too_slow, head_too_slow
 from gateway.listener.reading_turns import ReadingTurns
 from gateway.listener.request_reader import Request, is_connect
@@ -47,7 +47,6 @@ from gateway.model.request import Headers
 
 _HIGH_WATER: Final = 262_144  # bytes of answers that wait for the client, from which on its request waits, too
 _STRANGERS_HIGH_WATER: Final = 32_768  # until the client is known: there may be many who take nothing
-_LINGERING: Final = 2.0  # seconds a client that still sends an unread body may take to read our answer
 
 Serve = Callable[["ClientConnection", Request, StreamReader], Awaitable[None]]
 
@@ -535,7 +534,7 @@ class ClientConnection(asyncio.Protocol):
             self._notify_end()
         else:
             # Meanwhile TLS drops what comes (unwanted.py), and waits for the peer's end with no bound but this.
-            self.expect(_LINGERING if self._is_unread else self._live.state.pace.send_idle, Idle)
+            self.expect(DRAIN_SECONDS if self._is_unread else self._live.state.pace.send_idle, Idle)
             if isinstance(error, ClientTooSlow):
                 self.transport.abort()
             else:
