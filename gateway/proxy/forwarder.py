@@ -22,6 +22,7 @@ from gateway.proxy.still_permitted import StillPermitted
 from gateway.proxy.streaming import Collected, Download
 from gateway.proxy.submission import Submission
 from gateway.proxy.upload import Upload
+from gateway.upstream.answer_turns import READ
 from gateway.upstream.client_head import BodyFraming, client_head, with_public_location
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool, Upstreams
@@ -30,7 +31,6 @@ from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.submit_answer import read_submit_answer
 from gateway.upstream.url_rewriter import UrlRewriter
 
-_SMALL: Final = 16_384  # bytes
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -217,7 +217,7 @@ class Forwarder:
 
 def _is_small(answer: ResponseHead) -> bool:
     """Whether it holds too little of the container's memory to count, though it may come in pieces."""
-    return answer.length is not None and answer.length <= _SMALL
+    return answer.length is not None and answer.length <= READ
 
 
 def _framing(prepared: PreparedRequest, answer: ResponseHead, closes: bool) -> BodyFraming:
