@@ -81,7 +81,7 @@ class Forwarder:
             if order.job is not None and order.delete_before is None:
                 await self._confirm(order.job)
             if order.submit is None:  # an accepted job is always reported, whatever became of its sender's permit
-                self._still_permitted.check_if_stale(order)
+                self._still_permitted.check_both(order)
             await self._pass_on(order, begun)
         except BaseException:
             pool.discard(begun.upstream)
@@ -118,10 +118,10 @@ class Forwarder:
     async def _ask(self, order: ForwardOrder, pool: Pool, upstream: UpstreamConnection) -> BegunAnswer:
         """Sends the request and waits for the answer's head."""
         client, prepared, delivery = order.client, order.prepared, order.delivery
-        upload = Upload(order, upstream, partial(self._still_permitted.check_if_stale, order))
+        upload = Upload(order, upstream, partial(self._still_permitted.check_both, order))
         try:
             delivery.started = delivery.started or self._clock()
-            self._still_permitted.check_if_stale(order)  # opening the connection may have taken seconds
+            self._still_permitted.check_both(order)  # opening the connection may have taken seconds
             if order.delete_before is not None and self._clock() >= order.delete_before:
                 raise UpstreamTimeout("The upstream could not be asked in time to delete the job.")
             upstream.ask(

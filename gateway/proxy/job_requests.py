@@ -113,7 +113,7 @@ class JobRequests:
         if order.prepared.permit.route.kind is not Kind.DELETE:
             return order
         await self._jobs.learn_end(job)
-        self._still_permitted.check_if_stale(order)
+        self._still_permitted.check_both(order)
         before = self._clock() + DELETED_WITHIN  # from here on: the ledger's answer may take its time
         await self._jobs.completion.forget_now(job)
         return order._replace(delete_before=before)
@@ -151,7 +151,7 @@ class JobRequests:
     async def _share(self, order: ForwardOrder, job: Job, answer: StatusAnswer) -> None:
         """Answers by what another request of the same owner got, once it is sure that both still own the job."""
         await self._jobs.registry.confirm(job)
-        self._still_permitted.check_if_stale(order)
+        self._still_permitted.check_both(order)
         self._forwarder.share(order, answer)
 
     def _note_taken(self, order: ForwardOrder, job: Job) -> None:
