@@ -211,7 +211,7 @@ class Handler:
         permit = order.prepared.permit
         if permit.job_id is not None:
             await self._parts.job_requests.serve(state, cached, order)
-        elif permit.route.kind is not Kind.PLAIN:
+        elif permit.names_job_in_body:
             await self._parts.job_requests.serve_named_in_body(order)
         elif not permit.route.is_ours:
             await self._forward_plain(order)
