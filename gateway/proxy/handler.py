@@ -135,15 +135,18 @@ class Handler:
             await self._parts.submits.serve(state, order)  # 7 to 10
         else:
             await self._serve_other(state, cached, order, exchange.started)  # 7 to 9
+        await self._finish(order, exchange)
 
-        exchange.status = delivery.status
+    async def _finish(self, order: ForwardOrder, exchange: Exchange) -> None:
+        """Notes what became of a request that was answered, and drops what is left of its body."""
+        exchange.status = order.delivery.status
         exchange.ended = self._clock()
-        if prepared.permit.route.is_ours:
+        if order.prepared.permit.route.is_ours:
             exchange.reason, exchange.source = Reason.ANSWERED, Source.GATEWAY
-        if client.is_gone:
+        if order.client.is_gone:
             exchange.note_outcome(Reason.CLIENT_GONE, "The client left after its request was released upstream.")
-        elif not body.is_eof():
-            await drain(client, body)
+        elif not order.body.is_eof():
+            await drain(order.client, order.body)
 
     async def _permit(
         self,
