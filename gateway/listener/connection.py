@@ -492,13 +492,9 @@ class ClientConnection(asyncio.Protocol):
         return self.is_retired or self.is_gone
 
     async def _next_request(self) -> tuple[Request, StreamReader]:
-        reading = self._reading
-        if reading.reader.was_large:
-            self.cached_headers = None
-        reading.reader.begin()
-        self._state = ConnectionState.IDLE
+        self._await_request()
         try:
-            await reading.until_head(self)
+            await self._reading.until_head(self)
             if self.is_deaf:
                 raise Idle
         except Refused as refused:  # the head is too slow or too large: it is answered, then the connection closes
@@ -506,19 +502,31 @@ class ClientConnection(asyncio.Protocol):
         finally:
             self._state = ConnectionState.SERVING
             self._clocks.stop()
+        return self._take_request()
+
+    def _await_request(self) -> None:
+        """Nothing of the last request is left but what its headers mean, and that not when they were large."""
+        if self._reading.reader.was_large:
+            self.cached_headers = None
+        self._reading.reader.begin()
+        self._state = ConnectionState.IDLE
+
+    def _take_request(self) -> tuple[Request, StreamReader]:
+        """The request whose head is whole."""
         self.request_count += 1
-        request, body = reading.reader.take()
+        request, body = self._reading.reader.take()
         if is_connect(request):
             self._is_last = True
         if body.is_eof():
-            reading.listen()
+            self._reading.listen()
         return request, body
 
     # Whoever waits for a head (HeadWaiter)
 
     def check_still_waits(self) -> None:
         """Raises Idle when it closes, but for a request whose head has begun."""
-        if self._takes_no_more and not (self.is_retired and self._reading.reader.has_begun):
+        may_finish_head = self.is_retired and self._reading.reader.has_begun
+        if self._takes_no_more and not may_finish_head:
             raise Idle
 
     def note_head(self) -> None:
