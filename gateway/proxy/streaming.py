@@ -4,24 +4,15 @@ Large answers are never held: pieces pass as they come, and a slow client pauses
 midway, the connection is cut, never ended properly, so that no client takes the part for the whole.
 """
 
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.poll_examination import PollExamination
 from gateway.upstream.connection import UpstreamConnection
+from gateway.upstream.url_rewriter import UrlRewriter
 
 _MAX_ANSWER: Final = 262_144  # reading it blocks the loop, for some 10 ms: what is in it is bounded (check_url.py)
-
-
-class Rewriter(Protocol):
-    """Changes an answer as it passes."""
-
-    def take(self, data: bytes) -> bytes:
-        """Takes the next bytes; returns those that may go on."""
-
-    def end(self) -> bytes:
-        """Returns the remaining bytes."""
 
 
 class Download:
@@ -34,7 +25,7 @@ class Download:
         order: ForwardOrder,
         upstream: UpstreamConnection,
         examination: PollExamination | None,
-        rewriter: Rewriter | None,
+        rewriter: UrlRewriter | None,
         *,
         chunked: bool,
     ) -> None:
