@@ -16,10 +16,11 @@ from gateway.limits.concurrency import downloads
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial
 from gateway.model.statuses import SUCCESS
+from gateway.proxy.collected import Collected
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.poll_examination import PollExaminer, note_shared
 from gateway.proxy.still_permitted import StillPermitted
-from gateway.proxy.streaming import Collected, Download
+from gateway.proxy.streaming import Download
 from gateway.proxy.submission import Submission
 from gateway.proxy.upload import Upload
 from gateway.upstream.answer_turns import READ
