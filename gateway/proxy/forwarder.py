@@ -152,7 +152,7 @@ class Forwarder:
         framing = _framing(prepared, answer, closes)
         if order.submit is not None and answer.status not in SUCCESS:
             order.submit.mark_refused()
-        if order.submit is not None and answer.status in SUCCESS and prepared.method != "HEAD":
+        if order.submit is not None and answer.status in SUCCESS:
             client.expect(prepared.upstream.read_timeout, _silence)
             content = await _accept_job(order, order.submit, upstream, answer)
             self._send_whole(order, answer, BodyFraming(len(content), chunked=False, closes=closes), content)
