@@ -42,7 +42,7 @@ _NEAR_THE_LOOP = frozenset(
     f"test_{name}.py"
     for name in (
         "bodies", "certificates", "client_certificates", "clients", "drain", "early_answers", "forwarding",
-        "hostile_upstream", "proxies", "slow", "turns", "uvicorn",
+        "hostile_upstream", "proxies", "slow", "turns", "uvicorn", "whose_bytes",
     )
 )  # fmt: skip
 

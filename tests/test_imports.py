@@ -33,7 +33,7 @@ PURE = [  # with those that say so in their first lines
     "uploads.urlencoded", "uploads.form_options", "uploads.field_rules", "uploads.form", "uploads.file_kind",
     "uploads.multipart", "uploads.pages.page_range", "uploads.pages.bound", "uploads.pages.pdf_gaps",
     "uploads.pages.worker_protocol",
-    "uploads.pages.cpu_budget", "uploads.pages.suspensions",
+    "uploads.pages.count_history", "uploads.pages.cpu_budget", "uploads.pages.suspensions",
     "observe.request_log", "observe.refusal_sampling", "observe.history", "observe.callers_seen",
     "observe.key_labels",
     "ledger.closing", "ledger.owner_turns", "ledger.postgres_url",

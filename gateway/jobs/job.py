@@ -165,6 +165,10 @@ class Job:
         if self.is_running and not self.known & ENDS and running.answer.is_short:
             self.running_answer = running
 
+    def has_outlived(self, answer: StatusAnswer) -> bool:
+        """Whether the answer says that it runs, and an end was seen since."""
+        return not answer.is_final and (not self.is_running or bool(self.known & ENDS))
+
     def add_known(self, known: Known) -> None:
         """Adds what is known of its end, and drops a cached answer that this makes outdated."""
         if known & ENDS & ~self.known:

@@ -4,19 +4,26 @@ A job's asking poll is a client's poll that waits for the container. States of a
     unasked  no poll asks; `running_answer` may hold the last whole answer that said that the job runs.
              `begin` ends it.
     asked    a poll asks. Polls that are alike wait for it, once each; others ask for themselves.
-             `AskingPoll.close` ends it, whatever came of it: all who wait go on.
+             `AskingPoll.close` ends it, whatever came of it: all who wait go on. Who has waited for PATIENCE asks
+             in its place.
 Impossible: an answer reaches another owner (a Job has one), serves after an end was seen (Job.add_known drops it), or
 serves under another configuration (each reload makes other UpstreamTargets); two asking polls that know each other;
-a poll that waits longer than the one that asks, whose every step has a deadline.
+a poll that waits longer than PATIENCE for another.
 """
 
+import asyncio
 from collections.abc import Callable, Hashable
 from functools import partial
+from typing import Final
 
 from gateway.aio.drive import Signal
 from gateway.aio.iteration import Iteration
 from gateway.jobs.job import Job
-from gateway.jobs.status_answer import Poll, RunningAnswer, StatusAnswer
+from gateway.jobs.status_answer import Poll, RunningAnswer, StatusAnswer, is_for_like_polls
+
+PATIENCE: Final = 5.0
+"""Seconds to wait for another's answer, which comes in milliseconds: one that hangs in the container may have the
+five minutes of upstream.read_timeout, and another would be answered."""
 
 
 class AskingPoll:
@@ -37,25 +44,33 @@ class AskingPoll:
         return self._poll.is_like(poll)
 
     async def wait(self, iteration: Iteration, peer: Hashable) -> None:
-        """Waits for its end, then for a turn of `peer`: hundreds may wait. Runs in a Drive."""
+        """Waits for its end, for PATIENCE at most, then for a turn of `peer`: hundreds may wait. Runs in a Drive."""
         signal = Signal()
-        self._waiting[signal] = partial(iteration.call_in_turn, signal.wake, peer, is_small=True)
+        wake = self._waiting[signal] = partial(iteration.call_in_turn, signal.wake, peer, is_small=True)
+        timer = asyncio.get_running_loop().call_later(PATIENCE, wake)
         try:
             await signal
         finally:
+            timer.cancel()
             self._waiting.pop(signal, None)
+        self._step_aside()
 
     def keep(self, answer: StatusAnswer, now: float) -> None:
-        """Keeps its answer, which said that the job runs."""
-        self._job.keep(RunningAnswer(answer, self._poll.target, self._poll, now))
+        """Keeps its answer, which said that the job runs, if it is for all polls that are alike."""
+        if is_for_like_polls(answer.head):
+            self._job.keep(RunningAnswer(answer, self._poll.target, self._poll, now))
 
     def close(self) -> None:
         """Lets all that wait go on. Idempotent."""
-        if self._job.asking_poll is self:
-            self._job.asking_poll = None
+        self._step_aside()
         waiting, self._waiting = self._waiting, {}
         for wake in waiting.values():
             wake()
+
+    def _step_aside(self) -> None:
+        """Lets another be the one that is waited for."""
+        if self._job.asking_poll is self:
+            self._job.asking_poll = None
 
 
 class SharedPolls:
@@ -73,7 +88,7 @@ class SharedPolls:
         return running.answer if running.may_serve(poll) else None
 
     async def wait(self, job: Job, poll: Poll, peer: Hashable) -> None:
-        """Waits for the end of an asking poll whose answer may serve this poll, if there is one; `peer` is who waits.
+        """Waits for an asking poll whose answer may serve this poll, if there is one; `peer` is who waits.
 
         Runs in a Drive.
         """

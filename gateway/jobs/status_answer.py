@@ -8,6 +8,11 @@ from gateway.upstream.target import UpstreamTarget
 MAX_CONTENT: Final = 512  # bytes: an answer that says that a job runs is short
 MAX_HEADERS: Final = 4096  # bytes
 _MAX_VARY: Final = 1024  # bytes: each name between commas costs time, for each poll that might share the answer
+_EACH: Final = frozenset({
+    b"*", b"x-forwarded-for", b"x-gateway-key-id", b"x-request-id", b"traceparent", b"tracestate", b"via",
+})  # fmt: skip
+"""What the container may see otherwise of each of two requests that are alike: we add it, the client does not."""
+_NOT_OURS: Final = _EACH | {b"x-forwarded-host", b"x-forwarded-proto"}  # what our own questions have not
 Lines = list[tuple[bytes, bytes]]
 
 
@@ -32,9 +37,10 @@ class StatusAnswer(NamedTuple):
 
 
 class Poll(NamedTuple):
-    """What two polls of one job have to have in common: where they go, and what of the client the container may see.
+    """What two polls of one job have to have in common: where they go, and what of the client is passed on.
 
-    `origin` is ours, by which the client came; `headers` are the client's that are passed on.
+    `origin` is ours, by which the client came; `headers` are the client's that are passed on. Keys and addresses may
+    differ: an answer whose Vary names them is shared with nobody (`is_for_like_polls`).
     """
 
     target: UpstreamTarget
@@ -64,14 +70,24 @@ class RunningAnswer(NamedTuple):
         return self.target is poll.target and is_for_all_with(poll.headers, self.answer.head)
 
 
+def is_for_like_polls(head: ResponseHead) -> bool:
+    """Whether all polls that are alike would get this answer, whatever the key and the address they come from."""
+    return not _EACH & _varies(head)
+
+
 def is_for_all_with(headers: Lines, head: ResponseHead) -> bool:
     """Whether a client with these headers would get the same answer as our own question, which had none of them.
 
-    Not if the answer's Vary names one of them, nor with an Origin: a browser gives its page only an answer that
-    allows that origin (CORS), and what has none to allow need not say so in Vary. A long Vary counts as `*`.
+    Not if the answer's Vary names one of them, or one that we add for clients only; nor with an Origin: a browser
+    gives its page only an answer that allows that origin (CORS), and what has none to allow need not say so in Vary.
     """
+    varies = _varies(head) | {b"origin"}
+    return not _NOT_OURS & varies and not any(name.lower() in varies for name, _ in headers)
+
+
+def _varies(head: ResponseHead) -> frozenset[bytes]:
+    """What the answer depends on by its Vary; a long one counts as `*`."""
     vary = b",".join(value for name, value in head.headers if name == b"vary")
     if len(vary) > _MAX_VARY:
-        return False
-    varies = {b"origin", *(part.strip().lower() for part in vary.split(b","))}
-    return b"*" not in varies and not any(name.lower() in varies for name, _ in headers)
+        return frozenset({b"*"})
+    return frozenset(part.strip().lower() for part in vary.split(b","))

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_
 from gateway.ledger.composite_keys import is_one_of
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.paging import behind
-from gateway.ledger.row_portions import read_in_portions
+from gateway.ledger.row_portions import in_portions, portions_of, read_in_portions
 from gateway.ledger.schema import audit, counters, jobs
 from gateway.ledger.statement import Statement
 from gateway.model.account_names import key_account
@@ -58,9 +58,7 @@ def record(
     connection: Connection, now: float, actor: str, action: str, subject: str, *details: Mapping[str, Any]
 ) -> None:
     """Records a change, or several; `details` never hold a secret. `now` is in seconds since the epoch."""
-    for start in range(0, len(details), _RECORDED_AT_ONCE):
-        some = [Entry(int(now), actor, action, subject, its) for its in details[start : start + _RECORDED_AT_ONCE]]
-        connection.execute(_INSERT, [{**_row(entry), "untold": 1} for entry in some])
+    _insert(connection, [Entry(int(now), actor, action, subject, its) for its in details], untold=1)
 
 
 def append(connection: Connection, notes: Iterable[Entry | FirstRead]) -> list[Entry]:
@@ -69,8 +67,7 @@ def append(connection: Connection, notes: Iterable[Entry | FirstRead]) -> list[E
     reads = [note for note in notes if isinstance(note, FirstRead)]
     firsts = _firsts(connection, {(read.upstream, read.entry.subject, read.owner): read for read in reversed(reads)})
     entries = [_entry_of(note) for note in notes if not isinstance(note, FirstRead) or id(note) in firsts]
-    if entries:
-        connection.execute(_INSERT, [{**_row(entry), "untold": None} for entry in entries])
+    _insert(connection, entries, untold=None)
     return entries
 
 
@@ -86,7 +83,7 @@ def state_secrets(
     last = _last_stated(connection)
     found = [
         Entry(int(now), actor, Action.SECRET_SET, subject, {"fingerprint": fingerprint} if fingerprint else {})
-        for subject, fingerprint in declared.items()
+        for subject, fingerprint in in_portions(connection, list(declared.items()))
         if last.get(subject) != (Action.SECRET_SET, fingerprint) or subject in replaced
     ]
     gone = [name for name, (action, _) in last.items() if action == Action.SECRET_SET and name not in declared]
@@ -174,6 +171,11 @@ def _remove(connection: Connection, ids: Sequence[int]) -> int:
     return connection.execute(delete(audit).where(audit.c.id.in_(ids))).rowcount if ids else 0
 
 
+def _insert(connection: Connection, entries: Sequence[Entry], untold: int | None) -> None:
+    for some in portions_of(connection, entries, _RECORDED_AT_ONCE):
+        connection.execute(_INSERT, [{**_row(entry), "untold": untold} for entry in some])
+
+
 def _entry_of(note: Entry | FirstRead) -> Entry:
     return note.entry if isinstance(note, FirstRead) else note
 
@@ -208,7 +210,7 @@ def _concerns(key: str) -> ColumnElement[bool]:
 
 def _last_stated(connection: Connection) -> dict[str, tuple[str, str | None]]:
     latest = select(func.max(audit.c.id)).where(audit.c.action.in_(_OF_SECRETS)).group_by(audit.c.subject)
-    rows = connection.execute(select(audit).where(audit.c.id.in_(latest)))
+    rows = read_in_portions(connection, select(audit).where(audit.c.id.in_(latest)))
     return {row.subject: (row.action, json.loads(row.detail).get("fingerprint")) for row in rows}
 
 

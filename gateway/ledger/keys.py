@@ -1,7 +1,9 @@
 """The keys of the ledger: created, rotated, revoked and read; each function is one transaction of a Connection.
 
 Every change takes the next revision, under a lock on the counter. So revisions commit in their order, and a reader
-that asks for the changes after the last one it saw misses none.
+that asks for the changes after the last one it saw misses none. It gets some at a time: each read is a transaction
+with its own deadline, and what was read in one need not be read again after the next has failed. A key that changes
+between two of them has a later revision then, and comes with that.
 """
 
 import json
@@ -12,7 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Row, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, insert, or_, select, update
 
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.row_portions import in_portions, read_in_portions
@@ -23,6 +25,9 @@ from gateway.model.keys import Generation, KeyRecord
 
 _COUNTER: Final = Statement(select(counters.c.value).where(counters.c.name == bindparam("named")))
 _FIRST: Final = 1
+_SOME: Final = 5000
+"""Keys and secrets that are read at once: fifty milliseconds of work, a second of a loop that is very busy."""
+_VALUES: Final = 1000  # in one statement
 _Value = TypeVar("_Value")
 
 
@@ -72,14 +77,27 @@ def number_of(connection: Connection) -> int:
 
 
 def changes_since(connection: Connection, revision: int) -> tuple[int, list[KeyRecord]]:
-    """The latest revision, and the keys that have changed since an earlier one."""
+    """Some keys that have changed since a revision, and the one up to which these are all: at last the latest."""
     latest = revision_of(connection)
-    return (latest, []) if latest == revision else (latest, _records(connection, keys.c.revision > revision))
+    if latest == revision:
+        return latest, []
+    changed, cut = keys.c.revision > revision, _cut(connection, revision)
+    if cut is None:
+        return latest, _records(connection, changed)
+    rows = _rows(connection, and_(changed, keys.c.revision <= cut))
+    # By their ids: a key that changes before the next statement has no such revision any more, but secrets it has.
+    of = [secrets.c.key_id.in_(some) for some in _slices([row.id for row in rows])]
+    return cut, _records_of(connection, rows, of)
 
 
 def all_keys(connection: Connection) -> list[KeyRecord]:
     """All keys, by id."""
     return _records(connection, keys.c.id.is_not(None))
+
+
+def key_ids(connection: Connection) -> frozenset[str]:
+    """The ids of all keys."""
+    return frozenset(row.id for row in read_in_portions(connection, select(keys.c.id)))
 
 
 def keys_page(
@@ -258,16 +276,45 @@ def _end_before(record: KeyRecord, generation: int) -> int:
     return max(ends, default=0)
 
 
+def _cut(connection: Connection, revision: int) -> int | None:
+    """Where a read of the keys behind a revision should end; None if all of them are few enough.
+
+    The number of a key's newest secret is at least how many it has, and needs no count.
+    """
+    newest = select(func.max(secrets.c.generation)).where(secrets.c.key_id == keys.c.id).scalar_subquery()
+    rows = func.sum(1 + func.coalesce(newest, 0)).over(order_by=keys.c.revision).label("rows")
+    sums = select(keys.c.revision, rows).where(keys.c.revision > revision).subquery()
+    query = select(sums.c.revision).where(sums.c.rows >= _SOME).order_by(sums.c.revision).limit(1)
+    return connection.execute(query).scalar()
+
+
+def _slices(ids: list[str]) -> list[list[str]]:
+    return [ids[start : start + _VALUES] for start in range(0, len(ids), _VALUES)]
+
+
+def _rows(connection: Connection, condition: Any) -> list[Row[Any]]:
+    return list(read_in_portions(connection, select(keys).where(condition)))
+
+
 def _records(connection: Connection, condition: Any) -> list[KeyRecord]:
-    found = list(read_in_portions(connection, select(keys).where(condition)))
     of = secrets.c.key_id.in_(select(keys.c.id).where(condition))
+    return _records_of(connection, _rows(connection, condition), [of])
+
+
+def _records_of(connection: Connection, rows: list[Row[Any]], conditions: Iterable[Any]) -> list[KeyRecord]:
+    """The records of these rows, whose secrets these conditions select."""
     generations: dict[str, list[Generation]] = {}
-    for row in read_in_portions(connection, select(secrets).where(of).order_by(secrets.c.generation)):
-        generations.setdefault(row.key_id, []).append(_generation(row))
+    for condition in conditions:
+        for row in read_in_portions(connection, _secrets(condition)):
+            generations.setdefault(row.key_id, []).append(_generation(row))
     columns = _Columns(cache(_scopes), cache(_networks), cache(_limits))
-    records = [_record(row, generations.get(row.id, []), columns) for row in in_portions(connection, found)]
+    records = [_record(row, generations.get(row.id, []), columns) for row in in_portions(connection, rows)]
     # Sorted here: with ORDER BY, SQLite would scan all keys in that order, not just the few that have changed.
     return sorted(records, key=attrgetter("id"))
+
+
+def _secrets(condition: Any) -> Select[Any]:
+    return select(secrets).where(condition).order_by(secrets.c.generation)
 
 
 class _Columns(NamedTuple):

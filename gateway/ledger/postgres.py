@@ -36,6 +36,8 @@ T = TypeVar("T")
 _CONNECTIONS: Final = 8
 _MILLISECONDS: Final = 1000
 _STALE: Final = 10.0
+_MORE: Final = 5
+"""So many times its deadline a transaction may take more, for the time that it gave to others."""
 _USED_AT: Final = "used_at"
 _PREPARED: Final = "prepared"
 _NO_TURN: Final = "no connection within ledger.turn_timeout"
@@ -45,8 +47,9 @@ _CHANGING: Final = "its tables are being made or changed"
 class PostgresEngine:
     """A ledger in a PostgreSQL database.
 
-    `timeout` is a transaction's deadline in seconds, from when it has a connection; `turn` is that of the wait for
-    one, None for the same. `isolation` is that of transactions that copy the ledger.
+    `timeout` is a transaction's deadline in seconds, from when it has a connection, without what it gives to others
+    of the loop's time; `turn` is that of the wait for one, None for the same. `isolation` is that of transactions
+    that copy the ledger.
     """
 
     def __init__(
@@ -125,7 +128,7 @@ class PostgresEngine:
         if not self._is_migrated:
             await self._tended()
         loop = asyncio.get_running_loop()
-        has_begun: asyncio.Future[None] = loop.create_future()
+        has_begun: asyncio.Future[LoopTime] = loop.create_future()
         task = loop.create_task(self._work(work, in_turn_of, engine, has_begun))
         keep_task(task, self._tasks)
         try:
@@ -135,18 +138,17 @@ class PostgresEngine:
                 fault = OwnerWaited if is_of_an_owner(in_turn_of) else LedgerUnavailable
                 if not has_begun.done():
                     raise fault(_NO_TURN)
-                await self._answered(task, within or self._timeout, fault)
+                await _answered(task, within or self._timeout, has_begun.result(), fault)
         finally:
             task.cancel()
         return task.result()
 
-    async def _answered(self, task: "asyncio.Task[Any]", seconds: float, fault: type[LedgerUnavailable]) -> None:
-        await asyncio.wait([task], timeout=seconds)
-        if not task.done():
-            raise fault("no answer within ledger.timeout")
-
     async def _work(
-        self, work: Callable[[Connection], T], in_turn_of: str, engine: AsyncEngine, has_begun: "asyncio.Future[None]"
+        self,
+        work: Callable[[Connection], T],
+        in_turn_of: str,
+        engine: AsyncEngine,
+        has_begun: "asyncio.Future[LoopTime]",
     ) -> T:
         async with self._slots.one(in_turn_of):
             with self._words(in_turn_of):
@@ -207,11 +209,11 @@ class PostgresEngine:
         self,
         work: Callable[[Connection], T],
         engine: AsyncEngine,
-        has_begun: "asyncio.Future[None] | None" = None,
+        has_begun: "asyncio.Future[LoopTime] | None" = None,
     ) -> T:
         async with engine.begin() as connection:
             if has_begun is not None and not has_begun.done():
-                has_begun.set_result(None)
+                has_begun.set_result(connection.info[LOOP_TIME])
             if self._connector.begin:
                 await connection.exec_driver_sql(self._connector.begin)
             return await connection.run_sync(work)
@@ -236,6 +238,20 @@ class PostgresEngine:
                 # Fills the cache that SQLAlchemy's own statements use; it has no public way to fill it.
                 raw.run_async(lambda _, statement=statement: raw._prepare(statement, 0.0))  # noqa: SLF001
             record.info[_PREPARED] = True
+
+
+async def _answered(
+    task: "asyncio.Task[Any]", seconds: float, loop_time: LoopTime, fault: type[LedgerUnavailable]
+) -> None:
+    """Waits for so long, and for what is given to others meanwhile: of a busy loop that is most of the time."""
+    left, given = seconds, 0.0
+    while left > 0:
+        await asyncio.wait([task], timeout=left)
+        if task.done():
+            return
+        most = min(loop_time.given, _MORE * seconds)
+        left, given = most - given, most
+    raise fault("no answer within ledger.timeout")
 
 
 def _on_checkin(_: Any, record: Any) -> None:

@@ -23,8 +23,13 @@ def read_in_portions(connection: Connection, query: Select[Any]) -> Iterator[Any
 
 def in_portions(connection: Connection, rows: Sequence[T]) -> Iterator[T]:
     """The same of what was read already."""
-    for some in _in_turns(connection, (rows[start : start + PORTION] for start in range(0, len(rows), PORTION))):
+    for some in portions_of(connection, rows, PORTION):
         yield from some
+
+
+def portions_of(connection: Connection, rows: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    """The portions themselves, of so many rows at most, as for a statement each."""
+    return _in_turns(connection, (rows[start : start + most] for start in range(0, len(rows), most)))
 
 
 def _in_turns(connection: Connection, portions: Iterable[Sequence[T]]) -> Iterator[Sequence[T]]:

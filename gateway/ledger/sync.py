@@ -1,8 +1,9 @@
 """Keeps the gateway and its ledger in sync, in the background: no request waits for this.
 
 Each second it applies changes of keys, made here, by the command line or by another replica, and nothing else delays
-that. At longer intervals it records when secrets were last used, writes to test whether writing works, reclaims what
-dead processes left, and reads the accounts' counts for the metrics.
+that. Thousands are read some at a time; after a failure it goes on where the last read ended. At longer intervals it
+records when secrets were last used, writes to test whether writing works, reclaims what dead processes left, and
+reads the accounts' counts for the metrics.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from gateway.errors import LedgerUnavailable, OwnerWaited
 from gateway.ledger.callers import blocked_accounts
 from gateway.ledger.closing import Settled
 from gateway.ledger.engine import OwnTurn
-from gateway.ledger.keys import changes_since, note_used, number_of, revision_of
+from gateway.ledger.keys import changes_since, key_ids, note_used, number_of, revision_of
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.news import Question
 from gateway.ledger.reservations import overdue, reclaim
@@ -36,7 +37,7 @@ _USES: Final = 10
 COUNTS_EVERY: Final = 10
 _MAX_ACCOUNTS: Final = 1000
 _MAX_NAMED: Final = 20
-_PORTION: Final = 2000  # keys and secrets that change at once: each costs one or two microseconds
+_PORTION: Final = 1000  # keys and secrets that change at once: each costs some microseconds
 _NOTHING: Final = -1
 _RECLAIM_SECONDS: Final = 2.0
 """Key changes have a turn at the ledger of their own, beside all accounts."""
@@ -45,12 +46,21 @@ _BEAT_ONCE: Final = Statement(update(counters).where(counters.c.name == "beat").
 log = structlog.get_logger()
 
 
-class _Changes(NamedTuple):
-    number: int
+class _Reached(NamedTuple):
+    """How far the keys are known: in which ledger, its latest revision, and the one up to which they were read."""
+
+    number: int | None
+    latest: int
     revision: int
+
+
+class _Changes(NamedTuple):
+    """`ids` are those of all keys where a ledger is read from its beginning."""
+
+    place: _Reached
     records: list[KeyRecord]
     blocked: frozenset[str] | None
-    is_all: bool
+    ids: frozenset[str] | None
 
 
 class SyncListeners(NamedTuple):
@@ -84,8 +94,7 @@ class LedgerSync:
         self._renew = renew
         self._noted: set[tuple[str, int]] = set()
         self._known: dict[str, KeyRecord] = {}
-        self._number: int | None = None
-        self._revision = _NOTHING
+        self._place = _Reached(None, _NOTHING, _NOTHING)
         self._applying = asyncio.Lock()
         self._keys = Question(ledger.version)
 
@@ -150,27 +159,41 @@ class LedgerSync:
             await self._apply_key_changes()
 
     async def _apply_key_changes(self) -> None:
-        found = await self._ledger.read(lambda c: _changes(c, self._number, self._revision), in_turn_of=OwnTurn.KEYS)
-        gone = self._gone(found) if found.is_all else []
+        """A portion after the other: the next call goes on where a read has failed."""
+        while True:
+            found = await self._ledger.read(lambda c: _changes(c, self._place), in_turn_of=OwnTurn.KEYS)
+            await self._apply(found)
+            if found.place.revision >= found.place.latest:
+                return
+
+    async def _apply(self, found: _Changes) -> None:
+        gone = [] if found.ids is None else self._gone(found.ids)
         if found.blocked is not None:
             self._listeners.blocked(found.blocked)
         await self._tell_changed([*gone, *found.records])
         # Only now: what a listener could not take comes again, or a revocation would be lost for good.
-        self._known = ({} if found.is_all else self._known) | {record.id: record for record in found.records}
-        self._number, self._revision = found.number, found.revision
+        for record in gone:
+            del self._known[record.id]
+        self._known |= {record.id: record for record in found.records}
+        self._place = found.place
         _tell_unreadable(found.records)
 
     async def _tell_changed(self, records: list[KeyRecord]) -> None:
         portion, size = list[KeyRecord](), 0
         for record in records:
             portion.append(record)
-            size += 1 + len(record.generations)
+            size += self._size(record)
             if size >= _PORTION:
                 self._listeners.changed(portion)
                 await asyncio.sleep(0)
                 portion, size = [], 0
         if portion:
             self._listeners.changed(portion)
+
+    def _size(self, record: KeyRecord) -> int:
+        """The old secrets count, too: a key that is gone has none, and all that it had are taken away."""
+        old = self._known.get(record.id)
+        return 1 + len(record.generations) + (len(old.generations) if old is not None else 0)
 
     async def note_uses(self) -> None:
         """Writes when secrets were last used.
@@ -188,9 +211,9 @@ class LedgerSync:
             if self._uses.get(use) == at:
                 del self._uses[use]
 
-    def _gone(self, found: "_Changes") -> list[KeyRecord]:
+    def _gone(self, there: frozenset[str]) -> list[KeyRecord]:
         """Keys that a replacement of the old ledger lacks, as disabled records: they stop working now."""
-        gone = self._known.keys() - {record.id for record in found.records}
+        gone = self._known.keys() - there
         lost = [replace(self._known[key_id], disabled_at=int(self._wall()), generations=()) for key_id in gone]
         if lost:
             log.warning("another ledger is where the old one was; keys it does not have are shut out", keys=len(lost))
@@ -221,13 +244,15 @@ class LedgerSync:
             self._listeners.settled(Settled(account, pages, 0))
 
 
-def _changes(connection: Connection, number: int | None, revision: int) -> _Changes:
-    found, latest = number_of(connection), revision_of(connection)
-    is_all = found != number or latest < revision  # another ledger, or an older state of the same
-    latest, records = changes_since(connection, _NOTHING if is_all else revision)
+def _changes(connection: Connection, known: _Reached) -> _Changes:
+    number, latest = number_of(connection), revision_of(connection)
+    # Another ledger, or an older state of the same.
+    is_all = number != known.number or latest < max(known.latest, known.revision)
+    ids = key_ids(connection) if is_all else None
+    reached, records = changes_since(connection, _NOTHING if is_all else known.revision)
     # Read after the revision: on PostgreSQL each statement has its own snapshot, and what is newer is read again.
-    blocked = blocked_accounts(connection) if is_all or latest != revision else None
-    return _Changes(found, latest, records, blocked, is_all)
+    blocked = blocked_accounts(connection) if is_all or latest != known.latest else None
+    return _Changes(_Reached(number, latest, reached), records, blocked, ids)
 
 
 def _tell_unreadable(records: list[KeyRecord]) -> None:

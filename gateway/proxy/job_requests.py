@@ -149,10 +149,16 @@ class JobRequests:
                 asking.close()
 
     async def _share(self, order: ForwardOrder, job: Job, answer: StatusAnswer) -> None:
-        """Answers by what another request of the same owner got, once it is sure that both still own the job."""
+        """Answers by what another request of the same owner got, once it is sure that both still own the job.
+
+        To make sure may have told of its end: then it asks.
+        """
         await self._jobs.registry.confirm(job)
         self._still_permitted.check_both(order)
-        self._forwarder.share(order, answer)
+        if job.has_outlived(answer):
+            await self._forwarder.forward(order)
+        else:
+            self._forwarder.share(order, answer)
 
     def _note_taken(self, order: ForwardOrder, job: Job) -> None:
         """Lets the audit trail know who was given a job's result first, and the ledger that somebody was."""

@@ -27,3 +27,11 @@ def test_a_change_copies_only_what_it_touches() -> None:
     after = before.changed({b"7": None, b"new": "b"})
     assert sum(old is not new for old, new in zip(before.parts, after.parts, strict=True)) <= 2
     assert (after.get(b"7"), after.get(b"new"), before.get(b"7"), before.get(b"new")) == (None, "b", "a", None)
+
+
+def test_a_thousand_changes_copy_a_fraction_of_all() -> None:
+    """A portion of keys of another ledger copied nearly all secrets of a thousand keys, for a tenth of a second."""
+    before = SecretIndex().changed({b"%d" % number: "a" for number in range(100_000)})
+    after = before.changed({b"%d" % number: "b" for number in range(1000)})
+    copied = (new for old, new in zip(before.parts, after.parts, strict=True) if old is not new)
+    assert sum(map(len, copied)) < 10_000

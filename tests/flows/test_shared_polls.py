@@ -2,18 +2,23 @@
 
 import asyncio
 import json
+import sqlite3
+import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from gateway.jobs.registry import Registry
 from gateway.keys.validation import Wanted
+from gateway.ledger.schema import JobState
 from gateway.limits.job_cost import Facts, Known
 from tests.flows.test_jobs import Container, started
-from tests.support.backend import Backend
+from tests.support.backend import Backend, Connection, answer
 from tests.support.client import Response
 from tests.support.gateway import ADMIN_KEY, KEY, Running, Start, request
-from tests.support.jobs import PROCESSING, administering, complete, known
+from tests.support.jobs import PROCESSING, administering, complete, known, ledger_path
 from tests.support.waiting import eventually
 
 AGE = "10s"  # the longest: no test depends on how fast it runs
@@ -108,6 +113,21 @@ async def test_no_poll_has_an_old_answer_once_an_end_was_seen(gateway: Running, 
     assert (response.body, times) == (complete(2), 1)
 
 
+async def test_an_end_that_the_ledger_tells_while_the_job_is_looked_up_again_counts(
+    gateway: Running, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another replica has seen it, and this one has not heard of changes for a while."""
+    job = await started(gateway)
+    await gateway.ask(poll(job))
+    container.results[job] = complete(2)
+    ended = JobState.COMPLETE, Known.COMPLETE.value, int(time.time()) + 60, job
+    with closing(sqlite3.connect(ledger_path(gateway))) as ledger, ledger:
+        ledger.execute("UPDATE jobs SET state = ?, known = ?, expires_at = ? WHERE request_id = ?", ended)
+    is_sure = iter([True])  # when it was claimed, and no longer
+    monkeypatch.setattr(Registry, "is_sure", lambda *_: next(is_sure, False))
+    assert (await gateway.ask(poll(job))).body == complete(2)
+
+
 async def test_the_gateways_own_question_answers_polls(
     start: Start, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +214,33 @@ async def test_those_that_wait_ask_for_themselves_when_the_first_leaves(
     await eventually(lambda: len(container.asked) == 2)
     container.slowly.set()
     assert (await second.response()).body == PROCESSING
+
+
+async def test_one_that_hangs_in_the_container_holds_no_other_up(
+    gateway: Running, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hang as long as upstream.read_timeout, five minutes: those that wait ask in its place, once for all."""
+    monkeypatch.setattr("gateway.jobs.shared_polls.PATIENCE", 0.1)
+    asked = 0
+
+    async def script(connection: Connection) -> None:
+        nonlocal asked
+        while (await connection.request()).method == b"GET":
+            asked += 1
+            if asked == 1:
+                await connection.end()
+            connection.send(answer(PROCESSING))
+        connection.send(answer(b'{"success": true, "request_id": "job-1"}'))
+        await script(connection)
+
+    backend.script = script
+    job = await started(gateway)
+    first = await gateway.connect()
+    first.send(poll(job))
+    await eventually(lambda: asked == 1)
+    assert {(await gateway.ask(poll(job))).body for _ in range(5)} == {PROCESSING}
+    assert asked == 2
+    first.abort()
 
 
 async def test_one_that_leaves_while_it_waits_is_forgotten(gateway: Running, container: Container) -> None:

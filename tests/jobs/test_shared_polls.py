@@ -67,6 +67,30 @@ def test_our_own_answer_serves_no_poll_with_a_header_that_it_depends_on(vary: by
     assert not running.may_serve(poll._replace(headers=[*poll.headers, (b"oRIGIN", b"https://app.test")]))
 
 
+@pytest.mark.parametrize(
+    ("vary", "is_kept"),
+    [
+        (b"Accept, Origin, Cookie", True),
+        (b"X-Forwarded-Host, X-Forwarded-Proto", True),  # polls that are alike have the same
+        (b"Accept, *", False),
+        (b"x-gateway-KEY-id", False),
+        (b"X-Forwarded-For", False),
+        (b"X-Request-Id", False),
+        (b"," * 1025, False),
+    ],
+)
+def test_an_answer_is_kept_for_all_that_are_alike_or_for_nobody(job: Job, vary: bytes, is_kept: bool) -> None:
+    """Keys of one owner, and addresses, are what the container sees otherwise of polls that are alike."""
+    AskingPoll(job, POLL).keep(ANSWER._replace(head=head((b"vary", vary))), 10.0)
+    assert (job.running_answer is not None) is is_kept
+
+
+@pytest.mark.parametrize("name", [b"x-forwarded-host", b"X-Forwarded-Proto", b"x-forwarded-for", b"X-Gateway-Key-Id"])
+def test_our_own_answer_serves_nobody_if_it_depends_on_what_only_clients_requests_have(name: bytes) -> None:
+    answer = ANSWER._replace(head=head((b"vary", b"accept, " + name)))
+    assert not RunningAnswer(answer, TARGET, None, 0.0).may_serve(POLL._replace(headers=[]))
+
+
 async def test_an_answer_serves_for_its_time(job: Job) -> None:
     now = [10.0]
     polls = SharedPolls(iteration_now(), lambda: now[0])

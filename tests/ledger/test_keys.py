@@ -8,7 +8,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, update
+from sqlalchemy import Connection, event, insert, update
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import audit
@@ -21,6 +21,7 @@ from gateway.ledger.keys import (
     change_key,
     changes_since,
     create,
+    key_ids,
     lock_key,
     note_used,
     number_of,
@@ -29,7 +30,7 @@ from gateway.ledger.keys import (
     revoke,
     rotate,
 )
-from gateway.ledger.schema import keys
+from gateway.ledger.schema import keys, secrets
 from gateway.ledger.statement import raw_of
 from gateway.model.keys import KeyRecord
 from tests.support.ledgers import NOON, open_engine
@@ -255,6 +256,41 @@ async def test_who_follows_many_who_change_misses_nothing(engine: Engine, ledger
         await other.close()
 
 
+def many(names: list[str], newest: int, revision: int | None = None) -> Callable[[Connection], None]:
+    """Makes keys whose newest secret has this number, as after so many rotations."""
+
+    def work(connection: Connection) -> None:
+        for name in names:
+            create(connection, new(name), digest(name), NOON)
+        row = {"created_at": NOW, "generation": newest}
+        connection.execute(insert(secrets), [{**row, "key_id": name, "digest": digest("2" + name)} for name in names])
+        if revision is not None:
+            connection.execute(update(keys).values(revision=revision))
+
+    return work
+
+
+async def test_thousands_of_changes_come_some_at_a_time_with_what_changes_meanwhile(engine: Engine) -> None:
+    """The read of all of them missed its deadline while the loop was busy, and the next one began anew."""
+    await engine.write(many(["a", "ci", "d", "e", "f", "g"], 2400))
+    told, revision = list[tuple[int, list[str]]](), 0
+    while not told or told[-1][1]:
+        revision, records = await engine.read(partial(changes_since, revision=revision))
+        told.append((revision, [record.id for record in records]))
+        assert all(len(record.generations) >= 2 for record in records)
+        if len(told) == 1:
+            await turn(engine, "next")
+            await engine.write(lambda c: revoke(c, "d", None, NOON, force=True))
+    assert told == [(3, ["a", "ci", "d"]), (6, ["e", "f", "g"]), (8, ["ci", "d"]), (8, [])]
+    assert await engine.read(key_ids) == {"a", "ci", "d", "e", "f", "g"}
+
+
+async def test_keys_of_one_revision_come_together(engine: Engine) -> None:
+    """Each change has a revision of its own; but whoever fills the tables by hand may give one to many."""
+    await engine.write(many(["a", "b", "c", "d"], 2400, revision=3))
+    assert [record.id for record in (await engine.read(lambda c: changes_since(c, 0)))[1]] == ["a", "b", "c", "d"]
+
+
 async def test_each_ledger_has_a_number_of_its_own(engine: Engine, tmp_path: Any) -> None:
     other = open_engine(f"sqlite:///{tmp_path}/other.db")
     assert await other.write(number_of) != await engine.read(number_of)
@@ -276,7 +312,7 @@ async def test_to_look_for_changes_costs_one_query_when_there_are_none(engine: E
     nothing, (_, one) = await engine.read(follow)
     assert nothing == (20, [])
     assert [record.id for record in one] == ["k19"]
-    assert len([text for text in statements if text.startswith("SELECT")]) == 1 + 3
+    assert len([text for text in statements if text.startswith("SELECT")]) == 1 + 4
 
 
 async def test_a_change_and_its_record_are_there_together_or_not_at_all(engine: Engine) -> None:

@@ -1,15 +1,22 @@
 """What reads thousands of rows lets the loop go on meanwhile, where a transaction runs on it: on PostgreSQL."""
 
-from collections.abc import Callable
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from itertools import repeat
+from threading import Event
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event, insert
 from sqlalchemy import Engine as SqlEngine
 
+from gateway.errors import LedgerUnavailable
 from gateway.keys.callers import CallerService
 from gateway.ledger import audit, callers, keys, loop_time, refusals, row_portions, usage, watchers
 from gateway.ledger.engine import Engine, is_postgres
+from gateway.ledger.keys import key_ids
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import accounts, blocks, grants, jobs, secrets, usage_by_mode, windows
 from gateway.ledger.schema import audit as audit_rows
@@ -18,7 +25,7 @@ from gateway.ledger.schema import refusals as refusal_rows
 from gateway.ledger.schema import usage as usage_rows
 from gateway.limits.windows import month_of
 from gateway.model.jobs import JobRef
-from tests.support.ledgers import NOON
+from tests.support.ledgers import NOON, open_engine
 from tests.support.turns import Turns
 
 MANY, PORTION = 170, 50
@@ -168,3 +175,88 @@ async def test_a_thousand_grants_end_by_a_few_statements(ledger: Ledger) -> None
     assert (len(ended), len(statements) < 30) == (1000, True)
     told = await ledger.read(lambda c: audit.recorded(c, most=2000))
     assert [found.entry.detail for found in told] == [{"pages": 1, "until": NOW + 9}] * 1000
+
+
+async def test_secrets_of_the_file_are_compared_and_recorded_in_portions(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reload with ten thousand held the loop for up to a tenth of a second."""
+    monkeypatch.setattr(row_portions, "PORTION", PORTION)
+    monkeypatch.setattr(loop_time, "SECONDS", 0.0)
+    declared = {f"keys[k{number}].secret": f"{number:064x}" for number in range(1000)}
+    await engine.read(is_postgres)
+    turns = Turns()
+
+    def counted(make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*of: Any, **more: Any) -> Any:
+            turns.note()
+            return make(*of, **more)
+
+        return made
+
+    monkeypatch.setattr(json, "dumps", counted(json.dumps))  # once for each record
+    monkeypatch.setattr(json, "loads", counted(json.loads))
+    for new in (1000, 0):
+        stated = await engine.write(lambda c: audit.state_secrets(c, declared, (), "configuration", NOON))
+        assert len(stated) == new
+    if await engine.read(is_postgres):
+        assert turns.most() <= 200
+
+
+@pytest.fixture
+async def slowed(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
+    """A ledger with a deadline of half a second; others take 20 ms of each iteration of the loop."""
+    engine = open_engine(ledger_url, 0.5)
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(LedgerUnavailable):
+                await engine.read(key_ids)
+                break
+    monkeypatch.setattr(loop_time, "SECONDS", 0.0)
+    monkeypatch.setattr(row_portions, "PORTION", 1)
+
+    async def others() -> None:
+        while True:
+            Event().wait(0.02)
+            await asyncio.sleep(0)
+
+    taking = asyncio.ensure_future(others())
+    yield engine
+    taking.cancel()
+    await engine.close()
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+async def test_what_it_gives_to_others_is_not_of_its_deadline(slowed: Engine) -> None:
+    """A loop of which others take 12 ms of 14 made a read of 0.4 s miss its deadline of 2 s."""
+    assert len(await slowed.read(lambda c: list(row_portions.in_portions(c, range(100))))) == 100
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+async def test_what_it_gives_to_others_has_a_bound(slowed: Engine) -> None:
+    given = list[float]()
+
+    def without_end(connection: Connection) -> None:
+        shared = connection.info[row_portions.LOOP_TIME]
+        for _ in repeat(None):
+            shared.share()
+            given.append(shared.given)
+
+    with pytest.raises(LedgerUnavailable, match=r"no answer within ledger\.timeout"):
+        await slowed.read(without_end)
+    assert given[-1] >= 5 * 0.5
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.003])
+def test_time_counts_as_given_only_while_others_have_it(seconds: float) -> None:
+    now = [0.0]
+
+    class Raw:
+        def run_async(self, _: Any) -> None:
+            now[0] += 7.0
+
+    shared = loop_time.LoopTime(Raw(), lambda: now[0])
+    for _ in range(3):
+        now[0] += seconds
+        shared.share()
+    assert shared.given == {0.001: 7.0, 0.003: 21.0}[seconds]

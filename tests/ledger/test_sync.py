@@ -411,5 +411,77 @@ async def test_thousands_of_keys_that_change_at_once_are_applied_in_portions(kep
 
     await kept.engine.write(make_all)
     await kept.sync.follow_keys()
-    assert [len(portion) for portion in kept.changes if portion] == [1000, 1]
+    assert [len(portion) for portion in kept.changes if portion] == [500, 500, 1]
     assert len(kept.open_keys) == 1001
+
+
+async def make_rotated(kept: Kept, names: list[str], secrets_each: int, newest: int) -> None:
+    """Makes keys with so many secrets, of which the newest has this number."""
+    for name in names:
+        await kept.make(name)
+    numbers = range(newest - secrets_each + 2, newest + 1)
+    rows = [
+        {"key_id": name, "generation": number, "digest": f"{name}-{number}".encode().ljust(32), "created_at": 1}
+        for name in names
+        for number in numbers
+    ]
+    await kept.engine.write(lambda c: c.execute(insert(secrets), rows) and None)
+
+
+def fails_each_second_read(kept: Kept) -> None:
+    read, reads = kept.faulty.read, list[None]()
+
+    async def reading(work: Any, *, in_turn_of: str = "") -> Any:
+        reads.append(None)
+        if len(reads) % 2 == 0:
+            raise LedgerUnavailable("no answer within ledger.timeout")
+        return await read(work, in_turn_of=in_turn_of)
+
+    kept.faulty.read = reading  # type: ignore[method-assign]
+
+
+async def test_each_read_of_keys_goes_on_where_the_last_one_ended(kept: Kept) -> None:
+    """A busy loop made the read of thousands miss its deadline; nothing was kept, and a revocation waited."""
+    await make_rotated(kept, ["k0", "k1", "k2", "k3", "k4"], 2, 3000)
+    fails_each_second_read(kept)
+    for told in (["k0", "k1"], ["k2", "k3"]):
+        with pytest.raises(LedgerUnavailable):
+            await kept.sync.apply_key_changes()
+        assert kept.changes.pop() == told
+        assert kept.blocked == [frozenset()]
+    await kept.engine.write(lambda c: revoke(c, "k0", None, NOON, force=True))
+    await kept.sync.apply_key_changes()
+    assert kept.changes == [["k0", "k4"]]
+    assert {name.split("-")[0] for name in kept.open_keys} == {"k1", "k2", "k3", "k4"}
+
+
+async def test_several_portions_are_read_in_one_turn(kept: Kept) -> None:
+    await make_rotated(kept, ["k0", "k1", "k2", "k3", "k4"], 2, 3000)
+    await kept.sync.follow_keys()
+    assert kept.changes == [["k0", "k1"], ["k2", "k3"], ["k4"]]
+
+
+async def test_keys_that_another_ledger_lacks_are_shut_out_before_all_of_it_is_read(
+    files: tuple[Path, Kept],
+) -> None:
+    file, kept = files
+    await other_ledger(file, "b")
+    await make_rotated(kept, ["k0", "k1", "k2", "k3"], 2, 3000)
+    fails_each_second_read(kept)
+    with pytest.raises(LedgerUnavailable):
+        await kept.sync.apply_key_changes()
+    assert {name.split("-")[0] for name in kept.open_keys} == {"b", "k0", "k1"}
+    await kept.sync.apply_key_changes()
+    assert {name.split("-")[0] for name in kept.open_keys} == {"b", "k0", "k1", "k2", "k3"}
+
+
+async def test_secrets_that_go_count_as_those_that_come(files: tuple[Path, Kept]) -> None:
+    """A thousand keys with a year of daily rotations that another ledger lacks held the loop for 0.4 s."""
+    file, kept = files
+    await make_rotated(kept, ["k0", "k1", "k2"], 1100, 1100)
+    await kept.sync.apply_key_changes()
+    kept.changes.clear()
+    await other_ledger(file, "a", "b")
+    await kept.sync.apply_key_changes()
+    gone = [[name for name in portion if name.startswith("k")] for portion in kept.changes]
+    assert (max(map(len, gone)), sum(map(len, gone)), kept.open_keys) == (1, 3, {"a", "b"})

@@ -6,18 +6,21 @@ cancelled, it is killed, so that its late answer is never taken for another requ
 
 The wait for a worker has a deadline of its own. A document that gets no turn within it is refused, since the wait
 says nothing about the document. Turns are fair between accounts; accounts whose recent documents were cheap come
-first (fair_queue.py). Each account has a CPU budget per minute (cpu_budget.py). An account whose document was killed
-for its time, or ended its worker, is suspended: its documents are not counted for a while. So no account can keep the
-documents of others from being counted by sending expensive ones.
+first, and those whose documents are dear never have all workers (fair_queue.py, count_history.py). Each account has a
+CPU budget per minute (cpu_budget.py). An account whose document was killed for its time, or ended its worker, is
+suspended: its documents are not counted for a while. So no account can keep the documents of others from being
+counted by sending expensive ones.
 """
 
 import asyncio
 import math
+import os
 from pathlib import Path
 from typing import Final
 
 from gateway.errors import Refused
 from gateway.model.reasons import Denial, Reason
+from gateway.uploads.pages.count_history import CountHistory
 from gateway.uploads.pages.cpu_budget import CpuBudgets
 from gateway.uploads.pages.fair_queue import FairQueue
 from gateway.uploads.pages.suspensions import Suspensions
@@ -56,7 +59,10 @@ class PageCounter:
         self._program = program
         self._patience = patience
         self._spending = CpuBudgets(_BUDGET) if spending is None else spending
-        self._turns = FairQueue(processes, lambda account: self._spending.of(account, self._now()))
+        self._history = CountHistory()
+        self._turns = FairQueue(
+            processes, lambda account: self._history.total(account, self._now()), self._history.is_dear
+        )
         self._suspended = Suspensions(SUSPENDED)
         self._idle: list[WorkerProcess] = []
         self._busy: set[WorkerProcess] = set()
@@ -106,7 +112,7 @@ class PageCounter:
         self._check_budget(account)
         try:
             async with asyncio.timeout(self._patience):
-                await self._turns.take(account)
+                is_dear = await self._turns.take(account, os.fstat(fd).st_size)
         except TimeoutError:
             raise _no_turn() from None
         try:
@@ -115,7 +121,7 @@ class PageCounter:
             self._check_budget(account)
             return await self._count_in_time(fd, account, content)
         finally:
-            self._turns.give_back(account)
+            self._turns.give_back(account, is_dear=is_dear)
 
     async def _count_in_time(self, fd: int, account: str, content: Content) -> int | None:
         try:
@@ -152,6 +158,7 @@ class PageCounter:
             after = worker.cpu_seconds
             used = self._now() - began if before is None or after is None else after - before
             self._spending.add(account, used, self._now())
+            self._history.add(account, used, self._now())
         if worker.answers < MAX_ANSWERS:
             self._idle.append(worker)
         else:

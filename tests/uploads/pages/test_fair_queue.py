@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Container, Mapping
 from itertools import pairwise
 
 import pytest
@@ -12,8 +13,10 @@ from gateway.uploads.pages.fair_queue import FairQueue
 class Queue:
     """Who waits, who is at work, in the order of their turns."""
 
-    def __init__(self, places: int, costs: Mapping[str, float] | None = None) -> None:
-        self.turns = FairQueue(places, lambda account: (costs or {}).get(account, 0.0))
+    def __init__(self, places: int, costs: Mapping[str, float] | None = None, dear: Container[str] = ()) -> None:
+        cost = (costs or {}).get
+        self.turns = FairQueue(places, lambda account: cost(account, 0.0), lambda account, _: account in dear)
+        self.dear: Counter[str] = Counter()
         self.served: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -23,11 +26,13 @@ class Queue:
         await asyncio.sleep(0)
 
     async def work(self, account: str) -> None:
-        await self.turns.take(account)
+        self.dear[account] += await self.turns.take(account)
         self.served.append(account)
 
     async def ends(self, account: str) -> None:
-        self.turns.give_back(account)
+        is_dear = self.dear[account] > 0
+        self.dear[account] -= is_dear
+        self.turns.give_back(account, is_dear=is_dear)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
@@ -66,6 +71,35 @@ async def test_accounts_whose_documents_were_cheap_come_first() -> None:
         assert queue.served[-1] == account
         await queue.ends(account)
     assert queue.served[-2:] == ["dear", "dear"]
+
+
+async def test_what_is_dear_leaves_a_place_to_who_comes_next() -> None:
+    """Twenty accounts with documents of seconds held both places, and a newcomer waited for half a minute."""
+    names = [f"dear-{number}" for number in range(20)]
+    queue = Queue(2, dear=names)
+    for name in names:
+        await queue.waits(name, 3)
+    assert queue.served == ["dear-0"]
+    await queue.waits("new", 3)
+    assert queue.served == ["dear-0", "new"]
+    await queue.ends("new")
+    await queue.ends("new")
+    assert queue.served == ["dear-0", "new", "new", "new"]
+    await queue.ends("dear-0")
+    await queue.ends("new")
+    assert queue.served[4:] == ["dear-0"]
+    await queue.ends("dear-0")
+    assert queue.served[4:] == ["dear-0", "dear-1"]
+    for task in queue.tasks:
+        task.cancel()
+    await asyncio.gather(*queue.tasks, return_exceptions=True)
+
+
+async def test_a_single_place_is_for_all() -> None:
+    queue = Queue(1, dear=["eve"])
+    await queue.waits("eve", 2)
+    await queue.ends("eve")
+    assert queue.served == ["eve", "eve"]
 
 
 async def test_a_wait_that_is_broken_off_takes_nothing() -> None:
