@@ -28,7 +28,7 @@ from gateway.aio.unwanted import Unwanted
 from gateway.errors import refuse, whereabouts
 from gateway.http.headers import MAX_HEAD_BYTES
 from gateway.listener.backlog import Backlog
-from gateway.listener.draining import is_too_long_to_drain
+from gateway.listener.draining import DRAIN_SECONDS, is_too_long_to_drain
 from gateway.listener.parser_faults import parser_fault
 from gateway.model.identity import Peer
 from gateway.model.networks import client_prefix
@@ -41,7 +41,6 @@ KEEPS: Final = web.RequestKey("keeps", bool)
 IDLE: Final = 75.0
 HEAD: Final = 10.0
 EXCHANGE: Final = 60.0
-LINGERING: Final = 2.0
 _MOST_AHEAD: Final = MAX_HEAD_BYTES + 4 * SLICE
 """Bytes that may come before a request is looked at: its head, and what aiohttp takes of a body that nobody reads."""
 
@@ -87,7 +86,7 @@ class AdminConnection(RequestHandler):
             max_field_size=MAX_LINE,
             max_headers=MAX_HEADERS,
             read_bufsize=SLICE,  # reading a body takes all buffered bytes outside our turns: 2,048 chunks at the most
-            lingering_time=LINGERING,
+            lingering_time=DRAIN_SECONDS,
             auto_decompress=False,
         )
         self.peer = peer

@@ -5,13 +5,13 @@ aiohttp asks for the host of a request's URL when it makes the request, and yarl
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from yarl import URL
 
-_NOWHERE = "/-"  # no route's: CONNECT has no path
+NOWHERE: Final = "/-"  # no route's: CONNECT has no path
 RequestFactory = Callable[..., web.BaseRequest]
 
 
@@ -28,5 +28,5 @@ def _without_host(message: RawRequestMessage) -> RawRequestMessage:
     url = message.url
     if not url.absolute:
         return message
-    path = url.raw_path if url.raw_path.startswith("/") else _NOWHERE
+    path = url.raw_path if url.raw_path.startswith("/") else NOWHERE
     return message._replace(url=URL.build(path=path, query_string=url.raw_query_string, encoded=True))

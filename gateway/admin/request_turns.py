@@ -11,6 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.admin.connection import AdminConnection, prefix_of
+from gateway.admin.origin_targets import NOWHERE
 from gateway.aio.in_turn import run_in_later_turn
 from gateway.aio.iteration import MAX_CHUNKS, Iteration
 
@@ -18,7 +19,6 @@ _OF_A_REQUEST: Final = MAX_CHUNKS // 8
 """As many chunks (iteration.py) cost as much as a request."""
 
 _MOST_SLASHES: Final = 16  # no route has more than half as many
-_NOWHERE: Final = "/-"
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -30,7 +30,7 @@ def in_turns(handle: Handle, iteration: Iteration) -> Handle:
             request.protocol.begin_exchange(request.content)
         await _time_for_one(iteration, prefix_of(request))
         is_short = request.rel_url.raw_path.count("/") <= _MOST_SLASHES
-        return await handle(request if is_short else request.clone(rel_url=_NOWHERE))
+        return await handle(request if is_short else request.clone(rel_url=NOWHERE))
 
     return serve
 

@@ -36,7 +36,7 @@ def make_permit(
         refuse_in_query(rule.route.id_name, query)
     if rule.route.kind is Kind.SUBMIT and query:
         _refuse_fields(state, rule, query)
-    names_a_job = rule.route.kind.is_of_a_job and rule.route.id_in != "body"
+    names_in_target = rule.route.kind.is_of_a_job and rule.route.id_in != "body"
     return Permit(
         route=rule.route,
         path=path,
@@ -45,7 +45,7 @@ def make_permit(
         body_limit=_body_limit(state, rule, profile, is_known=identity is not None),
         account=identity.account if identity else ANYONE,
         profile=profile,
-        job_id=job_id_of(state, rule, path, query) if names_a_job else None,
+        job_id=job_id_of(state, rule, path, query) if names_in_target else None,
     )
 
 

@@ -18,6 +18,7 @@ from gateway.policy.routes import compile_pattern
 
 Document = dict[str, Any]
 _OF_JOBS: Final = frozenset({"result", "asset", "delete"})
+_CHANGES: Final = {"submit": "start", "delete": "end"}
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _URL: Final = Upstream.model_fields["url"].default
 _READ: Final = ShapeSettings.model_fields["read"].default
@@ -53,6 +54,7 @@ def job_disagreements(document: Document) -> Iterator[Fault]:
     lines = _lines(document)
     for line in lines:
         yield from _job_named(line)
+        yield from _changed_by_head(line)
     yield from _balanced(lines)
     yield from _read_elsewhere(lines, document)
     yield from _result_unread(lines, document)
@@ -138,6 +140,13 @@ def _job_named(line: _Numbered) -> Iterator[Fault]:
     if where == "body" and line.methods - _WITH_BODY:
         bodiless = ", ".join(sorted(line.methods - _WITH_BODY))
         yield Fault(f"{line.place}.methods", f"{bodiless} has no body, but id says that the job is named there")
+
+
+def _changed_by_head(line: _Numbered) -> Iterator[Fault]:
+    """Whether a HEAD would do what a safe request does not, and its client see nothing of the answer."""
+    does = _CHANGES.get(line.kind)
+    if does is not None and "HEAD" in line.methods:
+        yield Fault(f"{line.place}.methods", f"HEAD is safe (RFC 9110 9.2.1), but here it would {does} a job")
 
 
 def _balanced(lines: Sequence[_Numbered]) -> Iterator[Fault]:

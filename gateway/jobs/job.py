@@ -111,6 +111,11 @@ class Job:
         return self.expires_at == 0
 
     @property
+    def is_held(self) -> bool:
+        """Whether a long poll waits for its end."""
+        return bool(self.waiters)
+
+    @property
     def is_open(self) -> bool:
         """Whether an answer can say anything new of it: not once its success is known or it is gone."""
         return Known.COMPLETE not in self.known and not self.is_gone

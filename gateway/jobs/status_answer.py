@@ -24,6 +24,11 @@ class StatusAnswer(NamedTuple):
     is_final: bool
     gives_nothing: bool
 
+    @classmethod
+    def of_running(cls, head: ResponseHead, content: bytes) -> "StatusAnswer":
+        """One that said that its job runs, and no more."""
+        return cls(head, content, is_final=False, gives_nothing=True)
+
     @property
     def is_short(self) -> bool:
         """Whether it may be kept with its job: there may be many jobs, and a head may have 64 KB."""

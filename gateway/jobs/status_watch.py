@@ -47,7 +47,7 @@ class StatusWatch:
         self._job = job
         self._is_own = is_own
         self._teaches = teaches
-        self._most = _SHARED if job.waiters else SMALL
+        self._most = _SHARED if job.is_held else SMALL
         self.reader: StatusReader | None = None
         self.content: bytes | None = b""
         """The answer so far; None if it is too long to keep."""

@@ -20,7 +20,6 @@ running, followed job that is neither dated, late nor being asked.
 import asyncio
 import heapq
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import count
@@ -76,7 +75,7 @@ class Watcher:
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at: float | None = None
         self._is_closed = False
-        self._held: Counter[Job] = Counter()
+        self._held: set[Job] = set()
 
     def __repr__(self) -> str:
         closed = " closed" if self._is_closed else ""
@@ -107,7 +106,7 @@ class Watcher:
 
     def hold(self, job: Job) -> None:
         """Called when a long poll begins: requests the job's status now and often, until `let_go`."""
-        self._held[job] += 1
+        self._held.add(job)
         if not job.is_followed:
             job.is_followed = True
             self._background.start(self._adopt(job))
@@ -116,15 +115,14 @@ class Watcher:
         self._put_unless_asked(job, self._clock())
 
     def let_go(self, job: Job) -> None:
-        """Called when a long poll ends."""
-        self._held[job] -= 1
-        if not self._held[job]:
-            del self._held[job]
+        """Called when a long poll has ended, and is no waiter of the job any more."""
+        if not job.is_held:
+            self._held.discard(job)
 
     def apply_changes(self, changes: Iterable[tuple[Job, str]]) -> None:
         """Applies other replicas' changes: stops following jobs they took or ended, unless a client waits here."""
         for job, watcher in changes:
-            if watcher != self.me and not job.waiters:
+            if watcher != self.me and not job.is_held:
                 job.is_followed = False
 
     def ask_due(self) -> None:
@@ -135,7 +133,7 @@ class Watcher:
                 break
             due, ticket, job = heapq.heappop(self._due)
             if self._is_due(job, ticket):
-                urgency = Urgency.HELD if job.waiters else Urgency.NOBODY
+                urgency = Urgency.HELD if job.is_held else Urgency.NOBODY
                 start = partial(self._start, due, ticket, job)
                 self._queue.put(job, urgency, StatusRequest(due, start))
         self._set_timer()
@@ -175,11 +173,10 @@ class Watcher:
 
     def _consider(self, job: Job, due: float, now: float) -> bool:
         """Requests one job's status, unless it is too early because a request or a poll has just learnt it."""
-        held = bool(job.waiters)
-        if not held and not self._state().settings.jobs.watch:
+        if not job.is_held and not self._state().settings.jobs.watch:
             job.is_followed = False
             return False
-        earliest = job.asked_at + self._interval(job, self._wall() - job.created_at)
+        earliest = job.asked_at + self._interval(job, self._age(job))
         if due < earliest and now < earliest:
             self._put(job, earliest)
             return False
@@ -212,28 +209,30 @@ class Watcher:
             job.forget_misses()
         self._keep_for_waiters(job, head, watch)
         if watch.is_unfinished and watch.gives_nothing and watch.content is not None:
-            answer = StatusAnswer(head, watch.content, is_final=False, gives_nothing=True)
+            answer = StatusAnswer.of_running(head, watch.content)
             job.keep(RunningAnswer(answer, upstream, None, self._clock()))
 
     def _keep_for_waiters(self, job: Job, head: ResponseHead, watch: StatusWatch) -> None:
         """Keeps a small answer for all waiters; each fetches a large one itself."""
         is_news = watch.is_final or (watch.is_unfinished and not job.known & ENDS)
-        if job.waiters and watch.content is not None and is_news:
+        if job.is_held and watch.content is not None and is_news:
             job.answer = answer = StatusAnswer(head, watch.content, watch.is_final, watch.gives_nothing)
             self._loop.call_later(KEPT, _drop_answer, job, answer)
 
     def _give_up_old(self, job: Job) -> None:
-        if job.is_running and self._wall() - job.created_at > self._state().settings.jobs.give_up_after:
+        if job.is_running and self._age(job) > self._state().settings.jobs.give_up_after:
             self._findings.give_up(job)
 
     def _schedule_next(self, job: Job) -> None:
         if job.is_running:
-            self._put(job, self._clock() + self._interval(job, self._wall() - job.created_at))
+            self._put(job, self._clock() + self._interval(job, self._age(job)))
+
+    def _age(self, job: Job) -> float:
+        return self._wall() - job.created_at
 
     def _interval(self, job: Job, age: float) -> float:
-        is_held = bool(job.waiters)
-        seconds = interval(age, held=is_held, followed=len(self._held) if is_held else len(self._due))
-        return max(seconds, after_unread(job.unread, held=is_held))
+        followed = len(self._held) if job.is_held else len(self._due)
+        return max(interval(age, held=job.is_held, followed=followed), after_unread(job.unread, held=job.is_held))
 
     async def _adopt(self, job: Job) -> None:
         try:

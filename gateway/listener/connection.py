@@ -35,7 +35,7 @@ from gateway.aio.tls.transport import TlsTransport
 from gateway.config.state import Live
 from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused
 from gateway.listener.clocks import FOREVER, Clocks
-from gateway.listener.draining import is_too_long_to_drain
+from gateway.listener.draining import DRAIN_SECONDS, is_too_long_to_drain
 from gateway.listener.parser_faults import body_too_slow, head_too_slow
 from gateway.listener.reading_turns import ReadingTurns
 from gateway.listener.request_reader import Request, is_connect
@@ -47,7 +47,6 @@ from gateway.model.request import Headers
 
 _HIGH_WATER: Final = 262_144  # bytes of answers that wait for the client, from which on its request waits, too
 _STRANGERS_HIGH_WATER: Final = 32_768  # until the client is known: there may be many who take nothing
-_LINGERING: Final = 2.0  # seconds a client that still sends an unread body may take to read our answer
 
 Serve = Callable[["ClientConnection", Request, StreamReader], Awaitable[None]]
 
@@ -196,12 +195,12 @@ class ClientConnection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.set_write_buffer_limits(high=self._high_water)
 
-    def closes_after(self, body: StreamReader, *, keep_alive: bool) -> bool:
+    def closes_after_ours(self, body: StreamReader, *, keep_alive: bool) -> bool:
         """Whether this connection ends after our own answer that begins now: any unread body ends it."""
         return not body.is_eof() or self._ends_anyway(keep_alive=keep_alive)
 
-    def must_close(self, headers: Headers, body: StreamReader) -> bool:
-        """Whether this connection ends after the answer that begins now.
+    def closes_after_forwarded(self, headers: Headers, body: StreamReader) -> bool:
+        """Whether this connection ends after the container's answer that begins now.
 
         A body of which little is left does not end it: it is read and dropped after the answer.
         """
@@ -321,7 +320,7 @@ class ClientConnection(asyncio.Protocol):
         return self._state is ConnectionState.IDLE or self._state is ConnectionState.HEAD
 
     @property
-    def is_idle(self) -> bool:
+    def awaits_first_byte(self) -> bool:
         """Whether it waits for a request of which no byte has come."""
         reading = self._reading
         return reading.awaits_head and not reading.reader.has_begun and not self.waits_for_us
@@ -334,12 +333,12 @@ class ClientConnection(asyncio.Protocol):
 
     def close_idle(self) -> None:
         """Closes it, if it waits for another request; one that was opened just now may still send its first."""
-        self._end_soon(lambda: self.is_idle and self.request_count > 0)
+        self._end_soon(lambda: self.awaits_first_byte and self.request_count > 0)
 
     def retire(self) -> None:
         """Takes no further request, but for one whose head has begun: closes it now, or after that answer."""
         self.is_retired = True
-        self._end_soon(lambda: self.is_idle)
+        self._end_soon(lambda: self.awaits_first_byte)
 
     def revoke(self) -> None:
         """Lets no further request through; `end_revoked` closes it, unless an answer is under way: then that does."""
@@ -474,7 +473,7 @@ class ClientConnection(asyncio.Protocol):
     async def _run(self) -> None:
         """Serves the requests of this connection one after the other."""
         self.expect(self._live.state.pace.head, Idle)
-        while not self._is_last and not self._is_closing:
+        while not self._is_last and not self._takes_no_more:
             request, body = await self._next_request()
             await self._serve(self, request, body)
             self._finishes_alone = False
@@ -489,17 +488,13 @@ class ClientConnection(asyncio.Protocol):
         await self.until_all_taken()  # closing has a deadline, but no such patience
 
     @property
-    def _is_closing(self) -> bool:
+    def _takes_no_more(self) -> bool:
         return self.is_retired or self.is_gone
 
     async def _next_request(self) -> tuple[Request, StreamReader]:
-        reading = self._reading
-        if reading.reader.was_large:
-            self.cached_headers = None
-        reading.reader.begin()
-        self._state = ConnectionState.IDLE
+        self._await_request()
         try:
-            await reading.until_head(self)
+            await self._reading.until_head(self)
             if self.is_deaf:
                 raise Idle
         except Refused as refused:  # the head is too slow or too large: it is answered, then the connection closes
@@ -507,19 +502,31 @@ class ClientConnection(asyncio.Protocol):
         finally:
             self._state = ConnectionState.SERVING
             self._clocks.stop()
+        return self._take_request()
+
+    def _await_request(self) -> None:
+        """Nothing of the last request is left but what its headers mean, and that not when they were large."""
+        if self._reading.reader.was_large:
+            self.cached_headers = None
+        self._reading.reader.begin()
+        self._state = ConnectionState.IDLE
+
+    def _take_request(self) -> tuple[Request, StreamReader]:
+        """The request whose head is whole."""
         self.request_count += 1
-        request, body = reading.reader.take()
+        request, body = self._reading.reader.take()
         if is_connect(request):
             self._is_last = True
         if body.is_eof():
-            reading.listen()
+            self._reading.listen()
         return request, body
 
     # Whoever waits for a head (HeadWaiter)
 
     def check_still_waits(self) -> None:
         """Raises Idle when it closes, but for a request whose head has begun."""
-        if self._is_closing and not (self.is_retired and self._reading.reader.has_begun):
+        may_finish_head = self.is_retired and self._reading.reader.has_begun
+        if self._takes_no_more and not may_finish_head:
             raise Idle
 
     def note_head(self) -> None:
@@ -535,7 +542,7 @@ class ClientConnection(asyncio.Protocol):
             self._notify_end()
         else:
             # Meanwhile TLS drops what comes (unwanted.py), and waits for the peer's end with no bound but this.
-            self.expect(_LINGERING if self._is_unread else self._live.state.pace.send_idle, Idle)
+            self.expect(DRAIN_SECONDS if self._is_unread else self._live.state.pace.send_idle, Idle)
             if isinstance(error, ClientTooSlow):
                 self.transport.abort()
             else:

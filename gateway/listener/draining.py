@@ -8,6 +8,8 @@ dropped before it is parsed (aio/unwanted.py).
 from typing import Final
 
 MAX_DRAIN_BYTES: Final = 1_048_576
+DRAIN_SECONDS: Final = 2.0
+"""For the rest of a body, and for a client that still sends one to read our answer."""
 
 
 def is_too_long_to_drain(length: int | None, taken: int) -> bool:

@@ -66,6 +66,11 @@ class Permit(NamedTuple):
         """Who owns its jobs."""
         return self.identity.owner if self.identity else self.account
 
+    @property
+    def names_job_in_body(self) -> bool:
+        """Whether the request has to name its job in its body: that is read before anything else is done."""
+        return self.route.kind.is_of_a_job and self.route.id_in == "body"
+
 
 class Trace(NamedTuple):
     """What identifies a request across hops: our request id and the W3C trace context to pass on."""

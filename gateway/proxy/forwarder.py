@@ -16,12 +16,14 @@ from gateway.limits.concurrency import downloads
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial
 from gateway.model.statuses import SUCCESS
+from gateway.proxy.collected import Collected
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.poll_examination import PollExaminer, note_shared
 from gateway.proxy.still_permitted import StillPermitted
-from gateway.proxy.streaming import Collected, Download
+from gateway.proxy.streaming import Download
 from gateway.proxy.submission import Submission
 from gateway.proxy.upload import Upload
+from gateway.upstream.answer_turns import READ
 from gateway.upstream.client_head import BodyFraming, client_head, with_public_location
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool, Upstreams
@@ -30,7 +32,6 @@ from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.submit_answer import read_submit_answer
 from gateway.upstream.url_rewriter import UrlRewriter
 
-_SMALL: Final = 16_384  # bytes
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -81,7 +82,7 @@ class Forwarder:
             if order.job is not None and order.delete_before is None:
                 await self._confirm(order.job)
             if order.submit is None:  # an accepted job is always reported, whatever became of its sender's permit
-                self._still_permitted.check_if_stale(order)
+                self._still_permitted.check_both(order)
             await self._pass_on(order, begun)
         except BaseException:
             pool.discard(begun.upstream)
@@ -93,7 +94,7 @@ class Forwarder:
     def share(self, order: ForwardOrder, answer: StatusAnswer) -> None:
         """Sends the client the whole answer to one upstream request that serves several clients."""
         order.delivery.connection = "shared"
-        closes = order.client.must_close(order.prepared.headers, order.body)
+        closes = order.client.closes_after_forwarded(order.prepared.headers, order.body)
         self._send_whole(order, answer.head, BodyFraming(len(answer.content), False, closes), answer.content)
         note_shared(order.delivery, answer)
         if closes:
@@ -118,10 +119,10 @@ class Forwarder:
     async def _ask(self, order: ForwardOrder, pool: Pool, upstream: UpstreamConnection) -> BegunAnswer:
         """Sends the request and waits for the answer's head."""
         client, prepared, delivery = order.client, order.prepared, order.delivery
-        upload = Upload(order, upstream, partial(self._still_permitted.check_if_stale, order))
+        upload = Upload(order, upstream, partial(self._still_permitted.check_both, order))
         try:
             delivery.started = delivery.started or self._clock()
-            self._still_permitted.check_if_stale(order)  # opening the connection may have taken seconds
+            self._still_permitted.check_both(order)  # opening the connection may have taken seconds
             if order.delete_before is not None and self._clock() >= order.delete_before:
                 raise UpstreamTimeout("The upstream could not be asked in time to delete the job.")
             upstream.ask(
@@ -147,11 +148,11 @@ class Forwarder:
     async def _pass_on(self, order: ForwardOrder, begun: BegunAnswer) -> None:
         client, prepared = order.client, order.prepared
         upstream, _, answer = begun
-        closes = client.must_close(prepared.headers, order.body)
+        closes = client.closes_after_forwarded(prepared.headers, order.body)
         framing = _framing(prepared, answer, closes)
         if order.submit is not None and answer.status not in SUCCESS:
             order.submit.mark_refused()
-        if order.submit is not None and answer.status in SUCCESS and prepared.method != "HEAD":
+        if order.submit is not None and answer.status in SUCCESS:
             client.expect(prepared.upstream.read_timeout, _silence)
             content = await _accept_job(order, order.submit, upstream, answer)
             self._send_whole(order, answer, BodyFraming(len(content), chunked=False, closes=closes), content)
@@ -217,7 +218,7 @@ class Forwarder:
 
 def _is_small(answer: ResponseHead) -> bool:
     """Whether it holds too little of the container's memory to count, though it may come in pieces."""
-    return answer.length is not None and answer.length <= _SMALL
+    return answer.length is not None and answer.length <= READ
 
 
 def _framing(prepared: PreparedRequest, answer: ResponseHead, closes: bool) -> BodyFraming:

@@ -29,7 +29,7 @@ from gateway.errors import ClientGone, Refused, UpstreamFailed, whereabouts
 from gateway.http.headers import origin_form, read_target
 from gateway.http.trace import trace_of
 from gateway.limits.concurrency import plain_requests
-from gateway.limits.polls import Polls
+from gateway.limits.request_rate import RequestRate
 from gateway.listener.connection import ClientConnection
 from gateway.listener.request_reader import Request
 from gateway.model.identity import ClientCertificate, Identity
@@ -83,7 +83,7 @@ class Handler:
         self._responses = parts.responses
         self._wall = parts.wall
         self._uses = parts.uses
-        self._polls = Polls()
+        self._rate = RequestRate()
         self._slots = plain_requests()
 
     async def __call__(self, client: ClientConnection, request: Request, body: StreamReader) -> None:
@@ -135,15 +135,18 @@ class Handler:
             await self._parts.submits.serve(state, order)  # 7 to 10
         else:
             await self._serve_other(state, cached, order, exchange.started)  # 7 to 9
+        await self._finish(order, exchange)
 
-        exchange.status = delivery.status
+    async def _finish(self, order: ForwardOrder, exchange: Exchange) -> None:
+        """Notes what became of a request that was answered, and drops what is left of its body."""
+        exchange.status = order.delivery.status
         exchange.ended = self._clock()
-        if prepared.permit.route.is_ours:
+        if order.prepared.permit.route.is_ours:
             exchange.reason, exchange.source = Reason.ANSWERED, Source.GATEWAY
-        if client.is_gone:
+        if order.client.is_gone:
             exchange.note_outcome(Reason.CLIENT_GONE, "The client left after its request was released upstream.")
-        elif not body.is_eof():
-            await drain(client, body)
+        elif not order.body.is_eof():
+            await drain(order.client, order.body)
 
     async def _permit(
         self,
@@ -198,20 +201,20 @@ class Handler:
         soonest = min((end for end in ends if end is not None), default=None)
         return RECHECK_AFTER if soonest is None else min(RECHECK_AFTER, soonest - self._wall())
 
-    def _take_poll(self, prepared: PreparedRequest, now: float) -> None:
+    def _count_request(self, prepared: PreparedRequest, now: float) -> None:
         polls_per_minute = prepared.permit.profile.polls_per_minute
-        wait = self._polls.take(prepared.subject, now, polls_per_minute)
+        wait = self._rate.take(prepared.subject, now, polls_per_minute)
         if wait is not None:
             detail = f"This account may ask {polls_per_minute} times a minute (polls_per_minute)."
             raise Refused(Denial(Reason.RATE_LIMITED, detail, retry_after=wait))
 
     async def _serve_other(self, state: State, cached: CachedHeaders, order: ForwardOrder, now: float) -> None:
         """Steps 7 to 9 of what starts no job."""
-        self._take_poll(order.prepared, now)
+        self._count_request(order.prepared, now)
         permit = order.prepared.permit
         if permit.job_id is not None:
             await self._parts.job_requests.serve(state, cached, order)
-        elif permit.route.kind is not Kind.PLAIN:
+        elif permit.names_job_in_body:
             await self._parts.job_requests.serve_named_in_body(order)
         elif not permit.route.is_ours:
             await self._forward_plain(order)

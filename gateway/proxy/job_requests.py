@@ -113,7 +113,7 @@ class JobRequests:
         if order.prepared.permit.route.kind is not Kind.DELETE:
             return order
         await self._jobs.learn_end(job)
-        self._still_permitted.check_if_stale(order)
+        self._still_permitted.check_both(order)
         before = self._clock() + DELETED_WITHIN  # from here on: the ledger's answer may take its time
         await self._jobs.completion.forget_now(job)
         return order._replace(delete_before=before)
@@ -154,7 +154,7 @@ class JobRequests:
         To make sure may have told of its end: then it asks.
         """
         await self._jobs.registry.confirm(job)
-        self._still_permitted.check_if_stale(order)
+        self._still_permitted.check_both(order)
         if job.has_outlived(answer):
             await self._forwarder.forward(order)
         else:

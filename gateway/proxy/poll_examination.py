@@ -108,4 +108,4 @@ def _keep_running(order: ForwardOrder, answer: ResponseHead, content: bytes, now
     """Keeps an answer that said that the job runs, and no more, for others who ask."""
     delivery = order.delivery
     if order.asking_poll is not None and delivery.is_unfinished and delivery.gives_nothing:
-        order.asking_poll.keep(StatusAnswer(answer, content, is_final=False, gives_nothing=True), now)
+        order.asking_poll.keep(StatusAnswer.of_running(answer, content), now)

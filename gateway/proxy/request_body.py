@@ -3,19 +3,16 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
 
 from aiohttp.streams import StreamReader
 
 from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.errors import ClientTooSlow, GatewayError
 from gateway.listener.connection import ClientConnection
-from gateway.listener.draining import MAX_DRAIN_BYTES
+from gateway.listener.draining import DRAIN_SECONDS, MAX_DRAIN_BYTES
 from gateway.model.request import BodyLimit
 from gateway.policy.body_limits import check_length
 from gateway.proxy.forward_order import ForwardOrder
-
-DRAIN_SECONDS: Final = 2.0
 
 
 async def read_whole(order: ForwardOrder, limit: BodyLimit, unverified: UnverifiedBodies) -> bytes:

@@ -22,7 +22,7 @@ class Responses:
     def answer(self, order: ForwardOrder, content: bytes) -> None:
         """Answers with JSON."""
         client = order.client
-        closes = client.closes_after(order.body, keep_alive=order.prepared.headers.keep_alive)
+        closes = client.closes_after_ours(order.body, keep_alive=order.prepared.headers.keep_alive)
         bodiless = order.prepared.method == "HEAD"
         answer = own_answer(content, order.trace.request_id, self._date(), closes=closes, bodiless=bodiless)
         order.delivery.status, order.delivery.sent = 200, len(content)
@@ -38,7 +38,7 @@ class Responses:
         if has_begun or client.is_gone:
             client.abort()
             return
-        closes = client.closes_after(body, keep_alive=exchange.keep_alive)
+        closes = client.closes_after_ours(body, keep_alive=exchange.keep_alive)
         bodiless = exchange.method == "HEAD"
         client.send(problem(denial, exchange.request_id, self._date(), closes=closes, bodiless=bodiless))
         exchange.ended = self._clock()

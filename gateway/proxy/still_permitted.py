@@ -33,5 +33,21 @@ class StillPermitted:
         """
         if self._clock() >= order.prepared.good_until:
             self.check(order)
+
+    def check_job(self, order: ForwardOrder) -> None:
+        """Checks that the request's job, if it has one, has not gone meanwhile, but by this very request.
+
+        Raises:
+            Refused: job_not_found.
+        """
         if order.job is not None and order.job.is_gone and order.delete_before is None:
             raise job_not_found()  # its id may be another owner's by now
+
+    def check_both(self, order: ForwardOrder) -> None:
+        """Checks the permit, if it is stale, and the job.
+
+        Raises:
+            Refused: it would not be permitted now.
+        """
+        self.check_if_stale(order)
+        self.check_job(order)

@@ -4,24 +4,11 @@ Large answers are never held: pieces pass as they come, and a slow client pauses
 midway, the connection is cut, never ended properly, so that no client takes the part for the whole.
 """
 
-from typing import Final, Protocol
-
-from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
+from gateway.errors import UpstreamTimeout
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.poll_examination import PollExamination
 from gateway.upstream.connection import UpstreamConnection
-
-_MAX_ANSWER: Final = 262_144  # reading it blocks the loop, for some 10 ms: what is in it is bounded (check_url.py)
-
-
-class Rewriter(Protocol):
-    """Changes an answer as it passes."""
-
-    def take(self, data: bytes) -> bytes:
-        """Takes the next bytes; returns those that may go on."""
-
-    def end(self) -> bytes:
-        """Returns the remaining bytes."""
+from gateway.upstream.url_rewriter import UrlRewriter
 
 
 class Download:
@@ -34,7 +21,7 @@ class Download:
         order: ForwardOrder,
         upstream: UpstreamConnection,
         examination: PollExamination | None,
-        rewriter: Rewriter | None,
+        rewriter: UrlRewriter | None,
         *,
         chunked: bool,
     ) -> None:
@@ -100,31 +87,3 @@ class Download:
     def _client_writable(self) -> None:
         self.set_clocks()
         self._upstream.resume()
-
-
-class Collected:
-    """Collects a small answer's body completely, because the gateway has to read it."""
-
-    __slots__ = ("_content", "_upstream")
-
-    def __init__(self, upstream: UpstreamConnection) -> None:
-        self._upstream = upstream
-        self._content = bytearray()  # not a list: an upstream may send one byte a piece
-
-    async def run(self) -> bytes:
-        """Waits for the whole body.
-
-        Raises:
-            UpstreamBrokeOff: the answer failed midway, or is larger than 256 KB.
-        """
-        await self._upstream.flow(self, looks_inside=False)
-        return bytes(self._content)
-
-    def take(self, data: bytes) -> None:
-        """Called with the next piece of the body."""
-        if len(self._content) + len(data) > _MAX_ANSWER:
-            self._upstream.break_off(
-                UpstreamBrokeOff("The upstream's answer to a submit is too large.", arrived=True)
-            )
-        else:
-            self._content += data

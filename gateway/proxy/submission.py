@@ -42,22 +42,22 @@ class Intake(NamedTuple):
 class Submission:
     """The checks and steps of a submit while it is forwarded.
 
-    `recheck` checks the sender's permit again at the body's end, and gives the limits for the pages; raises Refused.
+    `permit_now` gives the sender's permit as it would be granted now, with the limits for the pages; raises Refused.
     """
 
-    __slots__ = ("_body", "_destination", "_intake", "_lease", "_pricing", "_recheck")
+    __slots__ = ("_body", "_destination", "_intake", "_lease", "_permit_now", "_pricing")
 
     def __init__(
         self,
         lease: Lease,
         body: SubmitBody,
-        recheck: Callable[[], Permit],
+        permit_now: Callable[[], Permit],
         pricing: Pricing,
         intake: Intake,
     ) -> None:
         self._lease = lease
         self._body = body
-        self._recheck = recheck
+        self._permit_now = permit_now
         self._pricing = pricing
         self._intake = intake
         self._destination: Destination | None = None
@@ -82,7 +82,7 @@ class Submission:
             Refused: the body is invalid, it has too many pages, or its sender may no longer submit.
         """
         form, counted = await self._body.finish(self._check)
-        profile = self._recheck().profile
+        profile = self._permit_now().profile
         self._lease.judge_by(profile)
         if form.checkpoint:
             await self._intake.checkpoints.check(self._lease.upstream, form.checkpoint, self._lease.owner)
@@ -102,7 +102,7 @@ class Submission:
 
     def _check(self, form: Form) -> None:
         """Refuses a sender no longer permitted, or a form that asks for too much, before pages are counted for it."""
-        profile = self._recheck().profile
+        profile = self._permit_now().profile
         check_choice(
             form,
             profile.pages_per_request,

@@ -45,8 +45,8 @@ class SubmitRequests(NamedTuple):
         body = SubmitBody(prepared.boundary or b"", rules, self.spool, self.counter, permit.account)
         begin_job = partial(self.jobs.begin_job, prepared)
         intake = Intake(shape, permit.path, begin_job, self.webhooks, self.jobs.checkpoints)
-        recheck = partial(self.still_permitted.check, order)
-        submission = Submission(lease, body, recheck, state.pricing, intake)
+        permit_now = partial(self.still_permitted.check, order)
+        submission = Submission(lease, body, permit_now, state.pricing, intake)
         try:
             await self.forwarder.forward(order._replace(submit=submission))
         except Refused as refused:

@@ -24,29 +24,29 @@ class _NoMoreWanted(Exception):
 class Upload:
     """Sends one body. The connection frames it anew, as an inspection may remove or hold back bytes.
 
-    `recheck` is called right before the end is released, and may refuse it.
+    `check_end` is called right before the end is released, and may refuse it.
     """
 
     __slots__ = (
         "_body",
+        "_check_end",
         "_client",
         "_delivery",
         "_drive",
         "_prepared",
-        "_recheck",
         "_start",
         "_submit",
         "_upstream",
     )
 
-    def __init__(self, order: ForwardOrder, upstream: UpstreamConnection, recheck: Callable[[], None]) -> None:
+    def __init__(self, order: ForwardOrder, upstream: UpstreamConnection, check_end: Callable[[], None]) -> None:
         self._client = order.client
         self._body = order.body
         self._prepared = order.prepared
         self._upstream = upstream
         self._delivery = order.delivery
         self._submit = order.submit
-        self._recheck = recheck
+        self._check_end = check_end
         self._drive: Drive | None = None
         self._start: asyncio.Handle | None = None
 
@@ -136,7 +136,7 @@ class Upload:
         if not self._upstream.wants_body:
             return is_last
         if is_last:
-            self._recheck()
+            self._check_end()
             self._release()
         self._upstream.send(data)
         if is_last:

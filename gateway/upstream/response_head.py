@@ -20,7 +20,7 @@ from gateway.upstream.location import PLACES
 
 _MAX_HEADERS: Final = 200
 _PHRASE: Final = re.compile(rb"[\x20-\x7e]{0,200}\Z")
-_FIRST_FINAL: Final = 200
+FIRST_FINAL: Final = 200
 _PAST_LAST: Final = 600
 _NO_CONTENT: Final = 204
 _NOT_MODIFIED: Final = 304
@@ -56,7 +56,7 @@ def read_answer_head(
     Raises:
         UpstreamBrokeOff: when it is not HTTP that we accept.
     """
-    if not _FIRST_FINAL <= status < _PAST_LAST or len(headers) > _MAX_HEADERS:
+    if not FIRST_FINAL <= status < _PAST_LAST or len(headers) > _MAX_HEADERS:
         raise UpstreamBrokeOff("The upstream's answer has no usable head.", arrived=True)
     length, chunked = _framing(headers, http_1_1)
     stated = None if status == _NO_CONTENT else length

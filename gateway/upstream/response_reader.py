@@ -14,14 +14,13 @@ import httptools
 
 from gateway.errors import UpstreamBrokeOff
 from gateway.http.headers import MAX_HEAD_BYTES
-from gateway.upstream.response_head import ResponseHead, read_answer_head
+from gateway.upstream.response_head import FIRST_FINAL, ResponseHead, read_answer_head
 
 _MAX_INTERIM: Final = 8
 _MAX_KNOWN_HEADS: Final = 256
 _MAX_KNOWN_BYTES: Final = 4096  # of each: what is made of it is as long, several times
 _MAX_CODING_BYTES: Final = MAX_HEAD_BYTES + 262_144
 _FIRST_INTERIM: Final = 100
-_FIRST_FINAL: Final = 200
 _HEAD_END: Final = b"\r\n\r\n"
 _LINE_ENDS: Final = b"\r\n"
 _TOO_MANY: Final = len(_HEAD_END) + 1  # line ends in a row: a chunked body ends with four, after another byte
@@ -127,7 +126,7 @@ class AnswerReader:
         if parser is None or self.head is not None:
             return
         status = parser.get_status_code()
-        if _FIRST_INTERIM <= status < _FIRST_FINAL:
+        if _FIRST_INTERIM <= status < FIRST_FINAL:
             return
         version = parser.get_http_version()
         self.head = read_answer_head(

@@ -145,6 +145,16 @@ def test_a_route_of_jobs_says_where_a_request_names_one(route: dict[str, Any], f
     assert told({**RESULT, **route}, jobs=OSS) == [f"routes[0].{fault}" for fault in faults]
 
 
+@pytest.mark.parametrize(
+    ("kind", "methods", "does"),
+    [("submit", ["POST", "HEAD"], "start"), ("delete", ["HEAD"], "end"), ("result", ["GET", "HEAD"], None),
+     ("asset", ["HEAD"], None), ("plain", ["HEAD"], None), ("submit", ["POST"], None), ("delete", ["DELETE"], None)],
+)  # fmt: skip
+def test_a_head_starts_and_ends_no_job(kind: str, methods: list[str], does: str | None) -> None:
+    expected = [f"routes[0].methods: HEAD is safe (RFC 9110 9.2.1), but here it would {does} a job"] if does else []
+    assert told({**RESULT, "kind": kind, "methods": methods}) == expected
+
+
 # Where jobs are read
 
 

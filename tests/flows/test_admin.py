@@ -376,7 +376,7 @@ async def test_what_is_no_tls_leaves_no_trace(
 
 async def test_a_body_has_a_deadline(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.admin.parsing.SECONDS", 0.2)
-    monkeypatch.setattr("gateway.admin.connection.LINGERING", 0.1)
+    monkeypatch.setattr("gateway.admin.connection.DRAIN_SECONDS", 0.1)
     gateway = await start()
     chunked = "Transfer-Encoding: chunked"
     for data in (post(b"{", length=10), post(b"1\r\n{\r\n", chunked, length=-1)):

@@ -203,7 +203,7 @@ async def test_a_body_alone_leaves_the_connection_idle(size: int, start: Start, 
     client.send(request("POST", PLAIN, body=b"x" * size))
     assert (await client.response()).status == 200
     (connection,) = gateway.gateway.listeners.connections.all()
-    assert connection.is_idle
+    assert connection.awaits_first_byte
     connection.sweep(asyncio.get_running_loop().time() + 1800)
     assert (await client.ask(request("POST", PLAIN, body=b"x" * size))).status == 200
 

@@ -114,7 +114,7 @@ ADMIN_HEADS: Final = tuple(
 async def test_no_client_of_the_admin_listener_makes_a_turn_longer(
     head: bytes, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.admin.connection.LINGERING", 0.3)
+    monkeypatch.setattr("gateway.admin.connection.DRAIN_SECONDS", 0.3)
     gateway = await start(admin={"token": {"env": "TOKEN"}}, environ={**ENVIRON, "TOKEN": "canary-admin-token"})
     async with counted_calls() as work, await Client.connect(gateway.admin_port, None) as client:
         client.send(head + b"1\r\nx\r\n" * 50_000)

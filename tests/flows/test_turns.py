@@ -298,7 +298,7 @@ async def test_an_idle_connection_keeps_nothing_of_a_large_head(gateway: Running
         for sent in (request("GET", "/nope", *[f"X-{number}: {'canary' * 100}" for number in range(20)]),) * 2:
             assert (await client.ask(sent)).status == 404
         (connection,) = connections(gateway)
-        await until(lambda: connection.is_idle)
+        await until(lambda: connection.awaits_first_byte)
         assert connection.cached_headers is None
         heads = [one for one in gc.get_objects() if isinstance(one, RawRequestMessage)]
         assert not [head for head in heads if "canary" in "".join(head.headers.values())]
@@ -331,7 +331,7 @@ async def busy(gateway: Running) -> AsyncIterator[None]:
 async def test_while_a_head_waits_for_the_loop_its_time_stands_still(gateway: Running) -> None:
     async with await gateway.connect() as client:
         client.send(b"GET /api/v1/marker/x HTTP/1.1\r\n")
-        await until(lambda: any(not connection.is_idle for connection in connections(gateway)))
+        await until(lambda: any(not connection.awaits_first_byte for connection in connections(gateway)))
         (connection,) = connections(gateway)
         async with busy(gateway):
             client.send(request("GET", "/x").partition(b"\r\n")[2])

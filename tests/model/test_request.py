@@ -21,8 +21,9 @@ from gateway.errors import (
 from gateway.model.networks import parse_address
 from gateway.model.reasons import VERDICTS, Denial, Reason, Source
 from gateway.model.routes import Access, Kind, Route
-from tests.support.pure import REFUSING_REASONS, make_head, make_identity
+from tests.support.pure import REFUSING_REASONS, make_head, make_identity, make_permit
 
+PLACES = ("path", "query", "body")
 UPSTREAM = {Reason.UPSTREAM_UNREACHABLE: 502, Reason.UPSTREAM_BROKE_OFF: 502, Reason.UPSTREAM_TIMEOUT: 504}
 # Chapter 7 of the design, as far as this version has the reason; `answered` is our own answer that is no problem.
 STATUSES = {
@@ -131,6 +132,13 @@ def test_errors_know_their_reason() -> None:
         "UpstreamBrokeOff": Reason.UPSTREAM_BROKE_OFF,
         "UpstreamTimeout": Reason.UPSTREAM_TIMEOUT,
     }
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_request_about_one_job_names_it_in_its_body_where_the_route_says_so(kind: Kind) -> None:
+    permits = [make_permit(kind=kind)._replace(route=Route("r", kind, Access.KEY, id_in=place)) for place in PLACES]
+    is_about_one = kind in {Kind.RESULT, Kind.ASSET, Kind.DELETE}
+    assert [permit.names_job_in_body for permit in permits] == [False, False, is_about_one]
 
 
 def test_errors_carry_what_they_say() -> None:

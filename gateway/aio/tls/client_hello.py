@@ -9,6 +9,8 @@ Some of OpenSSL's loops are quadratic in the size of the hello: hence the limits
 
 from typing import Final
 
+from gateway.aio.tls.records import HANDSHAKE
+
 MAX_BYTES: Final = 8192
 """Byte limit of a ClientHello; one with a post-quantum share and a session ticket has two or three thousand."""
 
@@ -21,7 +23,6 @@ _GROUPS: Final = 10
 _KEY_SHARES: Final = 51
 _CURVES: Final = frozenset({23, 24, 25, 29, 30})  # P-256, P-384, P-521, X25519, X448
 _HEADER: Final = 4
-_HANDSHAKE: Final = 22  # a record's type
 _MAX_RECORDS: Final = 16
 _FIXED: Final = 34  # version and random
 
@@ -172,7 +173,7 @@ def _message_in(stream: bytes) -> bytes:
     for _ in range(_MAX_RECORDS):
         if place >= len(stream):
             return message
-        if stream[place] != _HANDSHAKE:
+        if stream[place] != HANDSHAKE:
             raise HelloError("something else comes before it is whole")
         size = int.from_bytes(stream[place + 3 : place + 5], "big")
         message += stream[place + 5 : place + 5 + size]

@@ -3,7 +3,7 @@
 import tracemalloc
 from typing import Any
 
-from gateway.proxy.streaming import Collected
+from gateway.proxy.collected import Collected
 
 
 class Dribbling:

@@ -1,6 +1,7 @@
 """The rate limit of all requests other than submits: a token bucket in memory for each account and replica.
 
-Memory is bounded: beyond `most` accounts, the one that asked longest ago is forgotten, and starts with a full bucket.
+The setting is named after most of them: `polls_per_minute`. Memory is bounded: beyond `most` accounts, the one that
+asked longest ago is forgotten, and starts with a full bucket.
 """
 
 import math
@@ -9,7 +10,7 @@ from collections import OrderedDict
 from gateway.limits.buckets import per_minute, take, wait_for
 
 
-class Polls:
+class RequestRate:
     """The buckets of all accounts that asked lately. Times are seconds of one monotonic clock."""
 
     __slots__ = ("_most", "_tats")
