@@ -20,6 +20,8 @@ from gateway.admin import (
     refused,
     reports,
     requests,
+    shown_tokens,
+    token_answers,
     watching,
 )
 from gateway.admin.context import Call, Context
@@ -59,7 +61,7 @@ def make_operations() -> tuple[Operation, ...]:
 
     summary = "This document"
     itself = Operation("describe", "GET", "/admin/v1/openapi.json", summary, describe, answer.Document)
-    operations = (*_watching(), *_keys(), *_callers(), *_jobs(), *_reports(), itself)
+    operations = (*_watching(), *_keys(), *_callers(), *_tokens(), *_jobs(), *_reports(), itself)
     return operations
 
 
@@ -131,6 +133,15 @@ def _watching() -> tuple[Operation, ...]:
         Operation(
             "showRefused", "GET", "/admin/v1/refusals/{request_id}", "One of these by its id",
             refused.show_refused, caller_answers.RefusedRequest,
+        ),
+    )  # fmt: skip
+
+
+def _tokens() -> tuple[Operation, ...]:
+    return (
+        Operation(
+            "judgeToken", "POST", "/admin/v1/tokens/judge", "Whether this replica would accept a token, and why not",
+            shown_tokens.judge_shown, token_answers.TokenVerdict, body=requests.ShownToken,
         ),
     )  # fmt: skip
 

@@ -83,6 +83,12 @@ class IssuerState(Answer):
     """Fetches that failed since."""
     dropped_at: Moment | None
     """When they are dropped unless a fetch succeeds; null while fetches do."""
+    source: str
+    """Where they are: a URL, a file, the discovery document, or `a shared secret`."""
+    trouble: str | None
+    """Why the last fetch failed; null: it did not, or they are never fetched."""
+    next_fetch_at: Moment | None
+    """When they are fetched again; null: they are never fetched."""
 
 
 class ConfigurationState(Answer):

@@ -31,6 +31,7 @@ from gateway.model import patterns
 from gateway.units import DAY, MOST_COUNTED, seconds
 
 _YEAR: Final = 366
+MOST_OF_TOKEN: Final = 16 * 1024  # characters: twice what is judged
 
 
 def _limit_changes(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
@@ -171,6 +172,13 @@ class GrantEnd(Body):
 
     grant: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     """Its `id`; null: all that there are now."""
+
+
+class ShownToken(Body):
+    """A token to be judged."""
+
+    token: Annotated[str, Field(min_length=1, max_length=MOST_OF_TOKEN)] = Field(repr=False)
+    """As its bearer sends it, without `Bearer`; it is neither kept nor logged."""
 
 
 class Nothing(Body):

@@ -12,6 +12,7 @@ from gateway.app.job_parts import JobParts
 from gateway.app.ledger_parts import LedgerParts
 from gateway.app.observation import Observation
 from gateway.app.reload import Reloader
+from gateway.auth.jwks.source import described_source
 from gateway.auth.jwks.store import KeySets
 from gateway.config.ledger_url import url_of
 from gateway.config.state import Live
@@ -102,8 +103,8 @@ class Overview:
     def _issuers(self, key_sets: KeySets) -> list[overview_answers.IssuerState]:
         now = self._wall()
         found = []
-        for issuer in self._live.state.issuers:
-            state = key_sets.state_of(issuer)
+        for source in self._live.state.settings.authentication.jwt:
+            issuer, state = source.issuer, key_sets.state_of(source.issuer)
             found.append(
                 overview_answers.IssuerState(
                     issuer=issuer,
@@ -111,6 +112,9 @@ class Overview:
                     fetched_at=maybe_moment(None if state.age is None else now - state.age),
                     failures=state.failures,
                     dropped_at=maybe_moment(None if state.lasts is None else now + state.lasts),
+                    source=described_source(source),
+                    trouble=state.trouble,
+                    next_fetch_at=maybe_moment(None if state.due is None else now + state.due),
                 )
             )
         return found

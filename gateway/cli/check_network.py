@@ -2,17 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Final
 
 import aiohttp
 
 from gateway.aio.iteration import Iteration
 from gateway.auth.jwks.fetch import FetchFailed, fetch_keys
-from gateway.auth.jwks.files import is_fetched
+from gateway.auth.jwks.files import is_fetched, read_local_keys
 from gateway.cli.checked import Checked, upstream_section
 from gateway.cli.this_machine import is_this_machine, local_addresses
 from gateway.config.settings import Settings
+from gateway.errors import ConfigurationError
 from gateway.upstream.health import probe
 from gateway.upstream.target import UpstreamTarget
 
@@ -42,6 +44,17 @@ async def check_issuers(settings: Settings) -> list[Checked]:
                 count = len(found.keys)
                 findings.append(Checked("ok", f"issuer {issuer.issuer} has {count} key{'' if count == 1 else 's'}"))
     return findings
+
+
+def check_issuer_files(settings: Settings) -> Iterator[Checked]:
+    """Says what keys there are that come of files; what is wrong with one is told by who reads them for the start."""
+    with suppress(ConfigurationError):
+        for issuer, found in read_local_keys(settings.authentication.jwt).items():
+            count, skipped = len(found.keys), sum(found.skipped.values())
+            yield Checked("ok", f"issuer {issuer} has {count} key{'' if count == 1 else 's'}")
+            if skipped:
+                why = ", ".join(f"{name.replace('_', ' ')} {times}" for name, times in sorted(found.skipped.items()))
+                yield Checked("warning", f"authentication.jwt: of the keys of {issuer} {skipped} are not used: {why}")
 
 
 async def _upstream(name: str, target: UpstreamTarget) -> list[Checked]:

@@ -3,57 +3,77 @@
 import asyncio
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from cryptography import x509
 
+from gateway.admin.judged import Judged
+from gateway.admin.token_judgement import described, issuer_of, judge_token
 from gateway.aio.iteration import Iteration
 from gateway.aio.named_files import PEM_BYTES, read_named
 from gateway.auth.jwks.fetch import FetchFailed, fetch_keys
 from gateway.auth.jwks.files import is_fetched, read_local_keys
 from gateway.cli.explain_certificate import described_certificate, judge_certificate
-from gateway.cli.explain_key import Judged
-from gateway.cli.explain_token import described, issuer_of, judge_token
+from gateway.cli.joined_judgement import RunningVerdict, described_verdict, joined
 from gateway.config.compile import with_issuers_keys
 from gateway.config.settings import Settings
+from gateway.config.settings.access import JwtIssuer
 from gateway.config.state import State
 from gateway.errors import FileUnusable, SetupError
 
 _MOST: Final = 64 * 1024
 _PATIENCE: Final = 5.0
 _BEARER: Final = b"bearer "
+AskVerdict = Callable[[str], Awaitable[RunningVerdict]]
 
 
 class ShownCredential(NamedTuple):
-    """A credential of a file: its kind, what it says of itself, and the judgement."""
+    """A credential of a file: its kind, what it says of itself, and the judgement.
+
+    `running` is what the running gateway says, where it was asked.
+    """
 
     kind: str
     text: str
     judged: Judged
+    running: str | None = None
 
 
-async def judge_token_file(path: Path, state: State, now: float) -> ShownCredential:
-    """Judges a token; fetches the keys of its issuer if they come over the network.
+async def judge_token_file(path: Path, state: State, now: float, ask: AskVerdict) -> ShownCredential:
+    """Judges a token. If its issuer's keys come over the network, fetches them, and asks the running gateway.
 
     Raises:
         SetupError: the file can't be read; its name may be a token that was meant, so it is not shown.
     """
-    token = _read(path, _MOST, "--token takes a file, or - for standard input: what is named there").strip()
-    if token.lower().startswith(_BEARER):
-        token = token[len(_BEARER) :].strip()
+    token = _token(path)
+    issuer = _fetched_issuer(token, state)
     keys = dict(read_local_keys(state.settings.authentication.jwt))
-    name, trouble = issuer_of(token, state), ""
-    for issuer in state.settings.authentication.jwt:
-        if issuer.issuer == name and is_fetched(issuer):
-            iteration = Iteration(time.perf_counter, asyncio.get_running_loop().call_soon)
-            try:
-                keys[name] = await fetch_keys(iteration, issuer, _PATIENCE)
-            except FetchFailed as error:
-                trouble = f"; its issuer's keys can't be fetched from here: {error.why}"
-    judged = judge_token(with_issuers_keys(state, keys), token, now)
-    return ShownCredential("token", described(token) + trouble, judged)
+    if issuer is None:
+        judged = judge_token(with_issuers_keys(state, keys), token, now)
+        return ShownCredential("token", described(token), judged)
+    running, trouble = await ask(token.decode("ascii", "replace")), ""
+    try:
+        iteration = Iteration(time.perf_counter, asyncio.get_running_loop().call_soon)
+        keys[issuer.issuer] = await fetch_keys(iteration, issuer, _PATIENCE)
+    except FetchFailed as error:
+        trouble = f"; its issuer's keys can't be fetched from here: {error.why}"
+    held = with_issuers_keys(state, keys)
+    judged = joined(judge_token(held, token, now), running, state, token, now)
+    return ShownCredential("token", described(token) + trouble, judged, described_verdict(running))
+
+
+def _token(path: Path) -> bytes:
+    token = _read(path, _MOST, "--token takes a file, or - for standard input: what is named there").strip()
+    return token[len(_BEARER) :].strip() if token.lower().startswith(_BEARER) else token
+
+
+def _fetched_issuer(token: bytes, state: State) -> JwtIssuer | None:
+    """The issuer that a token names, if its keys come over the network."""
+    name, issuers = issuer_of(token, state), state.settings.authentication.jwt
+    return next((found for found in issuers if found.issuer == name and is_fetched(found)), None)
 
 
 def judge_certificate_file(path: Path, settings: Settings, state: State, now: float) -> ShownCredential:

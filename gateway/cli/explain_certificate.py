@@ -11,10 +11,13 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from gateway.auth.certificates import certificate_identity, read_certificate
-from gateway.cli.explain_key import Judged
+from gateway.admin.judged import Judged
+from gateway.auth.certificates import CertificateRules, certificate_identity, read_certificate
+from gateway.auth.validity import check_not_blocked
 from gateway.config.state import State
 from gateway.errors import Refused
+from gateway.model.identity import ClientCertificate
+from gateway.model.reasons import Why
 
 _DEEPEST: Final = 10
 
@@ -33,18 +36,27 @@ def judge_certificate(
         return Judged(None, f"{fault} (TLS refuses it: the client gets an alert, the log the event)", _HELP)
     if state.certificates is None:
         return Judged(None, "good for TLS, but names nobody", "Set authentication.certificates.identity.")
-    shown = read_certificate(names_of(leaf), leaf.not_valid_after_utc.timestamp())
+    return _named(state, state.certificates, read_certificate(names_of(leaf), leaf.not_valid_after_utc.timestamp()))
+
+
+def _named(state: State, rules: CertificateRules, shown: ClientCertificate) -> Judged:
+    """The judgement by its names, of one that is good for TLS."""
     try:
-        identity = certificate_identity(shown, state.certificates)
+        identity = certificate_identity(shown, rules)
+        if identity is None:
+            told = f"good for TLS, but has no {rules.identity} name"
+            return Judged(None, told, "See authentication.certificates.identity.")
+        check_not_blocked(identity, state.blocked)
     except Refused as refused:
-        help_ = "Write its name under authentication.certificates.names, or make one with a single name of this kind."
+        help_ = _UNBLOCK if refused.denial.why is Why.BLOCKED else _OTHER_NAME
         return Judged(None, f"{refused.denial.why}: {refused.denial.detail}", help_, refused.denial)
-    if identity is None:
-        told = f"good for TLS, but has no {state.certificates.identity} name"
-        return Judged(None, told, "See authentication.certificates.identity.")
     return Judged(identity, f"good: owner {identity.owner}, profile {identity.profile.name}")
 
 
+_OTHER_NAME: Final = (
+    "Write its name under authentication.certificates.names, or make one with a single name of this kind."
+)
+_UNBLOCK: Final = "An administrator has blocked its owner: `gateway callers unblock` lets him in again."
 _HELP: Final = (
     "A certificate that is valid now, for clients, issued by a CA of tls.client_ca, sent with its intermediates."
 )

@@ -2,28 +2,18 @@
 
 from ipaddress import IPv4Address, IPv6Address
 from shlex import quote
-from typing import NamedTuple
 
+from gateway.admin.judged import Judged
 from gateway.auth.api_keys import ApiKey
 from gateway.auth.validity import check_key_address, check_not_expired
 from gateway.config.state import State
 from gateway.errors import Refused
 from gateway.model.identity import Identity
-from gateway.model.reasons import Denial
 
 
 def called(command: str, config: str | None) -> str:
     """A command that would help, called as this one was: with the same --config, if it was named."""
     return command if config is None else f"{command} --config {quote(config)}"
-
-
-class Judged(NamedTuple):
-    """The result: an identity and how it was found; or why it is refused, what would help, and what is answered."""
-
-    identity: Identity | None
-    text: str
-    help: str = ""
-    denial: Denial | None = None
 
 
 def judge_key(state: State, key_id: str | None, now: float, config: str | None = None) -> Judged:

@@ -10,9 +10,10 @@ from ipaddress import IPv4Address, IPv6Address
 from shlex import quote
 from typing import Any, NamedTuple
 
+from gateway.admin.judged import Judged
 from gateway.authorize.cached_headers import CachedHeaders, cache_headers
 from gateway.authorize.preparation import origin_for
-from gateway.cli.explain_key import Judged, called, check_networks, judge_key
+from gateway.cli.explain_key import called, check_networks, judge_key
 from gateway.cli.words import in_bytes
 from gateway.config.state import State
 from gateway.errors import Refused, refuse
@@ -55,12 +56,16 @@ class RuleStep(NamedTuple):
 
 @dataclass(slots=True)
 class Explanation:
-    """The steps up to the refusal, or to the end; `limits` is the state of the account."""
+    """The steps up to the refusal, or to the end; `limits` is the state of the account.
+
+    `is_known` is false where nobody could tell.
+    """
 
     steps: list[RuleStep] = field(default_factory=list)
     denial: Denial | None = None
     help: str = ""
     limits: dict[str, Any] | None = None
+    is_known: bool = True
     _asking: str = ""
 
     def ask(self, name: str, would_help: str) -> None:
@@ -187,7 +192,7 @@ def _opening(identity: Identity, rule: Rule, config: str | None) -> str:
     name = identity.profile.name
     ways = [f"profiles.{name}.networks and profiles.{name}.routes say where and for what its keys may be used"]
     if rule.route.access is Access.ADMIN:
-        ways.append(f"this route needs the scope admin: {_changed(identity, '--scope admin', config)}")
+        ways.append(f"this route needs the scope admin: {_with_admin(identity, config)}")
     return "; ".join(ways)
 
 
@@ -234,10 +239,20 @@ def _more(identity: Identity | None, config: str | None) -> str:
 
 
 def _fewer(identity: Identity | None, config: str | None) -> str:
-    raised = "raise the limit of profiles.default"
-    if identity is not None:
-        raised = _changed(identity, "--limit NAME=VALUE", config)
+    if identity is None or identity.key_id.startswith(OF_CALLERS):
+        name = "default" if identity is None else identity.profile.name
+        return f"Ask for fewer by page_range or max_pages; or raise pages_per_request of profiles.{name}."
+    raised = _changed(identity, "--limit NAME=VALUE", config)
     return f"Ask for fewer by page_range or max_pages; or {raised}, NAME being pages_per_request; or another profile."
+
+
+def _with_admin(identity: Identity, config: str | None) -> str:
+    """How a caller gets the scope, by what he showed."""
+    if identity.label[0] == "jwt":
+        return "ask the issuer for a token with admin in its scope"
+    if identity.label[0] == "certificate":
+        return "write it under scopes of this name in authentication.certificates.names"
+    return _changed(identity, "--scope admin", config)
 
 
 def _changed(identity: Identity, options: str, config: str | None) -> str:

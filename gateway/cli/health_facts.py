@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sized
 from math import inf
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from gateway.cli.samples import Samples
 from gateway.limits.quotas import NEAR
@@ -39,11 +39,24 @@ def _problems(found: Samples, now: float, addresses: Mapping[str, str]) -> Itera
     yield from _containers(found, addresses)
     without = found.readiness.get("issuers_without_keys")
     for issuer in without[:_MOST] if isinstance(without, list) else []:
-        yield f"tokens of {issuer} are refused: its keys can't be fetched"
+        yield f"tokens of {issuer} are refused: its keys can't be fetched{_trouble(found, issuer)}"
     if not _value(found, "gateway_config_last_reload_successful", 1.0):
         yield "the configuration on the disk is refused, the old one is in force: see gateway check"
         yield from _faults(found)
     yield from (f"{name} has ended" for name, ends in _ends(found) if ends <= now)
+
+
+def _issuers(found: Samples) -> Iterator[Mapping[str, Any]]:
+    """What it tells of each issuer; nothing where it is of another release, or told nothing."""
+    told = found.overview.get("issuers")
+    yield from (entry for entry in told or () if isinstance(entry, dict) and "trouble" in entry)
+
+
+def _trouble(found: Samples, issuer: object) -> str:
+    entry = next((entry for entry in _issuers(found) if entry["issuer"] == issuer and entry["trouble"]), None)
+    if entry is None:
+        return ""
+    return f" from {entry['source']}: {entry['trouble']}; the next attempt is at {entry['next_fetch_at']}"
 
 
 def _faults(found: Samples) -> Iterator[str]:
@@ -74,6 +87,10 @@ def _warnings(found: Samples, now: float) -> Iterator[str]:
     for name, ends in _ends(found):
         if now < ends < now + _SOON:
             yield f"{name} ends in {_left(ends - now)}"
+    for issuer in _issuers(found):
+        if issuer["keys"] is not None and issuer["trouble"]:
+            text = f"the keys of {issuer['issuer']} can't be fetched from {issuer['source']}: {issuer['trouble']}"
+            yield f"{text}; those that are held are dropped at {issuer['dropped_at']}"
     waits = found.readiness.get("waits_for_restart")
     if isinstance(waits, list) and waits:
         yield f"waits for a restart: {', '.join(map(str, waits))}"

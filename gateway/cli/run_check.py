@@ -11,7 +11,7 @@ from typing import Final
 from gateway.app.prepare import prepare
 from gateway.cli.check_certificates import check_certificates
 from gateway.cli.check_ledger import Looked, ledger_warnings, look_at_ledger, why_not_made
-from gateway.cli.check_network import check_issuers, check_upstreams
+from gateway.cli.check_network import check_issuer_files, check_issuers, check_upstreams
 from gateway.cli.check_warnings import warnings
 from gateway.cli.checked import Checked
 from gateway.config.compile import compile_settings
@@ -34,6 +34,7 @@ def check_settings(path: Path, environ: Mapping[str, str]) -> list[Checked]:
     findings = [*warnings(settings), *_ledger(settings, looked, environ), *check_certificates(settings)]
     findings += _spool(settings.body.spool_dir)
     findings += [found for found in _start(path, environ) if found not in findings]
+    findings += check_issuer_files(settings)
     if not any(finding.is_fault for finding in findings):
         findings.append(Checked("ok", f"{path} is a valid configuration"))
     return findings

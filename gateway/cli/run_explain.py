@@ -7,15 +7,18 @@ from urllib.parse import urlsplit
 
 from gateway.cli.credential_files import ShownCredential, judge_certificate_file, judge_token_file
 from gateway.cli.explanation import ExplainedRequest, Explanation, RuleStep, explain
-from gateway.cli.output import answer, named_config, print_lines
+from gateway.cli.joined_judgement import RunningVerdict
+from gateway.cli.output import answer, end_failed, named_config, print_lines
+from gateway.cli.running_gateway import ask_verdict
 from gateway.cli.session import Session, read_ledger
 from gateway.cli.show_keys import limit_rows
 from gateway.cli.table import printable, show_table
 from gateway.config.compile import compile_settings
 from gateway.config.settings import Settings
-from gateway.config.state import State, with_names, with_ring
+from gateway.config.state import State, with_blocked, with_names, with_ring
 from gateway.errors import SetupError
 from gateway.ledger.accounts import read_counts
+from gateway.ledger.callers import blocked_accounts
 from gateway.ledger.keys import one_key
 from gateway.ledger.reservations import count_overdue
 from gateway.limits.quotas import AccountCounts
@@ -38,9 +41,11 @@ class _Explained(NamedTuple):
 
 def show_explanation(config: Path, method: str, path: str, asked: Mapping[str, Any]) -> None:
     """Prints the explanation; `asked` holds the options' values by name."""
-    found = read_ledger(config, lambda session: _asked(session, method, path, asked), needs_all=True)
+    found = read_ledger(config, lambda session: _asked(session, config, method, path, asked), needs_all=True)
     whole = {**_object(found.explanation), "overdue_reservations": found.overdue_count}
     answer(whole, lambda: _print(found))
+    if not found.explanation.is_known:
+        end_failed()
 
 
 def _print(found: _Explained) -> None:
@@ -56,12 +61,12 @@ def _print(found: _Explained) -> None:
         show_table(*limit_rows(explanation.limits, found.now, found.currency))
 
 
-async def _asked(session: Session, method: str, path: str, asked: Mapping[str, Any]) -> _Explained:
+async def _asked(session: Session, config: Path, method: str, path: str, asked: Mapping[str, Any]) -> _Explained:
     now, key_id, currency = session.wall(), asked["key_id"], session.settings.prices.currency
     names = _names(session.settings)
     state = await _state(session, key_id, names or [_HOST])
-    shown = await _shown(session, state, asked, now)
-    if shown is not None and not method:
+    shown = await _shown(session, config, state, asked, now)
+    if shown is not None and (not method or not shown.judged.is_known):
         return _Explained(_alone(shown), 0, now, currency)
     accounts = [ANYONE, *_account(key_id, shown)]
     counts_by_account: dict[str, AccountCounts] = await session.ledger.read(
@@ -76,13 +81,22 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
     )  # fmt: skip
     explanation = explain(question, state, counts_by_account, now)
     if shown is not None:
-        explanation.steps[:0] = _judgement(shown) if shown.judged.identity is None else _judgement(shown)[:1]
+        told = _judgement(shown)
+        explanation.steps[:0] = told if shown.judged.identity is None else told[:-1]
     return _Explained(explanation, over, now, currency)
 
 
-async def _shown(session: Session, state: State, asked: Mapping[str, Any], now: float) -> ShownCredential | None:
+async def _shown(
+    session: Session, config: Path, state: State, asked: Mapping[str, Any], now: float
+) -> ShownCredential | None:
+    async def ask(token: str) -> RunningVerdict:
+        try:
+            return RunningVerdict(await ask_verdict(session.settings, config, token))
+        except SetupError as error:
+            return RunningVerdict(None, str(error))
+
     if asked["token_file"] is not None:
-        return await judge_token_file(asked["token_file"], state, now)
+        return await judge_token_file(asked["token_file"], state, now, ask)
     if asked["certificate_file"] is not None:
         return judge_certificate_file(asked["certificate_file"], session.settings, state, now)
     return None
@@ -92,13 +106,16 @@ def _alone(shown: ShownCredential) -> Explanation:
     """The judgement of a credential without a request."""
     explanation = Explanation(_judgement(shown))
     if shown.judged.identity is None:
-        explanation.denial = shown.judged.denial or Denial(Reason.UNAUTHENTICATED, shown.judged.text)
+        if shown.judged.is_known:
+            explanation.denial = shown.judged.denial or Denial(Reason.UNAUTHENTICATED, shown.judged.text)
         explanation.help = shown.judged.help
+    explanation.is_known = shown.judged.is_known
     return explanation
 
 
 def _judgement(shown: ShownCredential) -> list[RuleStep]:
-    return [RuleStep(f"the {shown.kind}", shown.text), RuleStep("judgement", shown.judged.text)]
+    running = [] if shown.running is None else [RuleStep("running gateway", shown.running)]
+    return [RuleStep(f"the {shown.kind}", shown.text), *running, RuleStep("judgement", shown.judged.text)]
 
 
 def _account(key_id: str | None, shown: ShownCredential | None) -> list[str]:
@@ -109,7 +126,8 @@ def _account(key_id: str | None, shown: ShownCredential | None) -> list[str]:
 
 async def _state(session: Session, key_id: str | None, names: Sequence[str]) -> State:
     """The configuration with this key of the ledger, as a gateway compiles it."""
-    state = with_names(compile_settings(session.settings), names)
+    blocked = await session.ledger.read(blocked_accounts)
+    state = with_blocked(with_names(compile_settings(session.settings), names), blocked)
     is_configured = key_id in {key.id for key in session.settings.keys}
     if key_id is None:
         return state
@@ -138,6 +156,8 @@ def _host(names: Sequence[str], settings: Settings) -> str:
 
 def _verdict(explanation: Explanation) -> str:
     denial = explanation.denial
+    if not explanation.is_known:
+        return f"not known whether it is allowed\nwhat would help: {explanation.help}"
     if denial is None:
         return "allowed"
     verdict = VERDICTS[denial.reason]
@@ -153,7 +173,7 @@ def _object(explanation: Explanation) -> dict[str, Any]:
     denial = explanation.denial
     verdict = VERDICTS[denial.reason] if denial else None
     return {
-        "allowed": denial is None,
+        "allowed": denial is None if explanation.is_known else None,
         "status": verdict.status if verdict else None,
         "reason": denial.reason if denial else None,
         "why": denial.why if denial else None,

@@ -15,6 +15,7 @@ from typing import Any, Final
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.admin.token_answers import TokenVerdict
 from gateway.aio.named_files import read_named
 from gateway.cli.listener_owner import listening_users
 from gateway.cli.samples import Labels, Samples
@@ -39,11 +40,7 @@ async def ask(settings: Settings, config: Path, near: Mapping[str, Any] | None =
     Raises:
         SetupError: it does not answer, or not as a gateway does; the message says what is wrong.
     """
-    base, context = base_of(settings), _proof(settings)
-    token = _token(settings)
-    if token and settings.admin.tls is None:
-        _require_trusted_listener(settings, config)
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    base, context, headers = base_of(settings), _proof(settings), _headers(settings, config)
     try:
         async with _asking(PATIENCE) as session:
             async with session.get(f"{base}/readyz", ssl=context, allow_redirects=False) as answer:
@@ -70,6 +67,32 @@ async def _beside(session: aiohttp.ClientSession, base: str, name: str, **how: A
         async with session.get(f"{base}/{name}", timeout=timeout, allow_redirects=False, **how) as answer:
             return json.loads(await answer.text()) if answer.status == OK else {}
     return {}
+
+
+async def ask_verdict(settings: Settings, config: Path, token: str) -> TokenVerdict:
+    """Asks how the gateway that runs here judges a token.
+
+    Raises:
+        SetupError: nobody can say; the message says why.
+    """
+    base, context = base_of(settings), _proof(settings)
+    if settings.admin.tls is None:
+        _require_trusted_listener(settings, config)  # what is shown is a secret, too
+    try:
+        async with (
+            _asking(PATIENCE_BESIDE) as session,
+            session.post(
+                f"{base}/admin/v1/tokens/judge", json={"token": token}, ssl=context,
+                headers=_headers(settings, config), allow_redirects=False,
+            ) as answer,
+        ):  # fmt: skip
+            if answer.status != OK:
+                raise SetupError(f"the gateway at {base} can't say ({answer.status})")
+            return TokenVerdict.model_validate_json(await answer.read())
+    except TimeoutError:
+        raise SetupError(f"no answer from {base} within {PATIENCE_BESIDE:g} s") from None
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise SetupError(f"no gateway answers at {base}: {_words(error)}") from None
 
 
 async def waiting(settings: Settings) -> list[str] | None:
@@ -108,6 +131,13 @@ def base_of(settings: Settings) -> str:
     address = _host(settings)
     host = f"[{address}]" if ":" in address else address
     return f"{'https' if settings.admin.tls else 'http'}://{host}:{settings.admin.port}"
+
+
+def _headers(settings: Settings, config: Path) -> dict[str, str]:
+    token = _token(settings)
+    if token and settings.admin.tls is None:
+        _require_trusted_listener(settings, config)
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _host(settings: Settings) -> str:

@@ -351,11 +351,30 @@ def test_the_keys_of_issuers_are_fetched(tmp_path: Path, serve: Serve) -> None:
          **({"jwks": url} if url else {"discovery": True})}
         for i, url in enumerate(urls)
     ]  # fmt: skip
-    assert live(tmp_path, f"http://127.0.0.1:{port}", authentication={"jwt": issuers})[-3:] == [
+    found = live(tmp_path, f"http://127.0.0.1:{port}", authentication={"jwt": issuers})
+    assert f"ok: issuer http://127.0.0.1:{port}/1 has 2 keys" in found
+    assert found[-3:] == [
         f"ok: issuer http://127.0.0.1:{port}/0 has 2 keys",
         "fault: authentication.jwt[2].jwks: no connection",
         "fault: authentication.jwt[3].discovery: the answer is 404",
     ]
+
+
+def test_keys_of_a_file_that_are_not_used_are_told(tmp_path: Path) -> None:
+    (tmp_path / "jwks.json").write_bytes(jwks_of(jwk_of(p256_key(), kid="one"), {"kty": "oct", "k": "AAAA"}))
+    issuer = {
+        "issuer": "https://id.test",
+        "audience": "a",
+        "algorithms": ["ES256"],
+        "jwks": str(tmp_path / "jwks.json"),
+    }
+    path = write(tmp_path, document(tmp_path, authentication={"jwt": [issuer]}))
+    found = [str(finding) for finding in check_settings(path, {})]
+    assert "ok: issuer https://id.test has 1 key" in found
+    assert any(
+        line.startswith("warning: authentication.jwt: of the keys of https://id.test 1 are not used: ")
+        for line in found
+    )
 
 
 def test_an_upstream_that_is_not_well_is_a_fault(tmp_path: Path, serve: Serve) -> None:

@@ -16,6 +16,7 @@ from cryptography import x509
 from gateway.auth.certificates import read_certificate
 from gateway.cli.credential_files import judge_token_file
 from gateway.cli.explain_certificate import names_of
+from gateway.cli.joined_judgement import RunningVerdict
 from gateway.cli.main import cli
 from gateway.config.compile import compile_settings
 from tests.support.pure import document, make_settings, write
@@ -75,12 +76,14 @@ def token(directory: Path, key: Any = None, kid: str = "one", alg: str = "ES256"
     ("changes", "why", "told"),
     [
         ({"iss": "https://other.example"}, "issuer", f"the issuers are {ISSUER}"),
-        ({"aud": "elsewhere"}, "audience", "the audiences here are gateway"),
+        ({"aud": "elsewhere"}, "audience", 'aud is "elsewhere"; the audiences here are gateway'),
+        ({"exp": 1}, "expired", "it ended 1970-01-01T00:00:01Z, and it is 20"),
         ({"exp": 1}, "expired", "leeway is 30 s"),
         ({"nbf": 4_000_000_000}, "not_yet_valid", "leeway is 30 s"),
         ({"key": "p256"}, "signature", "judgement       signature: The key did not make its signature."),
         ({"kid": "two"}, "unknown_key", "judgement       unknown_key: The issuer has no key of its kid for its alg"),
         ({"kid": "two"}, "unknown_key", "kid two"),
+        ({"kid": "two"}, "unknown_key", "It has one (ES256)."),
         ({"alg": "RS256", "key": "rsa"}, "algorithm", "the issuer's algorithms are ES256"),
         ({"sub": 7}, "claim", 'sub is 7; wanted are sub, exp, tenant "acme"'),
         ({"sub": None}, "claim", "sub is null; wanted are"),
@@ -88,7 +91,7 @@ def token(directory: Path, key: Any = None, kid: str = "one", alg: str = "ES256"
         ({"scope": 5, "nbf": "x"}, "claim", 'nbf is "x", scope is 5; wanted are'),
         ({"tier": "gold"}, "profile", 'tier is "gold"; the profiles are default'),
         ({"tier": None}, "profile", "tier is null; the profiles are default"),
-        ({"scope": "other"}, "scope", "wanted are convert"),
+        ({"scope": "other"}, "scope", 'scope is "other"; wanted are convert'),
     ],
 )
 def test_a_refused_token_has_its_word(run: Run, tmp_path: Path, changes: dict[str, Any], why: str, told: str) -> None:
@@ -159,12 +162,17 @@ def test_a_key_in_place_of_its_file_is_not_repeated(run: Run) -> None:
         assert "canary" not in result.output
 
 
+async def nobody(_: str) -> RunningVerdict:
+    return RunningVerdict(None, "nobody is there")
+
+
 async def test_keys_that_can_not_be_fetched_are_told(tmp_path: Path) -> None:
     issuer = {"issuer": ISSUER, "audience": "gateway", "jwks": "http://127.0.0.1:1/jwks", "algorithms": ["ES256"]}
     state = compile_settings(make_settings(tmp_path, authentication={"jwt": [issuer]}))
-    shown = await judge_token_file(Path(token(tmp_path)), state, time.time())
+    shown = await judge_token_file(Path(token(tmp_path)), state, time.time(), nobody)
     assert "its issuer's keys can't be fetched from here: " in shown.text
-    assert shown.judged.text.startswith("keys_not_there: ")
+    assert shown.judged.text.startswith("can't tell: ")
+    assert not shown.judged.is_known
 
 
 async def test_keys_are_fetched_as_the_gateway_does(tmp_path: Path, aiohttp_server: Any) -> None:
@@ -177,7 +185,7 @@ async def test_keys_are_fetched_as_the_gateway_does(tmp_path: Path, aiohttp_serv
     url = f"http://127.0.0.1:{server.port}/jwks"
     issuer = {"issuer": ISSUER, "audience": "gateway", "jwks": url, "algorithms": ["ES256"]}
     state = compile_settings(make_settings(tmp_path, authentication={"jwt": [issuer]}))
-    shown = await judge_token_file(Path(token(tmp_path)), state, time.time())
+    shown = await judge_token_file(Path(token(tmp_path)), state, time.time(), nobody)
     assert shown.judged.identity is not None
 
 

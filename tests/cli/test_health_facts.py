@@ -35,6 +35,20 @@ gateway_tls_certificate_not_after_seconds {NOW - 1}
     ]
 
 
+def test_an_issuer_whose_keys_can_not_be_fetched_is_told_with_the_reason() -> None:
+    issuer = {
+        "issuer": "https://idp.test", "keys": None, "trouble": "no connection", "source": "https://idp.test/jwks",
+        "next_fetch_at": "2027-01-15T08:00:40Z", "dropped_at": None,
+    }  # fmt: skip
+    found = samples(issuers_without_keys=["https://idp.test"])._replace(overview={"issuers": [issuer]})
+    what = "can't be fetched from https://idp.test/jwks: no connection; "
+    next_one = "the next attempt is at 2027-01-15T08:00:40Z"
+    assert facts_of(found, NOW).problems == [f"tokens of https://idp.test are refused: its keys {what}{next_one}"]
+    held = {**issuer, "keys": 2, "dropped_at": "2027-01-15T09:00:00Z"}
+    (warning,) = facts_of(samples()._replace(overview={"issuers": [held]}), NOW).warnings
+    assert warning == f"the keys of https://idp.test {what}those that are held are dropped at 2027-01-15T09:00:00Z"
+
+
 def test_what_the_overview_knows_is_told_too() -> None:
     ledger = {"engine": "sqlite", "up": False, "trouble": "it is locked by somebody else"}
     upstreams = [{"name": "default", "up": False, "trouble": "no answer (no connection)"}]

@@ -217,11 +217,12 @@ function partsOf(told) {
     found.fetched_at !== null ? moment(found.fetched_at) : found.keys === null ? "never" : "of a file",
     found.dropped_at === null
       ? found.failures
-        ? `${found.failures} fetches failed`
+        ? `${found.failures} fetches failed: ${found.trouble}; the next is at ${moment(found.next_fetch_at)}`
         : found.keys === null
           ? "–"
           : "fresh"
-      : el("span", { class: "warn" }, left(found.dropped_at)),
+      : el("span", { class: "warn" }, `${left(found.dropped_at)}: ${found.trouble}`),
+    found.source,
   ];
   const shown = told.certificates.map((found) => certificate(found.listener, found.names.join(", "), found));
   const authorities = told.certificate_files
@@ -229,7 +230,7 @@ function partsOf(told) {
     .map((found) => certificate(found.setting, found.file, found));
   const parts = [table("Certificates", ["Of", "Names or file", "Ends", "Left"], [...shown, ...authorities])];
   if (told.issuers.length)
-    parts.push(table("Issuers of tokens", ["Issuer", "Keys", "Fetched", "Left"], told.issuers.map(issuer)));
+    parts.push(table("Issuers of tokens", ["Issuer", "Keys", "Fetched", "Left", "From"], told.issuers.map(issuer)));
   return parts;
 }
 

@@ -22,6 +22,15 @@ def check_fetched(url: str) -> str:
     return url
 
 
+def described_source(issuer: "KeySource") -> str:
+    """Where the keys of an issuer are, in words: of a URL no query, which may be a secret, of a secret nothing."""
+    if issuer.discovery:
+        return f"discovery at {issuer.issuer}"
+    if issuer.jwks is not None:
+        return issuer.jwks.partition("?")[0]
+    return "a shared secret" if issuer.public_key is None else str(issuer.public_key)
+
+
 class Shared(Protocol):
     """A shared secret, in plain."""
 

@@ -47,6 +47,7 @@ class _Provider:
     fetched: float | None = None
     refetched: float | None = None
     failures: int = 0
+    trouble: str | None = None
     flight: asyncio.Future[None] | None = None
     waiters: Waiters = field(default_factory=Waiters)
 
@@ -54,13 +55,16 @@ class _Provider:
 class IssuerState(NamedTuple):
     """How an issuer's keys stand: how many (None: none yet), seconds since they were fetched (None: from a file).
 
-    `failures` are fetches that failed since the last good one; `lasts` the seconds until the keys are dropped then.
+    `failures` are fetches that failed since the last good one, `trouble` is why the last of them did; `lasts` are the
+    seconds until the keys are dropped then, `due` those until the next fetch (None: they are never fetched).
     """
 
     keys: int | None
     age: float | None
     failures: int
     lasts: float | None
+    trouble: str | None = None
+    due: float | None = None
 
 
 class KeySets:
@@ -183,7 +187,8 @@ class KeySets:
             return IssuerState(count, None, 0, None)
         now, end = self._clock(), _end(known)
         age = None if known.fetched is None else now - known.fetched
-        return IssuerState(count, age, known.failures, None if end is None else max(0.0, end - now))
+        lasts = None if end is None else max(0.0, end - now)
+        return IssuerState(count, age, known.failures, lasts, known.trouble, max(0.0, known.due - now))
 
     async def refetch(self, issuer: str) -> bool:
         """Fetches the keys of an issuer because a token names a key we don't have; true when they changed.
@@ -231,14 +236,14 @@ class KeySets:
         pause = doubled(1.0, known.failures, _MAX_PAUSE)
         known.failures = min(known.failures + 1, 10)
         known.due = self._clock() + jittered(pause, _JITTER, self._dice())
-        why = error.why if isinstance(error, FetchFailed) else whereabouts(error)
+        known.trouble = why = error.why if isinstance(error, FetchFailed) else whereabouts(error)
         held = 0 if known.keys is None else len(known.keys.keys)
         log.warning("jwks fetch failed", issuer=known.settings.issuer, why=why, retry_in=round(pause), held=held)
 
     def _arrived(self, known: _Provider, keys: KeySet) -> None:
         self._results["success"] += 1
         now = self._clock()
-        known.failures, known.fetched = 0, now
+        known.failures, known.trouble, known.fetched = 0, None, now
         self._note_ready()
         known.due = now + jittered(known.settings.refresh / 2, _JITTER, self._dice())
         if keys != known.keys:

@@ -1,20 +1,23 @@
 """Whether a token would be accepted, and which rule refuses it: by the gateway's own judgement. Pure."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from gateway.auth.jwt.claims import Issuer, claims_at_fault
+from gateway.admin.judged import Judged
+from gateway.auth.jwt.claims import Issuer, claims_at_fault, judge
 from gateway.auth.jwt.jws import read_token
 from gateway.auth.jwt.tokens import KeyUnknown, identify
-from gateway.cli.explain_key import Judged
+from gateway.auth.validity import check_not_blocked
 from gateway.config.state import State
 from gateway.errors import Refused
+from gateway.model.identity import Identity
 from gateway.model.meanings import MEANINGS
 from gateway.model.reasons import Denial, Why
 from gateway.units import moment
 
 _SHOWN: Final = 120
+_MOST: Final = 10
 _HELP: Final[Mapping[Why, str]] = {
     Why.MALFORMED: "Take the token as the issuer gave it: three parts with dots, base64url, signed; at most 8 KB.",
     Why.ISSUER: "Write its iss, byte for byte, as issuer of an entry of authentication.jwt.",
@@ -28,19 +31,33 @@ _HELP: Final[Mapping[Why, str]] = {
     Why.EXPIRED: "Get a new token.",
     Why.SCOPE: "Ask the issuer for a token with all of required_scopes.",
     Why.PROFILE: "Name a profile of profiles: by the claim that profile_claim names, or by profile of the issuer.",
+    Why.BLOCKED: "An administrator has blocked its owner: `gateway callers unblock` lets him in again.",
 }
 
 
 def judge_token(state: State, token: bytes, now: float) -> Judged:
     """Judges a token as the gateway does; `state` has the issuers' keys, `now` is in seconds since the epoch."""
+    return _judged(state, token, now, lambda: identify(token, state.issuers, state.profiles, now))
+
+
+def judge_signed_token(state: State, token: bytes, now: float) -> Judged:
+    """Judges a token whose signature a gateway has verified that holds the issuer's keys, which `state` lacks."""
+    read, name = read_token(token), issuer_of(token, state)
+    if read is None or name is None:
+        return judge_token(state, token, now)
+    return _judged(state, token, now, lambda: judge(read.claims, state.issuers[name], state.profiles, now))
+
+
+def _judged(state: State, token: bytes, now: float, identified: Callable[[], Identity]) -> Judged:
     if not state.issuers:
         return Judged(None, "No issuer is configured.", "Write one under authentication.jwt.")
     try:
-        identity = identify(token, state.issuers, state.profiles, now)
+        identity = identified()
+        check_not_blocked(identity, state.blocked)
     except KeyUnknown as unknown:
-        return _refused(unknown.refusal.denial, token, state)
+        return _refused(unknown.refusal.denial, token, state, now)
     except Refused as refused:
-        return _refused(refused.denial, token, state)
+        return _refused(refused.denial, token, state, now)
     ends = moment(identity.expires_at) if identity.expires_at else "never"
     return Judged(identity, f"good: owner {identity.owner}, profile {identity.profile.name}, until {ends}")
 
@@ -68,26 +85,46 @@ def described(token: bytes) -> str:
     return ", ".join(f"{name} {str(value)[:_SHOWN]}" for name, value in says.items() if value is not None)
 
 
-def _refused(denial: Denial, token: bytes, state: State) -> Judged:
-    why = denial.why or Why.MALFORMED
-    return Judged(None, f"{why}: {_wanted(why, token, state)}", _HELP.get(why, ""), denial)
+def _refused(denial: Denial, token: bytes, state: State, now: float) -> Judged:
+    if denial.why is None:
+        return Judged(None, denial.detail, "", denial)
+    return Judged(None, f"{denial.why}: {_wanted(denial.why, token, state, now)}", _HELP.get(denial.why, ""), denial)
 
 
-def _wanted(why: Why, token: bytes, state: State) -> str:
+def _wanted(why: Why, token: bytes, state: State, now: float) -> str:
     read, issuers = read_token(token), state.issuers
     issuer = None if read is None else issuers.get(str(read.claims.get("iss")))
     if why is Why.ISSUER or read is None or issuer is None:
         return f"the issuers are {', '.join(sorted(issuers))}" if why is Why.ISSUER else MEANINGS[why]
+    says = read.claims
     wanted: dict[Why, Any] = {
         Why.ALGORITHM: f"the issuer's algorithms are {', '.join(sorted(issuer.algorithms))}",
-        Why.AUDIENCE: f"the audiences here are {', '.join(sorted(issuer.audience))}",
-        Why.CLAIM: f"{_claims(read.claims, issuer)}; wanted are {_wanted_claims(issuer)}",
-        Why.SCOPE: f"wanted are {' '.join(sorted(issuer.required_scopes))}",
-        Why.EXPIRED: f"leeway is {issuer.leeway:g} s",
-        Why.NOT_YET_VALID: f"leeway is {issuer.leeway:g} s",
-        Why.PROFILE: f"{_profile(read.claims, issuer)}; the profiles are {', '.join(sorted(state.profiles))}",
+        Why.UNKNOWN_KEY: f"{MEANINGS[why]} {_keys_there(issuer)}",
+        Why.AUDIENCE: f"{_claim(says, 'aud')}; the audiences here are {', '.join(sorted(issuer.audience))}",
+        Why.CLAIM: f"{_claims(says, issuer)}; wanted are {_wanted_claims(issuer)}",
+        Why.SCOPE: f"{_scopes(says)}; wanted are {' '.join(sorted(issuer.required_scopes))}",
+        Why.EXPIRED: f"it ended {_moment(says.get('exp'))}, and it is {moment(now)}; leeway is {issuer.leeway:g} s",
+        Why.NOT_YET_VALID: f"{_begins(says)}, and it is {moment(now)}; leeway is {issuer.leeway:g} s",
+        Why.PROFILE: f"{_profile(says, issuer)}; the profiles are {', '.join(sorted(state.profiles))}",
     }
     return str(wanted.get(why) or MEANINGS[why])
+
+
+def _keys_there(issuer: Issuer) -> str:
+    """What the issuer's keys are called that are held, and what they are for."""
+    keys = issuer.keys.keys if issuer.keys is not None else ()
+    told = [f"{(key.kid or 'one without kid')[:_SHOWN]} ({' '.join(sorted(key.algorithms))})" for key in keys[:_MOST]]
+    more = f" and {len(keys) - _MOST} more" if len(keys) > _MOST else ""
+    return f"It has {', '.join(told)}{more}."
+
+
+def _begins(claims: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} is {_moment(claims[name])}" for name in ("nbf", "iat") if name in claims)
+
+
+def _scopes(claims: Mapping[str, Any]) -> str:
+    given = [_claim(claims, name) for name in ("scope", "scp") if name in claims]
+    return ", ".join(given) or "it has no scope"
 
 
 def _wanted_claims(issuer: Issuer) -> str:
