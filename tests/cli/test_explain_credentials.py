@@ -15,10 +15,12 @@ from cryptography import x509
 
 from gateway.auth.certificates import read_certificate
 from gateway.cli.credential_files import judge_token_file
-from gateway.cli.explain_certificate import names_of
+from gateway.cli.explain_certificate import judge_certificate, names_of
 from gateway.cli.joined_judgement import RunningVerdict
 from gateway.cli.main import cli
 from gateway.config.compile import compile_settings
+from gateway.config.load import load
+from gateway.config.state import with_blocked
 from tests.support.pure import document, make_settings, write
 from tests.support.tokens import CLAIMS, ISSUER, jwk_of, jwks_of, make_token, p256_key, rsa_key
 
@@ -123,6 +125,37 @@ def test_a_good_token_is_judged_alone_and_for_a_request(run: Run, tmp_path: Path
     assert {"the token", "route", "token", "access", "limits"} <= {step["name"] for step in found["steps"]}
     refused = json.loads(run("--token", file, "--json", "--ip", "10.1.2.3", "GET", "/api/v1/usage").stdout)
     assert refused["reason"] == "forbidden"
+    assert refused["help"].endswith(
+        "this route needs the scope admin: ask the issuer for a token with admin in its scope"
+    )
+
+
+def test_what_would_help_a_token_or_a_certificate_is_nothing_of_a_key(
+    run: Run, tmp_path: Path, authority: trustme.CA
+) -> None:
+    pem = certificate(tmp_path, authority.issue_cert("batch.test"))
+    shown = (("--token", token(tmp_path)), ("--certificate", pem))
+    for credential in shown:
+        asked = (*credential, "--json", "--ip", "10.1.2.3", "--pages", "100000", "POST", "/api/v1/marker")
+        told = json.loads(run(*asked).stdout)["help"]
+        assert told == "Ask for fewer by page_range or max_pages; or raise pages_per_request of profiles.default."
+    usage = run(*shown[1], "--json", "--ip", "10.1.2.3", "GET", "/api/v1/usage")
+    assert "scopes of this name in authentication.certificates.names" in json.loads(usage.stdout)["help"]
+
+
+def test_a_certificate_of_a_blocked_caller_is_refused(tmp_path: Path, authority: trustme.CA) -> None:
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    asks = {"client_ca": str(tmp_path / "ca.pem"), "client_certificates": "optional"}
+    whole = document(tmp_path, authentication={"certificates": {"identity": "dns"}})
+    whole["tls"] |= asks
+    state = compile_settings(load(write(tmp_path, whole), {}))
+    chain = x509.load_pem_x509_certificates(Path(certificate(tmp_path, authority.issue_cert("a.test"))).read_bytes())
+    trusted = x509.load_pem_x509_certificates((tmp_path / "ca.pem").read_bytes())
+    now = datetime.now(UTC)
+    assert judge_certificate(state, chain, trusted, now).identity is not None
+    judged = judge_certificate(with_blocked(state, frozenset({"cert:a.test"})), chain, trusted, now)
+    assert (judged.identity, judged.text) == (None, "blocked: This caller is blocked here.")
+    assert "gateway callers unblock" in judged.help
 
 
 def test_the_host_has_the_port_that_clients_name(run: Run, tmp_path: Path) -> None:
