@@ -3,7 +3,8 @@
 Every change takes the next revision, under a lock on the counter. So revisions commit in their order, and a reader
 that asks for the changes after the last one it saw misses none. It gets some at a time: each read is a transaction
 with its own deadline, and what was read in one need not be read again after the next has failed. A key that changes
-between two of them has a later revision then, and comes with that.
+between two of them has a later revision then, and comes with that. While more is to come, the latest changes come
+with each: a revocation behind a hundred thousand others does not wait for these.
 """
 
 import json
@@ -11,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from itertools import accumulate
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -28,6 +30,7 @@ _FIRST: Final = 1
 _SOME: Final = 5000
 """Keys and secrets that are read at once: fifty milliseconds of work, a second of a loop that is very busy."""
 _VALUES: Final = 1000  # in one statement
+_LATEST: Final = 100  # keys that come before their turn, with no more secrets than _VALUES
 _Value = TypeVar("_Value")
 
 
@@ -77,17 +80,21 @@ def number_of(connection: Connection) -> int:
 
 
 def changes_since(connection: Connection, revision: int) -> tuple[int, list[KeyRecord]]:
-    """Some keys that have changed since a revision, and the one up to which these are all: at last the latest."""
+    """Some keys that have changed since a revision, and the one up to which these are all: at last the latest.
+
+    Where these are not all, those that changed last are among them, and will come again.
+    """
     latest = revision_of(connection)
     if latest == revision:
         return latest, []
     changed, cut = keys.c.revision > revision, _cut(connection, revision)
     if cut is None:
         return latest, _records(connection, changed)
+    early = _latest(connection, cut)
     rows = _rows(connection, and_(changed, keys.c.revision <= cut))
     # By their ids: a key that changes before the next statement has no such revision any more, but secrets it has.
     of = [secrets.c.key_id.in_(some) for some in _slices([row.id for row in rows])]
-    return cut, _records_of(connection, rows, of)
+    return cut, [*early, *_records_of(connection, rows, of)]
 
 
 def all_keys(connection: Connection) -> list[KeyRecord]:
@@ -286,6 +293,16 @@ def _cut(connection: Connection, revision: int) -> int | None:
     sums = select(keys.c.revision, rows).where(keys.c.revision > revision).subquery()
     query = select(sums.c.revision).where(sums.c.rows >= _SOME).order_by(sums.c.revision).limit(1)
     return connection.execute(query).scalar()
+
+
+def _latest(connection: Connection, cut: int) -> list[KeyRecord]:
+    """The keys behind `cut` that changed last."""
+    newest = select(func.max(secrets.c.generation)).where(secrets.c.key_id == keys.c.id).scalar_subquery()
+    query = select(keys.c.id, newest.label("newest")).where(keys.c.revision > cut)
+    found = connection.execute(query.order_by(keys.c.revision.desc()).limit(_LATEST)).all()
+    sums = accumulate(row.newest or 0 for row in found)
+    ids = [row.id for row, total in zip(found, sums, strict=True) if total <= _VALUES]
+    return _records(connection, keys.c.id.in_(ids)) if ids else []
 
 
 def _slices(ids: list[str]) -> list[list[str]]:

@@ -285,6 +285,21 @@ async def test_thousands_of_changes_come_some_at_a_time_with_what_changes_meanwh
     assert await engine.read(key_ids) == {"a", "ci", "d", "e", "f", "g"}
 
 
+async def test_what_changed_last_comes_with_the_first_of_many(engine: Engine) -> None:
+    """A revocation behind a hundred thousand changes waited for all of them."""
+    await engine.write(many(["a", "b", "d", "e"], 2400))
+    for name in ("late", "later"):
+        await make(engine, name)
+    await engine.write(lambda c: revoke(c, "late", None, NOON, force=True))
+    told, revision = list[list[str]](), 0
+    while not told or told[-1]:
+        revision, records = await engine.read(partial(changes_since, revision=revision))
+        told.append([record.id for record in records])
+        if len(told) == 1:
+            assert not records[0].generations[0].is_live(NOON)
+    assert told == [["late", "later", "a", "b", "d"], ["e", "late", "later"], []]
+
+
 async def test_keys_of_one_revision_come_together(engine: Engine) -> None:
     """Each change has a revision of its own; but whoever fills the tables by hand may give one to many."""
     await engine.write(many(["a", "b", "c", "d"], 2400, revision=3))
