@@ -285,6 +285,9 @@ class Lease:
                 settled = await (self._lose() if last is LeaseState.RELEASED else self._cancel())
             except LedgerUnavailable:
                 continue
+            except Exception as error:  # noqa: BLE001 -- a fault of ours: without another attempt the place is charged
+                log.error("a place could not be given back yet", error=whereabouts(error))
+                continue
             if settled is not None:
                 self._parts.counts.pages(*settled)
             self._parts.throttle.drop_refusal(self._claim.account)

@@ -6,6 +6,12 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
+import structlog
+
+from gateway.errors import whereabouts
+
+log = structlog.get_logger()
+
 
 class Background:
     """Runs coroutines until they are done, or until it is closed. Not thread-safe."""
@@ -17,10 +23,16 @@ class Background:
         return f"<Background running={len(self._tasks)}>"
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Begins one. It has to catch what it may raise."""
+        """Begins one. It has to catch what it may raise: what it does not is a fault of ours, and logged."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("work in the background failed", error=whereabouts(error))
 
     async def close(self, within: float) -> None:
         """Waits for all of them, also those begun meanwhile, `within` seconds at most, then cancels what is left."""

@@ -18,7 +18,7 @@ import asyncpg
 from gateway.config.ledger_url import url_of
 from gateway.config.settings import SecretValue, Settings
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.connecting import Connector, in_words
+from gateway.ledger.connecting import FAULTS, Connector, in_words
 from gateway.ledger.migrate import LEAST_COUNTER, Tables, judge
 from gateway.ledger.url import SQLITE, has_password, shown_url
 
@@ -117,7 +117,7 @@ async def _look_at_postgresql(settings: Settings) -> Looked:
                 if connector.begin:
                     await connection.execute(connector.begin)
                 return await _ask_postgresql(connection, name)
-    except (LedgerUnavailable, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (LedgerUnavailable, *FAULTS) as error:
         return Looked(name, fault=f"can't be used: {in_words(error)}")
     finally:
         if connection is not None:

@@ -24,17 +24,16 @@ from gateway.ledger.connecting import Connector
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep, version_of
 from gateway.ledger.postgres import PostgresEngine
+from gateway.ledger.tables_place import Place, place_of_tables
 from gateway.ledger.transfer import (
     Filled,
     FillRecord,
     Permission,
-    Place,
     RowCounts,
     bring_up,
     described,
     fill,
     is_in_use,
-    place_of_tables,
     require_elsewhere,
     save,
     save_sqlite,

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from gateway.admission.admission import ledger_away
-from gateway.errors import LedgerUnavailable, Refused, ValueNotKept, refuse
+from gateway.errors import LedgerUnavailable, Refused, ValueNotKept, refuse, whereabouts
 from gateway.jobs.job import Job
 from gateway.ledger.checkpoints import is_owned, note
 from gateway.ledger.replica import Replica
@@ -104,6 +104,8 @@ class Checkpoints:
             except LedgerUnavailable:
                 await asyncio.sleep(PAUSE)
                 continue
+            except Exception as error:  # noqa: BLE001 -- a fault of ours: this one is lost, and no other after it
+                log.error("a checkpoint could not be written down", error=whereabouts(error))
             del self._unwritten[key]
 
 

@@ -24,6 +24,8 @@ from gateway.ledger.postgres_url import Host, read_postgres_url
 _MILLISECONDS: Final = 1000
 _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 DEADLINES: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+FAULTS: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg raises of a server that can't be used. Its own kinds of errors have no base in common."""
 _POOLER: Final = "a pooler stands before it: set ledger.pooler"
 _WORDS: Final = {
     "InvalidPasswordError": "the password is wrong",
@@ -39,10 +41,11 @@ _WORDS: Final = {
     "ConnectionDoesNotExistError": "its connection ended",
     "CannotConnectNowError": "it is starting or stopping",
     "TargetServerAttributeNotMatched": "no host is what target_session_attrs asks for",
-    "ClientConfigurationError": "its URL can't be used: sslmode=verify-full and verify-ca need sslrootcert",
+    "ClientConfigurationError": "its URL can't be used: a parameter of it has a value that is not known",
     "DuplicatePreparedStatementError": _POOLER,
     "InvalidSQLStatementNameError": _POOLER,
 }
+_OF_CAS: Final = ("root certificate", "configuration directory")
 # PgBouncer has one code for all refusals; its texts are its own, and none of them is shown.
 _OF_POOLERS: Final = {
     "unsupported startup parameter": _POOLER,
@@ -81,7 +84,7 @@ class Connector:
         """Returns a new connection.
 
         Raises:
-            LedgerUnavailable, OSError, TimeoutError, asyncpg's errors: see `in_words`.
+            LedgerUnavailable, FAULTS: see `in_words`.
         """
         url = self._url()
         _require_files(url)
@@ -92,7 +95,7 @@ class Connector:
         for host in hosts:
             try:
                 connection = await self._connect(url, self._turn / len(hosts), host)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except FAULTS as error:
                 failures.append(error)
             else:
                 self._answered = host
@@ -166,6 +169,8 @@ def in_words(error: BaseException | None) -> str:
     if isinstance(error, asyncpg.ProtocolViolationError):
         said = str(error)
         return next((words for text, words in _OF_POOLERS.items() if text in said), "a pooler refuses it")
+    if isinstance(error, asyncpg.exceptions.ClientConfigurationError) and any(text in str(error) for text in _OF_CAS):
+        return "its URL can't be used: sslmode=verify-full and verify-ca need sslrootcert"
     name = type(error).__name__
     return _WORDS.get(name, f"PostgreSQL says {name}")
 

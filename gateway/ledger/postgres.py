@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.aio.background import keep_task
 from gateway.errors import LedgerUnavailable, OwnerWaited, ValueNotKept
-from gateway.ledger.connecting import DEADLINES, Connector, has_waited, in_words
+from gateway.ledger.connecting import DEADLINES, FAULTS, Connector, has_waited, in_words
 from gateway.ledger.connection_slots import ConnectionSlots
 from gateway.ledger.engine import REPORT_SECONDS, is_of_an_owner
 from gateway.ledger.loop_time import LoopTime
@@ -167,7 +167,7 @@ class PostgresEngine:
                 raise OwnerWaited(in_words(error.orig)) from None
             self._is_migrated = False  # the database may be another one when it is back
             raise LedgerUnavailable(in_words(error.orig)) from None
-        except (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        except (SQLAlchemyError, *FAULTS) as error:
             raise LedgerUnavailable(in_words(error)) from None
 
     async def _tended(self) -> None:

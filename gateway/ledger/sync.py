@@ -21,12 +21,13 @@ from gateway.errors import LedgerUnavailable, OwnerWaited
 from gateway.ledger.callers import blocked_accounts
 from gateway.ledger.closing import Settled
 from gateway.ledger.engine import OwnTurn
-from gateway.ledger.keys import changes_since, key_ids, note_used, number_of, revision_of
+from gateway.ledger.keys import changes_since, key_ids, note_used, revision_of
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.news import Question
 from gateway.ledger.reservations import overdue, reclaim
 from gateway.ledger.schema import counters
 from gateway.ledger.statement import Statement
+from gateway.ledger.tables_place import Place, identity_of
 from gateway.ledger.usage import active_counts
 from gateway.limits.quotas import AccountCounts
 from gateway.model.keys import KeyRecord
@@ -49,7 +50,7 @@ log = structlog.get_logger()
 class _Reached(NamedTuple):
     """How far the keys are known: in which ledger, its latest revision, and the one up to which they were read."""
 
-    number: int | None
+    ledger: Place | None
     latest: int
     revision: int
 
@@ -245,14 +246,14 @@ class LedgerSync:
 
 
 def _changes(connection: Connection, known: _Reached) -> _Changes:
-    number, latest = number_of(connection), revision_of(connection)
-    # Another ledger, or an older state of the same.
-    is_all = number != known.number or latest < max(known.latest, known.revision)
+    ledger, latest = identity_of(connection), revision_of(connection)
+    # Another ledger, or an older state of the same: since then it may have got as many changes as it lacks.
+    is_all = ledger != known.ledger or latest < max(known.latest, known.revision)
     ids = key_ids(connection) if is_all else None
     reached, records = changes_since(connection, _NOTHING if is_all else known.revision)
     # Read after the revision: on PostgreSQL each statement has its own snapshot, and what is newer is read again.
     blocked = blocked_accounts(connection) if is_all or latest != known.latest else None
-    return _Changes(_Reached(number, latest, reached), records, blocked, ids)
+    return _Changes(_Reached(ledger, latest, reached), records, blocked, ids)
 
 
 def _tell_unreadable(records: list[KeyRecord]) -> None:

@@ -27,19 +27,16 @@ from gateway.ledger.engine import is_postgres
 from gateway.ledger.live_again import LiveAgain, ended_in, live_again
 from gateway.ledger.migrate import Tables, migrate, require_version, tables_of
 from gateway.ledger.schema import counters, metadata, replicas
+from gateway.ledger.tables_place import Place, place_of_tables
 from gateway.ledger.watchers import has_living
 from gateway.units import moment
 
 RowCounts = Mapping[str, int]
-Place = tuple[object, ...]
 _AT_ONCE: Final = 1000
 _LONGEST: Final = 600
 _OF_KEYS: Final = "keys"
 _IDENTITY: Final = "ledger"
 _OF_ITS_OWN: Final = frozenset({"counters", "replicas"})  # a ledger that has no more is empty
-_PLACE: Final = text("""
-SELECT EXTRACT(EPOCH FROM pg_postmaster_start_time()), oid, CAST(to_regclass('counters') AS oid)
-FROM pg_database WHERE datname = current_database()""")
 _RECORDED: Final = 100
 _IN_USE: Final = (
     "a gateway serves from it (its last heartbeat is less than 15 s old): stop all gateways first. "
@@ -119,11 +116,6 @@ def save(connection: Connection, target: Path) -> RowCounts:
             _copy(connection, copy, table)
         _require_equal(before, counts_of(copy))
     return before
-
-
-def place_of_tables(connection: Connection) -> Place | None:
-    """Where a transaction's ledger is on PostgreSQL, whatever its server is called; None on SQLite."""
-    return tuple(connection.execute(_PLACE).one()) if is_postgres(connection) else None
 
 
 def require_elsewhere(connection: Connection, place: Place | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Table
+from structlog.testing import capture_logs
 
 import gateway.admission.admission
 from gateway.admission.admission import Admission, Lease
@@ -319,6 +320,17 @@ async def test_pages_are_given_back_however_long_the_ledger_is_away(desk: Desk) 
     desk.faulty.is_away = False
     await desk.engine.write(lambda c: reclaim(c, ACCOUNT, desk.now))  # another process thought it dead
     await desk.quiet()
+    assert (await desk.counts()).day.pages == 0
+
+
+async def test_pages_are_given_back_whatever_an_attempt_to_do_so_raises(desk: Desk) -> None:
+    """They expired, and were charged."""
+    lease = await desk.reserved()
+    desk.faulty.faults = ["odd", "odd"]
+    with capture_logs() as logs:
+        lease.close()
+        await desk.quiet()
+    assert [log["event"] for log in logs] == ["a place could not be given back yet"] * 2
     assert (await desk.counts()).day.pages == 0
 
 

@@ -4,6 +4,8 @@ import asyncio
 import gc
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from gateway.aio.background import Background, keep_task
 
 LONG = 30.0
@@ -38,6 +40,21 @@ async def test_what_does_not_end_in_time_is_cancelled() -> None:
     background.start(hang())
     await background.close(0.001)
     await asyncio.wait_for(cancelled.wait(), LONG)
+
+
+async def test_what_fails_is_told_without_its_values() -> None:
+    background = Background()
+
+    async def fail() -> None:
+        raise ValueError("canary")
+
+    with capture_logs() as logs:
+        background.start(fail())
+        await background.close(LONG)
+    (told,) = logs
+    assert told["event"] == "work in the background failed"
+    assert told["error"].startswith("ValueError at ")
+    assert "canary" not in str(logs)
 
 
 async def test_closing_with_nothing_to_do_is_over_at_once() -> None:

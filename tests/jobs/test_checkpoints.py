@@ -90,6 +90,23 @@ async def test_what_waits_to_be_written_down_is_bounded_and_what_is_over_is_not_
     assert faulty.writes - writes <= 1
 
 
+async def test_one_that_can_not_be_written_at_all_stops_no_later_one(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.jobs.checkpoints.PAUSE", 0.01)
+    faulty, background = Faulty(engine), Background()
+    faulty.faults = ["before", "odd"]
+    known = made(faulty, background)
+    with capture_logs() as logs:
+        known.record(job(), "a")
+        await eventually(lambda: "running=0" in repr(background))
+    assert logs[-1]["event"] == "a checkpoint could not be written down"
+    faulty.faults = ["before"]
+    known.record(job(), "b")
+    await background.close(LONG)
+    await made(Faulty(engine), Background()).check("default", "b", "key:ci")
+
+
 async def test_an_owner_s_checkpoints_take_his_own_turns_and_not_those_of_the_gateway_s_upkeep(
     engine: Engine,
 ) -> None:

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from gateway.errors import LedgerUnavailable
+from gateway.ledger.connecting import FAULTS
 from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.ledgers import Postgres, beat, open_engine
 
@@ -95,6 +97,42 @@ async def test_of_several_hosts_the_one_that_can_be_written_is_found(postgres: P
     await engine.close()
     assert await why(url + "standby") == "no host is what target_session_attrs asks for"
     postgres.empty(migrated)
+
+
+async def test_a_standby_that_answers_first_leaves_its_turn_to_the_next(postgres: Postgres, migrated: str) -> None:
+    """asyncpg's error for it is of a kind of its own, with which the search ended: after a failover nobody served."""
+    with Postgres(default_transaction_read_only="on") as standby:
+        for hosts in (
+            (standby.socket_directory, postgres.socket_directory),
+            (postgres.socket_directory, standby.socket_directory),
+        ):
+            url = postgres.url_of(migrated, ",".join(map(str, hosts)))
+            engine = open_engine(f"{url}&target_session_attrs=read-write")
+            assert await engine.write(beat) > 0
+            await engine.close()
+        alone = f"{standby.url_of('postgres')}&target_session_attrs=read-write"
+        assert await why(alone) == "no host is what target_session_attrs asks for"
+    postgres.empty(migrated)
+
+
+def test_each_error_of_the_driver_is_a_fault_of_the_server_s() -> None:
+    exceptions = [getattr(asyncpg.exceptions, name) for name in asyncpg.exceptions.__all__]
+    errors = [found for found in exceptions if isinstance(found, type) and issubclass(found, Exception)]
+    assert len(errors) > 100
+    assert [found for found in errors if not issubclass(found, (*FAULTS, Warning))] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("sslmode=verify-full", "its URL can't be used: sslmode=verify-full and verify-ca need sslrootcert"),
+        ("sslnegotiation=canary", "its URL can't be used: a parameter of it has a value that is not known"),
+        ("gsslib=canary", "its URL can't be used: a parameter of it has a value that is not known"),
+    ],
+)
+async def test_what_is_wrong_with_a_url_is_told(query: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/nonexistent")
+    assert await why(f"postgresql://me:canary@127.0.0.1:1/x?{query}") == words
 
 
 async def test_faults_of_tls_are_told_apart(tmp_path: Path) -> None:

@@ -396,6 +396,22 @@ async def test_an_older_state_of_the_same_ledger_is_noticed(files: tuple[Path, K
     assert kept.open_keys == {"a", "b"}
 
 
+async def test_an_older_state_that_has_got_as_many_changes_as_it_lacks_is_noticed(files: tuple[Path, Kept]) -> None:
+    """A standby that took over without the last change: the next one had its revision, and was never seen."""
+    file, kept = files
+    backup = file.with_name("backup.db")
+    with closing(sqlite3.connect(file)) as there, closing(sqlite3.connect(backup)) as copy:
+        there.backup(copy)
+    await kept.make("c")
+    await kept.sync.apply_key_changes()
+    engine = open_engine(f"sqlite:///{backup}", 5.0)
+    await engine.write(lambda c: revoke(c, "a", None, NOON, force=True))
+    await engine.close()
+    await asyncio.to_thread(backup.replace, file)
+    await kept.sync.apply_key_changes()
+    assert kept.open_keys == {"b"}
+
+
 async def test_thousands_of_keys_that_change_at_once_are_applied_in_portions(kept: Kept) -> None:
     """A restored ledger with 10,000 held the loop for a tenth of a second."""
 

@@ -247,7 +247,8 @@ def open_engine(
 class Faulty:
     """An engine that fails as it is told: `faults` are those of the next transactions that write, in their order.
 
-    "before": it was not done; "after": it was, but nobody is told so; "": it works.
+    "before": it was not done; "after": it was, but nobody is told so; "odd": it was not done, and raised what no
+    engine raises; "": it works.
     `is_away`: nothing works until it is told otherwise.
     """
 
@@ -268,6 +269,8 @@ class Faulty:
         fault = self.faults.pop(0) if self.faults else "before" if self.is_away else ""
         if fault == "before":
             raise LedgerUnavailable("as it was told")
+        if fault == "odd":
+            raise RuntimeError("as it was told")
         result = await write()
         if fault == "after":
             raise LedgerUnavailable("as it was told")
