@@ -21,8 +21,11 @@ class Asking(Protocol):
     def is_like(self, poll: Poll) -> bool:
         """Whether its answer may serve that poll."""
 
-    async def wait(self, iteration: Iteration, peer: Hashable) -> None:
-        """Waits for its end."""
+    async def wait(self, iteration: Iteration, peer: Hashable) -> bool:
+        """Waits for its end, but not for ever; returns whether it has ended."""
+
+    def step_aside(self) -> None:
+        """Lets another be the one that is waited for."""
 
 
 class Job:

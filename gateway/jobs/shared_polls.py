@@ -4,11 +4,11 @@ A job's asking poll is a client's poll that waits for the container. States of a
     unasked  no poll asks; `running_answer` may hold the last whole answer that said that the job runs.
              `begin` ends it.
     asked    a poll asks. Polls that are alike wait for it, once each; others ask for themselves.
-             `AskingPoll.close` ends it, whatever came of it: all who wait go on. Who has waited for PATIENCE asks
-             in its place.
+             `AskingPoll.close` ends it, whatever came of it: all who wait go on. The first who has waited for
+             PATIENCE asks in its place, and the others wait for this one.
 Impossible: an answer reaches another owner (a Job has one), serves after an end was seen (Job.add_known drops it), or
 serves under another configuration (each reload makes other UpstreamTargets); two asking polls that know each other;
-a poll that waits longer than PATIENCE for another.
+a poll that waits longer than ROUNDS times PATIENCE for others.
 """
 
 import asyncio
@@ -24,6 +24,8 @@ from gateway.jobs.status_answer import Poll, RunningAnswer, StatusAnswer, is_for
 PATIENCE: Final = 5.0
 """Seconds to wait for another's answer, which comes in milliseconds: one that hangs in the container may have the
 five minutes of upstream.read_timeout, and another would be answered."""
+ROUNDS: Final = 6
+"""How often a poll waits for another: while a container hangs, a job's polls ask it one after the other."""
 
 
 class AskingPoll:
@@ -43,8 +45,11 @@ class AskingPoll:
         """Whether its answer may serve that poll."""
         return self._poll.is_like(poll)
 
-    async def wait(self, iteration: Iteration, peer: Hashable) -> None:
-        """Waits for its end, for PATIENCE at most, then for a turn of `peer`: hundreds may wait. Runs in a Drive."""
+    async def wait(self, iteration: Iteration, peer: Hashable) -> bool:
+        """Waits for its end, for PATIENCE at most, then for a turn of `peer`: hundreds may wait. Runs in a Drive.
+
+        Returns whether it has ended.
+        """
         signal = Signal()
         wake = self._waiting[signal] = partial(iteration.call_in_turn, signal.wake, peer, is_small=True)
         timer = asyncio.get_running_loop().call_later(PATIENCE, wake)
@@ -52,8 +57,8 @@ class AskingPoll:
             await signal
         finally:
             timer.cancel()
-            self._waiting.pop(signal, None)
-        self._step_aside()
+            has_ended = self._waiting.pop(signal, None) is None
+        return has_ended
 
     def keep(self, answer: StatusAnswer, now: float) -> None:
         """Keeps its answer, which said that the job runs, if it is for all polls that are alike."""
@@ -62,12 +67,12 @@ class AskingPoll:
 
     def close(self) -> None:
         """Lets all that wait go on. Idempotent."""
-        self._step_aside()
+        self.step_aside()
         waiting, self._waiting = self._waiting, {}
         for wake in waiting.values():
             wake()
 
-    def _step_aside(self) -> None:
+    def step_aside(self) -> None:
         """Lets another be the one that is waited for."""
         if self._job.asking_poll is self:
             self._job.asking_poll = None
@@ -90,11 +95,15 @@ class SharedPolls:
     async def wait(self, job: Job, poll: Poll, peer: Hashable) -> None:
         """Waits for an asking poll whose answer may serve this poll, if there is one; `peer` is who waits.
 
-        Runs in a Drive.
+        When it returns, this poll asks if there is no answer. Runs in a Drive.
         """
-        asking = job.asking_poll
-        if asking is not None and asking.is_like(poll):
-            await asking.wait(self._iteration, peer)
+        for _ in range(ROUNDS):
+            asking = job.asking_poll
+            if asking is None or not asking.is_like(poll) or await asking.wait(self._iteration, peer):
+                return
+            if job.asking_poll is asking:  # nobody has begun to ask in its place
+                asking.step_aside()
+                return
 
     def begin(self, job: Job, poll: Poll) -> AskingPoll | None:
         """Makes this poll the one that asks, unless another asks already. The caller closes it."""

@@ -80,6 +80,11 @@ class Connector:
             if not connection.is_closed():
                 connection.terminate()
 
+    def look_for_another(self) -> None:
+        """Drops all connections if the URL names another host: the one in use can't be written any more."""
+        if len(read_postgres_url(self._url()).hosts) > 1:
+            self.drop()
+
     async def connect(self) -> asyncpg.Connection:
         """Returns a new connection.
 
@@ -150,6 +155,11 @@ def _require_files(url: str) -> None:
                 require_named(Path(asked[name]))
         except FileUnusable as error:
             raise LedgerUnavailable(f"the file of {name} {error}") from None
+
+
+def is_read_only(error: BaseException | None) -> bool:
+    """Whether the server refused a change because it takes none: it was a primary, and may be a standby now."""
+    return error is not None and isinstance(error.__cause__, asyncpg.ReadOnlySQLTransactionError)
 
 
 def has_waited(error: BaseException | None) -> bool:

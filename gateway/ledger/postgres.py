@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.aio.background import keep_task
 from gateway.errors import LedgerUnavailable, OwnerWaited, ValueNotKept
-from gateway.ledger.connecting import DEADLINES, FAULTS, Connector, has_waited, in_words
+from gateway.ledger.connecting import DEADLINES, FAULTS, Connector, has_waited, in_words, is_read_only
 from gateway.ledger.connection_slots import ConnectionSlots
 from gateway.ledger.engine import REPORT_SECONDS, is_of_an_owner
 from gateway.ledger.loop_time import LoopTime
@@ -165,6 +165,8 @@ class PostgresEngine:
                 raise ValueNotKept(in_words(error.orig)) from None
             if is_of_an_owner(in_turn_of) and has_waited(error.orig):
                 raise OwnerWaited(in_words(error.orig)) from None
+            if is_read_only(error.orig):
+                self._connector.look_for_another()
             self._is_migrated = False  # the database may be another one when it is back
             raise LedgerUnavailable(in_words(error.orig)) from None
         except (SQLAlchemyError, *FAULTS) as error:

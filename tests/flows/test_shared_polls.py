@@ -243,6 +243,34 @@ async def test_one_that_hangs_in_the_container_holds_no_other_up(
     first.abort()
 
 
+async def test_hundreds_of_polls_of_a_container_that_hangs_ask_it_one_after_the_other(
+    gateway: Running, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When their patience was over all of them asked at once, and held a connection each."""
+    monkeypatch.setattr("gateway.jobs.shared_polls.PATIENCE", 0.2)
+    monkeypatch.setattr("gateway.jobs.shared_polls.ROUNDS", 1000)
+    asked = 0
+
+    async def script(connection: Connection) -> None:
+        nonlocal asked
+        if (await connection.request()).method == b"GET":
+            asked += 1
+            await connection.end()
+        connection.send(answer(b'{"success": true, "request_id": "job-1"}'))
+        await script(connection)
+
+    backend.script = script
+    job = await started(gateway)
+    clients = [await gateway.connect() for _ in range(40)]
+    for client in clients:
+        client.send(poll(job))
+    await eventually(lambda: asked == 1)
+    await eventually(lambda: asked >= 3)
+    assert asked < 10
+    for client in clients:
+        client.abort()
+
+
 async def test_one_that_leaves_while_it_waits_is_forgotten(gateway: Running, container: Container) -> None:
     job = await started(gateway)
     container.slowly = asyncio.Event()

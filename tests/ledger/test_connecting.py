@@ -115,6 +115,27 @@ async def test_a_standby_that_answers_first_leaves_its_turn_to_the_next(postgres
     postgres.empty(migrated)
 
 
+async def test_a_server_that_takes_no_more_changes_is_left(postgres: Postgres, migrated: str) -> None:
+    """Its connections lived on, and each change was refused, for as long as they did."""
+    with Postgres() as former:
+        hosts = f"{former.socket_directory},{postgres.socket_directory}"
+        former.sql(f"CREATE DATABASE {migrated}")
+        engine = open_engine(f"{postgres.url_of(migrated, hosts)}&target_session_attrs=read-write")
+        assert await engine.write(beat) > 0
+        former.sql("ALTER SYSTEM SET default_transaction_read_only = on")
+        former.sql("SELECT pg_reload_conf()")
+        told = ""
+        while not told:
+            try:
+                await engine.write(beat)
+            except LedgerUnavailable as error:
+                told = str(error)
+        assert told == "it is read-only"
+        assert await engine.write(beat) > 0
+        await engine.close()
+    postgres.empty(migrated)
+
+
 def test_each_error_of_the_driver_is_a_fault_of_the_server_s() -> None:
     exceptions = [getattr(asyncpg.exceptions, name) for name in asyncpg.exceptions.__all__]
     errors = [found for found in exceptions if isinstance(found, type) and issubclass(found, Exception)]
