@@ -16,7 +16,7 @@ would not be found.)
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -199,25 +199,32 @@ def release(connection: Connection, leases: Sequence[DeliveryLease], now: float)
     connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(values))
 
 
-def give_up(connection: Connection, line: Line, before: float, now: float) -> list[str]:
-    """Gives up a batch of what was due before a moment at a destination that fails for an owner; returns the ids.
+class GivenUp(NamedTuple):
+    """A delivery that was given up."""
+
+    id: str
+    destination: str
+
+
+def give_up(connection: Connection, lines: Collection[Line], before: float, now: float) -> list[GivenUp]:
+    """Gives up a batch of what was due before a moment at destinations that fail for their owners.
 
     A delivery without any attempt is kept: one attempt will show whether the destination takes it.
     """
     late = (
-        deliveries.c.destination == line[0],
-        deliveries.c.owner == line[1],
+        tuple_(deliveries.c.destination, deliveries.c.owner).in_(list(lines)),
         deliveries.c.attempts > 0,
         deliveries.c.state == DeliveryState.DUE,
         deliveries.c.ended_at < int(before),
         deliveries.c.next_at.is_not(None),
         or_(deliveries.c.leased_by.is_(None), deliveries.c.next_at <= int(now)),
     )
-    found = select(deliveries.c.id).where(*late).order_by(deliveries.c.id).limit(_AT_ONCE)
-    ids = list(connection.execute(found.with_for_update(skip_locked=True)).scalars())
-    values = {"state": DeliveryState.DEAD, "ended_at": int(now), **_FREE}
-    connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(values))
-    return ids
+    found = select(deliveries.c.id, deliveries.c.destination).where(*late).order_by(deliveries.c.id).limit(_AT_ONCE)
+    rows = [GivenUp(*row) for row in connection.execute(found.with_for_update(skip_locked=True))]
+    if rows:
+        values = {"state": DeliveryState.DEAD, "ended_at": int(now), **_FREE}
+        connection.execute(update(deliveries).where(deliveries.c.id.in_([row.id for row in rows])).values(values))
+    return rows
 
 
 class _Slots:

@@ -233,7 +233,8 @@ async def test_what_waits_too_long_for_a_paused_destination_is_given_up(engine: 
         await engine.write(lambda c, name=name: schedule_retry(c, claimed[name], BAD, NOON))  # type: ignore[misc] # likewise
     await plan_and_end(engine, "never attempted", NOON - 100)
     line = "hooks.example:443", "key:ci"
-    assert await engine.write(lambda c: give_up(c, line, NOON - 99, NOON)) == ["old"]
+    given_up = await engine.write(lambda c: give_up(c, [line, ("nobody:1", "key:x")], NOON - 99, NOON))
+    assert given_up == [("old", line[0])]
     assert (await row(engine, "old"))["state"] == DeliveryState.DEAD
     assert await engine.write(lambda c: mark_delivered(c, claimed["leased"], OK, NOON))
     assert (await engine.read(counts))[DeliveryState.DUE] == 4

@@ -16,6 +16,7 @@ _FAILURES: Final = 5
 _PAUSE: Final = 30.0  # seconds
 _MAX_LENGTH: Final = 300.0  # seconds
 _MAX: Final = 1000
+_MAX_OF_OWNER: Final = 100  # one host has 65,535 ports, and each is a destination
 
 
 @dataclass(slots=True)
@@ -26,7 +27,10 @@ class _Failing:
 
 
 class Breaker:
-    """Remembers failing destinations, the latest thousand of them. Times are seconds of any one clock."""
+    """Remembers failing destinations: the latest thousand of them, and the latest hundred of an owner.
+
+    Times are seconds of any one clock.
+    """
 
     def __init__(self) -> None:
         self._failing: dict[Line, _Failing] = {}
@@ -40,8 +44,7 @@ class Breaker:
         """Called when a destination has failed; returns the seconds of a new pause, or None."""
         known = self._failing.pop(destination, None) or _Failing()
         self._failing[destination] = known  # the latest is last
-        if len(self._failing) > _MAX:
-            del self._failing[next(iter(self._failing))]
+        self._forget_oldest(destination[1])
         known.failures += 1
         if known.failures < _FAILURES or now < known.until:
             return None  # this attempt began before the pause
@@ -56,3 +59,17 @@ class Breaker:
             for destination, known in self._failing.items()
             if known.failures >= _FAILURES
         }
+
+    def forget_old(self, now: float) -> None:
+        """Forgets destinations whose last pause has been over for long: nothing was to be sent there since."""
+        over = [line for line, known in self._failing.items() if known.pause and now >= known.until + _MAX_LENGTH]
+        for line in over:
+            del self._failing[line]
+
+    def _forget_oldest(self, owner: str) -> None:
+        """Forgets the oldest one of an owner who has too many, else the oldest one if there are too many."""
+        of_owner = [line for line in self._failing if line[1] == owner]
+        if len(of_owner) > _MAX_OF_OWNER:
+            del self._failing[of_owner[0]]
+        elif len(self._failing) > _MAX:
+            del self._failing[next(iter(self._failing))]

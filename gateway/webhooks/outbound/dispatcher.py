@@ -55,6 +55,7 @@ _LOOK_EVERY: Final = 30.0  # seconds
 _LEASE_SECONDS: Final = 60.0
 NOTE_AGAIN: Final = 1.0  # seconds
 PATIENCE: Final = 30.0  # for the CA file
+_LINES: Final = 100  # destinations in one transaction
 _SHARE: Final = 4
 # The errors that mean a destination is down. An answer with any status means that it is up.
 _DOWN: Final = frozenset({Trouble.TIMEOUT, Trouble.CONNECTION, Trouble.TLS, Trouble.NOT_FOUND})
@@ -213,12 +214,14 @@ class Dispatcher:
             LedgerUnavailable: some of it is still due.
         """
         now, patience = self._wall(), self._settings().give_up_after
-        for line in self._breaker.rooms(self._clock()):
-            late = partial(give_up, line=line, before=now - patience, now=now)
-            given_up = await self._ledger.write(late)
-            for delivery in given_up:
+        failing = list(self._breaker.rooms(self._clock()))
+        for start in range(0, len(failing), _LINES):
+            lines = failing[start : start + _LINES]
+            late = partial(give_up, lines=lines, before=now - patience, now=now)
+            for delivery in await self._ledger.write(late):
                 self.metrics.count_attempt(Result.DEAD)
-                log.error("webhook given up", delivery=delivery, destination=line[0])
+                log.error("webhook given up", delivery=delivery.id, destination=delivery.destination)
+        self._breaker.forget_old(self._clock())
         self.metrics.set_states(await self._ledger.read(counts))
 
     async def _deliver(self, due: Due, parts: _DispatcherParts, deadline: float) -> None:

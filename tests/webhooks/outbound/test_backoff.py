@@ -105,6 +105,28 @@ def test_one_answer_opens_it_again() -> None:
 def test_it_remembers_the_latest_thousand() -> None:
     breaker = Breaker()
     for number in range(1001):
-        fail(breaker, 0.0, destination=(f"h{number}:443", "key:ci"))
+        fail(breaker, 0.0, destination=(f"h{number}:443", f"key:{number}"))
     assert len(breaker.rooms(0.0)) == 1000
-    assert ("h0:443", "key:ci") not in breaker.rooms(0.0)
+    assert ("h0:443", "key:0") not in breaker.rooms(0.0)
+
+
+def test_it_remembers_the_latest_hundred_of_an_owner() -> None:
+    """One host has 65,535 ports: a thousand of one key held up the webhooks of all."""
+    breaker = Breaker()
+    fail(breaker, 0.0, destination=B)
+    for number in range(101):
+        fail(breaker, 0.0, destination=(f"a:{number}", "key:ci"))
+    rooms = breaker.rooms(0.0)
+    assert (len(rooms), B in rooms, ("a:0", "key:ci") in rooms) == (101, True, False)
+
+
+def test_what_nothing_was_sent_to_for_long_after_its_pause_is_forgotten() -> None:
+    breaker = Breaker()
+    fail(breaker, 0.0)
+    fail(breaker, 0.0, 4, destination=B)
+    breaker.forget_old(329.9)
+    assert breaker.rooms(329.9) == {A: 1}
+    breaker.forget_old(330.0)
+    assert breaker.rooms(330.0) == {}
+    assert fail(breaker, 331.0, 4) is None  # counted anew
+    assert fail(breaker, 331.0, 1, destination=B) == 30
