@@ -1,5 +1,6 @@
 import gc
 import resource
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -27,6 +28,15 @@ def test_the_limit_of_files_is_raised_to_what_may_be() -> None:
         assert soft == min(hard, 1_048_576)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_thread_that_computes_gives_the_loop_its_turn_ten_times_as_often() -> None:
+    before = sys.getswitchinterval()
+    try:
+        prepare_process()
+        assert sys.getswitchinterval() == pytest.approx(0.0005)
+    finally:
+        sys.setswitchinterval(before)
 
 
 @pytest.mark.usefixtures("collector")
