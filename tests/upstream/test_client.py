@@ -113,17 +113,37 @@ async def test_any_status_is_an_answer(office: Office, backend: Backend, status:
     assert asked.body == b"text"
 
 
-async def test_it_sends_a_body_on_a_connection_of_its_own(office: Office, backend: Backend) -> None:
+async def test_what_may_not_be_carried_out_twice_gets_a_connection_of_its_own(
+    office: Office, backend: Backend
+) -> None:
     backend.script = answering(answer(b""))
     await office.run().answered()
     await office.run(UpstreamCall("POST", "/clear", b'{"id": "job"}')).answered()
-    await office.run(UpstreamCall("DELETE", "/job")).answered()
+    await office.run(UpstreamCall("POST", "/clear")).answered()
     assert [len(connection.requests) for connection in backend.connections] == [1, 1, 1]
     request = backend.requests[1]
     assert (request.method, request.body) == (b"POST", b'{"id": "job"}')
     assert request.value(b"content-type") == b"application/json"
     assert request.value(b"content-length") == b"13"
     assert backend.requests[2].value(b"content-length") is None
+
+
+@pytest.mark.parametrize(("before", "expected", "times"), [(100.2, ResponseHead, 2), (100.1, UpstreamTimeout, 1)])
+async def test_a_deletion_that_a_used_connection_lost_goes_once_more_if_it_is_in_time(
+    office: Office, backend: Backend, before: float, expected: type, times: int
+) -> None:
+    async def once(connection: Connection) -> None:
+        await connection.request()
+        connection.send(OK)
+        await connection.request()
+        office.now = 100.1
+        connection.finish()
+
+    backend.script = once
+    await office.run().answered()
+    backend.script = answering(answer(b""))
+    assert isinstance(await office.run(UpstreamCall("DELETE", "/job", None, before)).over(), expected)
+    assert [request.method for request in backend.requests] == [b"GET", *[b"DELETE"] * times]
 
 
 async def test_what_was_not_sent_in_time_is_not_sent(office: Office, backend: Backend) -> None:
