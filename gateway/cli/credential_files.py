@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from cryptography import x509
 
 from gateway.aio.iteration import Iteration
-from gateway.aio.named_files import PEM_BYTES, read_named
+from gateway.aio.named_files import PEM_BYTES, SECRET_FILE_BYTES, read_named
 from gateway.auth.jwks.fetch import FetchFailed, fetch_keys
 from gateway.auth.jwks.files import is_fetched, read_local_keys
 from gateway.cli.explain_certificate import described_certificate, judge_certificate
@@ -21,7 +21,6 @@ from gateway.config.settings import Settings
 from gateway.config.state import State
 from gateway.errors import FileUnusable, SetupError
 
-_MOST: Final = 64 * 1024
 _PATIENCE: Final = 5.0
 _BEARER: Final = b"bearer "
 
@@ -40,7 +39,9 @@ async def judge_token_file(path: Path, state: State, now: float) -> ShownCredent
     Raises:
         SetupError: the file can't be read; its name may be a token that was meant, so it is not shown.
     """
-    token = _read(path, _MOST, "--token takes a file, or - for standard input: what is named there").strip()
+    token = _read(
+        path, SECRET_FILE_BYTES, "--token takes a file, or - for standard input: what is named there"
+    ).strip()
     if token.lower().startswith(_BEARER):
         token = token[len(_BEARER) :].strip()
     keys = dict(read_local_keys(state.settings.authentication.jwt))

@@ -9,6 +9,7 @@ from gateway.errors import UpstreamBrokeOff, UpstreamFailed, UpstreamTimeout
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool, Upstreams
 from gateway.upstream.repetition import may_go_again, may_go_on_used
+from gateway.upstream.request_head import VIA
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 
@@ -184,7 +185,7 @@ class UpstreamClient:
             f"Host: {upstream.authority}",
             "Accept: application/json",
         ]
-        lines += ("Accept-Encoding: identity", f"X-Request-Id: {self._new_id()}", "Via: 1.1 gateway")
+        lines += ("Accept-Encoding: identity", f"X-Request-Id: {self._new_id()}", VIA.decode())
         if call.body:
             lines += ("Content-Type: application/json", f"Content-Length: {len(call.body)}")
         return "\r\n".join([*lines, "", ""]).encode("ascii")
