@@ -26,11 +26,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.model.reasons import Denial, Reason, Why
+from gateway.model.reasons import RETRY_SOON, Denial, Reason, Why
 
 # The errors of the kernel when descriptors, or memory for one more, have run out.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_SOON: Final = 5
 _RETRY_AFTER: Final = 2  # seconds: a ledger that is away is often back soon
 _ROOT: Final = __file__.rpartition("/")[0] + "/"
 _OURS: Final = "gateway/"
@@ -148,7 +147,7 @@ class OutOfFiles(UpstreamFailed):
     """The gateway has no file descriptor left for a connection; `retry_after` is in seconds."""
 
     reason = Reason.OUT_OF_FILES
-    retry_after = _SOON
+    retry_after = RETRY_SOON
 
     def __init__(self) -> None:
         super().__init__("The gateway has no file descriptors left; it may have too few (ulimit -n, LimitNOFILE).")

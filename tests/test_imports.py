@@ -40,7 +40,7 @@ PURE = [  # with those that say so in their first lines
     "auth.api_keys", "auth.certificates", "auth.credential", "auth.jwt", "auth.keyring", "auth.key_secrets",
     "auth.secret_index", "auth.validity",
     "upstream.client_head", "upstream.request_head", "upstream.response_head", "upstream.response_reader",
-    "upstream.states", "upstream.location",
+    "upstream.states", "upstream.location", "upstream.repetition",
     "upstream.check_url", "upstream.url_rewriter", "upstream.json_scanner", "upstream.json_depth", "upstream.job_api",
     "upstream.submit_answer",
     "webhooks.egress.rules", "webhooks.egress.webhook_url", "webhooks.egress.forbidden", "webhooks.signature",

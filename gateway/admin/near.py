@@ -6,13 +6,12 @@ from gateway.admin import overview_answers
 from gateway.admin.context import Call, Context
 from gateway.admin.near_accounts import Near
 from gateway.admin.requests import NearQuery
-from gateway.limits.prices import MILLION
+from gateway.limits.prices import MILLION, SPEND
 from gateway.model.account_names import key_id_of
 from gateway.model.identity import Profile
 from gateway.units import maybe_moment
 
 _MOST_NAMED: Final = 1000
-_SPEND: Final = "spend_per_month"
 
 
 async def near_limits(context: Context, call: Call) -> overview_answers.NearLimits:
@@ -42,7 +41,7 @@ def page_budgets(profile: Profile | None) -> list[str] | None:
 
 
 def _near_limit(near: Near) -> overview_answers.NearLimit:
-    unit = MILLION if near.limit.name == _SPEND else 1
+    unit = MILLION if near.limit.name == SPEND else 1
     return overview_answers.NearLimit(
         account=near.account,
         key=key_id_of(near.account),

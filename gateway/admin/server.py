@@ -28,11 +28,11 @@ from gateway.config.state import Live
 from gateway.errors import LedgerUnavailable, Refused, whereabouts
 from gateway.http.headers import origin_form, read_headers, with_host
 from gateway.ledger.keys import KeyProblem
+from gateway.model.reasons import RETRY_SOON
 from gateway.observe.exposition import write_in_pieces
 
 _PROBES: Final = frozenset({"/livez", "/readyz"})
 SECONDS: Final = 30.0
-_RETRY: Final = 5
 _READING: Final = frozenset({"GET", "HEAD"})
 _PERHAPS: Final = "a change that was asked for may have been made all the same."
 _NOTHING: Final = "ask again in some seconds."
@@ -99,9 +99,11 @@ def _problem(error: Exception, method: str) -> AdminProblem:
         case KeyProblem():
             problem = AdminProblem(_OF_KIND[error.kind], f"{error}.")
         case LedgerUnavailable():
-            problem = AdminProblem("ledger_unavailable", f"The ledger does not answer; {advice}", retry_after=_RETRY)
+            problem = AdminProblem(
+                "ledger_unavailable", f"The ledger does not answer; {advice}", retry_after=RETRY_SOON
+            )
         case TimeoutError():
-            problem = AdminProblem("timed_out", f"This took too long; {advice}", retry_after=_RETRY)
+            problem = AdminProblem("timed_out", f"This took too long; {advice}", retry_after=RETRY_SOON)
         case web.HTTPMethodNotAllowed():
             allow = ", ".join(sorted(error.allowed_methods))
             problem = AdminProblem("method_not_allowed", f"Methods of this path: {allow}.", allow=allow)

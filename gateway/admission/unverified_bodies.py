@@ -13,10 +13,9 @@ from typing import Final
 
 from gateway.errors import Refused
 from gateway.model.networks import client_prefix
-from gateway.model.reasons import Denial, Reason
+from gateway.model.reasons import RETRY_SOON, Denial, Reason
 
 SHARES: Final = 4
-_RETRY_AFTER: Final = 5
 _FULL: Final = "Too much that nobody has vouched for is under way (body.unverified_limit); try again in a moment."
 _SHARE: Final = "Too much that nobody has vouched for comes from this address (body.unverified_limit)."
 
@@ -98,4 +97,4 @@ class UnverifiedBodies:
 
 
 def _no_room(detail: str) -> Refused:
-    return Refused(Denial(Reason.NO_ROOM, detail, retry_after=_RETRY_AFTER))
+    return Refused(Denial(Reason.NO_ROOM, detail, retry_after=RETRY_SOON))

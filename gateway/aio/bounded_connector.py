@@ -23,11 +23,12 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.tls.step_threads import StepThreads
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.aio.turn import Turn
+from gateway.model.statuses import MAX_INTERIM
 
+USER_AGENT: Final = "document-gateway"
 _PIECE: Final = 512
 _MAX_OF_A_HEAD: Final = 64 * 1024
 _MAX_BEHIND: Final = 16 * 1024
-_MAX_INTERIM: Final = 8
 _SWITCHING: Final = 101
 
 
@@ -117,7 +118,7 @@ class BoundedHandler(ResponseHandler):
             self._left -= len(piece)
             super().data_received(piece)
             turn.spend(len(piece), piece.count(b"\n") // 2)  # a chunk has two line ends
-            if not self._has_head and (self._left == 0 or self._interim > _MAX_INTERIM):
+            if not self._has_head and (self._left == 0 or self._interim > MAX_INTERIM):
                 self._break_off()
             self._is_over |= self._left == 0
         turn.rest()

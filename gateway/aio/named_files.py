@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from gateway.errors import FileUnusable
 
 PEM_BYTES: Final = 4 * 1024 * 1024  # for certificates, keys and bundles of them; the largest limit of any named file
+SECRET_FILE_BYTES: Final = 65_536  # for one secret: a key, a token, a password
 _KB: Final = 1024
 _MB: Final = 1024 * 1024
 

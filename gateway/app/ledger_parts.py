@@ -26,7 +26,7 @@ from gateway.errors import ConfigurationError, Fault, LedgerUnavailable
 from gateway.ledger.ledger import Ledger, open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep
 from gateway.ledger.replica import Replica
-from gateway.ledger.sync import LedgerSync, SyncListeners
+from gateway.ledger.sync import MAX_NAMED, LedgerSync, SyncListeners
 from gateway.ledger.url import shown_url
 from gateway.ledger.writeahead import log_bytes
 from gateway.limits.quotas import AccountCounts, ratios_of
@@ -37,7 +37,6 @@ from gateway.observe.collectors import KeySetMetrics, Number, Numbers
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.spool import Spool, require_usable
 
-_MAX_NAMED: Final = 20
 _AT_ONCE: Final = 100  # accounts whose metrics are set in one turn of the loop: some two milliseconds
 _PATIENCE: Final = 5  # a wait for the account's own turn, as a multiple of a transaction's: that is no late ledger
 log = structlog.get_logger()
@@ -149,7 +148,7 @@ class LedgerParts:
         joined = with_blocked(joined, self._live.state.blocked)
         lost = sorted(record.id for record in joined.ring.records.values() if record.profile not in joined.profiles)
         if lost:
-            log.warning("keys of the ledger have lost their profile", keys=lost[:_MAX_NAMED], count=len(lost))
+            log.warning("keys of the ledger have lost their profile", keys=lost[:MAX_NAMED], count=len(lost))
         return joined
 
     def _keys_changed(self, records: list[KeyRecord]) -> None:

@@ -10,8 +10,8 @@ from typing import Final
 from gateway.model.account_names import ANYONE, qualified
 from gateway.model.audit import Action, Entry
 from gateway.model.reasons import Reason
+from gateway.observe.refusal_sampling import OTHERS
 
-OTHERS: Final = "others"
 _MINUTE: Final = 60
 _Counted = tuple[int, str, Reason]
 

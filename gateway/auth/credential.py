@@ -12,7 +12,7 @@ from typing import Final
 from gateway.errors import refuse
 from gateway.model.reasons import Reason
 
-_MAX_BYTES: Final = 8192
+MAX_CREDENTIAL: Final = 8192  # bytes, of a key or token
 _SCHEME: Final = re.compile(rb"([A-Za-z][A-Za-z0-9-]*) +[\x21-\x7e]")
 _BEARER: Final = b"bearer "
 
@@ -50,6 +50,6 @@ def _bearer(value: bytes) -> bytes:
 
 
 def _usable(credential: bytes) -> bytes:
-    if not credential or len(credential) > _MAX_BYTES:
+    if not credential or len(credential) > MAX_CREDENTIAL:
         raise refuse(Reason.UNAUTHENTICATED, "The credential is empty or too long.")
     return credential

@@ -6,6 +6,7 @@ one of the three changes. The cache is for pure functions only: nothing in it co
 """
 
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
 
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.config.state import State
@@ -13,7 +14,7 @@ from gateway.http.client_address import client_address
 from gateway.http.headers import read_headers, with_host
 from gateway.http.trace import given_request_id, given_trace
 from gateway.jobs.job import Job
-from gateway.model.identity import ClientAddress, Peer
+from gateway.model.identity import Peer
 from gateway.model.request import Headers
 
 Pairs = tuple[tuple[bytes, bytes], ...]
@@ -31,7 +32,7 @@ class CachedHeaders:
     version: tuple[int, int]
     pairs: Pairs
     headers: Headers
-    address: ClientAddress
+    address: IPv4Address | IPv6Address
     client_ip: str
     is_allowed: bool
     request_id: str | None
@@ -68,8 +69,8 @@ def cache_headers(state: State, peer: Peer, version: tuple[int, int], pairs: Pai
         pairs=pairs,
         headers=headers,
         address=address,
-        client_ip=str(address.ip),
-        is_allowed=address.ip in state.allow,
+        client_ip=str(address),
+        is_allowed=address in state.allow,
         request_id=given_request_id(headers.known) if peer.is_proxy(state.trusted_proxies) else None,
         passed_on=given_trace(headers.known),
     )

@@ -3,6 +3,7 @@
 Only this file makes Permits, and nothing is forwarded without one.
 """
 
+from ipaddress import IPv4Address, IPv6Address
 from itertools import chain
 from typing import Final
 
@@ -11,7 +12,7 @@ from gateway.config.state import State
 from gateway.errors import refuse
 from gateway.http.names import readings
 from gateway.model.account_names import ANYONE
-from gateway.model.identity import ClientAddress, Identity, Profile
+from gateway.model.identity import Identity, Profile
 from gateway.model.reasons import Reason
 from gateway.model.request import BodyLimit, Permit
 from gateway.model.routes import Kind
@@ -23,7 +24,7 @@ _BODY_OF_ANYONE: Final = 1_048_576
 
 
 def make_permit(
-    state: State, rule: Rule, path: str, query: str, client: ClientAddress, identity: Identity | None
+    state: State, rule: Rule, path: str, query: str, client: IPv4Address | IPv6Address, identity: Identity | None
 ) -> Permit:
     """Makes the Permit from the decisions; `query` is the request's own, with its question mark.
 

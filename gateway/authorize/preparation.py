@@ -58,7 +58,7 @@ def prepare_request(
         origin=origin,
         path_and_query=permit.path + query,
         good_until=good_until,
-        subject=permit.account if permit.identity else client_prefix(cached.address.ip).hex(),
+        subject=permit.account if permit.identity else client_prefix(cached.address).hex(),
         use=_use(permit.identity),
         boundary=_boundary(cached.headers) if is_submit else None,
         shape=state.shapes.get(route.job),

@@ -39,12 +39,12 @@ def recheck_permit(state: State, prepared: PreparedRequest, peer: Peer, now: flo
     """
     old = prepared.permit
     rule = state.routes.match(prepared.method, old.path, prepared.headers.host)
-    check_address(old.client, old.client.ip in state.allow, rule)
+    check_address(old.client, old.client in state.allow, rule)
     if state.needs_certificate:
         check_required_certificate(peer.certificate, now)
     identity = None if old.identity is None else _recheck_identity(state, prepared, old.identity, peer, now)
     if identity is not None:
-        check_access(rule.route, identity, old.client.ip)
+        check_access(rule.route, identity, old.client)
     elif rule.route.access is not Access.ANYONE:
         raise refuse(Reason.UNAUTHENTICATED, _NOT_ASKED)
     query = prepared.path_and_query.removeprefix(old.path)
@@ -78,7 +78,7 @@ def _by_key(state: State, prepared: PreparedRequest) -> Identity | None:
     key = find_key(credential, state.keys, state.ring)
     if key is None:
         return None
-    check_key_address(key, prepared.permit.client.ip)
+    check_key_address(key, prepared.permit.client)
     return key.identity
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.cli.checked import Checked
@@ -12,9 +11,7 @@ from gateway.config.state import with_names
 from gateway.errors import SetupError
 from gateway.tls.client_ca import load_client_ca
 from gateway.tls.contexts import LoadedPair, hosts_of, load_pair, load_pairs, names_in, names_of
-from gateway.tls.file_ends import FileEnd, file_ends, is_ca
-
-_SOON: Final = timedelta(days=14)
+from gateway.tls.file_ends import ENDS_SOON, FileEnd, file_ends, is_ca
 
 
 def check_certificates(settings: Settings) -> Iterator[Checked]:
@@ -40,7 +37,7 @@ def check_certificates(settings: Settings) -> Iterator[Checked]:
 
 def _end(found: FileEnd, not_after: datetime, now: datetime) -> Checked:
     text = f"{_holder(found)} ends {not_after:%Y-%m-%d} ({found.setting}: {found.path})"
-    return Checked("warning" if not_after - now < _SOON else "ok", text)
+    return Checked("warning" if not_after - now < timedelta(seconds=ENDS_SOON) else "ok", text)
 
 
 def _holder(found: FileEnd) -> str:

@@ -13,7 +13,7 @@ from cryptography import x509
 from gateway.admin.judged import Judged
 from gateway.admin.token_judgement import described, issuer_of, judge_token
 from gateway.aio.iteration import Iteration
-from gateway.aio.named_files import PEM_BYTES, read_named
+from gateway.aio.named_files import PEM_BYTES, SECRET_FILE_BYTES, read_named
 from gateway.auth.jwks.fetch import FetchFailed, fetch_keys
 from gateway.auth.jwks.files import is_fetched, read_local_keys
 from gateway.cli.explain_certificate import described_certificate, judge_certificate
@@ -24,7 +24,6 @@ from gateway.config.settings.access import JwtIssuer
 from gateway.config.state import State
 from gateway.errors import FileUnusable, SetupError
 
-_MOST: Final = 64 * 1024
 _PATIENCE: Final = 5.0
 _BEARER: Final = b"bearer "
 AskVerdict = Callable[[str], Awaitable[RunningVerdict]]
@@ -66,7 +65,9 @@ async def judge_token_file(path: Path, state: State, now: float, ask: AskVerdict
 
 
 def _token(path: Path) -> bytes:
-    token = _read(path, _MOST, "--token takes a file, or - for standard input: what is named there").strip()
+    token = _read(
+        path, SECRET_FILE_BYTES, "--token takes a file, or - for standard input: what is named there"
+    ).strip()
     return token[len(_BEARER) :].strip() if token.lower().startswith(_BEARER) else token
 
 

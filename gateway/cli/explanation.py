@@ -146,7 +146,7 @@ def _host(explanation: Explanation, state: State, question: ExplainedRequest, ru
 
 
 def _address(explanation: Explanation, state: State, cached: CachedHeaders, rule: Rule) -> None:
-    ip = cached.address.ip
+    ip = cached.address
     where = f"routes.{rule.route.label}.networks" if cached.is_allowed else "network.allow"
     explanation.ask("address", f"Add a network with {ip} to {where} in the configuration.")
     check_address(cached.address, cached.is_allowed, rule)

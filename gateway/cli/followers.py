@@ -4,12 +4,13 @@ from typing import Final, NamedTuple
 
 from gateway.cli.running_gateway import base_of, waiting
 from gateway.config.ledger_url import url_of
+from gateway.config.salvage import LEDGER_URL
 from gateway.config.settings import Settings
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.url import shown_url
 from gateway.ledger.watchers import has_living
 
-LEDGER_URL: Final = "ledger.url"
+FOLLOWS_SOON: Final = "A running gateway follows within 2 seconds."
 ELSEWHERE: Final = f"the running gateway uses another ledger: {LEDGER_URL} waits for a restart"
 
 

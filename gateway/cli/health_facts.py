@@ -7,10 +7,9 @@ from typing import Any, Final, NamedTuple
 
 from gateway.cli.samples import Samples
 from gateway.limits.quotas import NEAR
-from gateway.tls.file_ends import is_ca
+from gateway.tls.file_ends import ENDS_SOON, is_ca
 from gateway.units import DAY
 
-_SOON: Final = 14 * DAY
 _MOST: Final = 10
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -85,7 +84,7 @@ def _named(upstream: str, among: Sized) -> str:
 
 def _warnings(found: Samples, now: float) -> Iterator[str]:
     for name, ends in _ends(found):
-        if now < ends < now + _SOON:
+        if now < ends < now + ENDS_SOON:
             yield f"{name} ends in {_left(ends - now)}"
     for issuer in _issuers(found):
         if issuer["keys"] is not None and issuer["trouble"]:

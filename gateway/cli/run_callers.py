@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.cli.ended_grants import as_written, told_ended
+from gateway.cli.followers import FOLLOWS_SOON
 from gateway.cli.output import answer, print_lines
-from gateway.cli.session import LEDGER, Session, change, read_ledger
+from gateway.cli.session import Session, change, read_ledger
 from gateway.cli.table import show_facts, show_table, shown
 from gateway.cli.words import at, spend
+from gateway.config.salvage import LEDGER
 from gateway.keys.callers import CallerService, ShownCaller
 from gateway.ledger import callers
 from gateway.ledger.callers import CallerRow
@@ -22,7 +24,6 @@ from gateway.model.account_names import CERTIFICATE
 from gateway.units import maybe_moment, moment
 
 _IDENTITY: Final = "authentication.certificates.identity"  # whether names of certificates have a case
-_SOON: Final = " A running gateway follows within 2 seconds."
 _NUMBERS: Final = ("pages today", "pages this month", "in flight", "granted")
 
 
@@ -73,7 +74,7 @@ def unblock(config: Path, account: str) -> None:
 
 
 def _tell(standing: str, found: ShownCaller, is_followed: bool) -> None:
-    text = f"{shown(found.row.account)} is {standing}.{_SOON if is_followed else ''}"
+    text = f"{shown(found.row.account)} is {standing}.{f' {FOLLOWS_SOON}' if is_followed else ''}"
     answer(_in_full(found), lambda: print_lines(text))
 
 

@@ -6,7 +6,6 @@ A fault makes the command exit 1. A warning is a setting that works but may not 
 import asyncio
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
 
 from gateway.app.prepare import prepare
 from gateway.cli.check_certificates import check_certificates
@@ -15,13 +14,12 @@ from gateway.cli.check_network import check_issuer_files, check_issuers, check_u
 from gateway.cli.check_warnings import warnings
 from gateway.cli.checked import Checked
 from gateway.config.compile import compile_settings
+from gateway.config.document import LEDGER_VARIABLE
 from gateway.config.load import load
 from gateway.config.settings import Settings
 from gateway.config.state import routed_upstreams
 from gateway.errors import ConfigurationError, SetupError
 from gateway.uploads.spool import require_usable
-
-_LEDGER_URL: Final = "GATEWAY__LEDGER__URL"
 
 
 def check_settings(path: Path, environ: Mapping[str, str]) -> list[Checked]:
@@ -74,7 +72,7 @@ def _spool(directory: Path | None) -> Iterator[Checked]:
 
 
 def _ledger(settings: Settings, looked: Looked, environ: Mapping[str, str]) -> Iterator[Checked]:
-    for text in ledger_warnings(settings, is_in_environment=_LEDGER_URL in environ):
+    for text in ledger_warnings(settings, is_in_environment=LEDGER_VARIABLE in environ):
         yield Checked("warning", text)
     if looked.fault:
         yield Checked("fault", f"ledger.url: {looked.name} {looked.fault}")

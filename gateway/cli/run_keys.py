@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.cli.ended_grants import as_written, told_ended
+from gateway.cli.followers import FOLLOWS_SOON
 from gateway.cli.key_view import View, ledger_view
 from gateway.cli.output import answer, hand_out, json_text, print_lines, say, wants_json
-from gateway.cli.session import LEDGER, Session, change
+from gateway.cli.session import Session, change
 from gateway.cli.show_keys import has_no_page_budget, shown_key
 from gateway.cli.table import shown
 from gateway.cli.words import at, money, spend
+from gateway.config.salvage import LEDGER
 from gateway.keys.key_changes import Made
 from gateway.keys.validation import DEFAULT, Wanted
 from gateway.keys.view import idle_scopes, limits_as_written
@@ -26,7 +28,6 @@ from gateway.model.keys import KeyRecord
 from gateway.units import maybe_moment, moment
 
 _NEEDS: Final = LEDGER | {"profiles", "keys"}  # what a key is of, and the ids that the file has
-_SOON: Final = "A running gateway follows within 2 seconds."
 _ONCE: Final = "The secret stands on standard output, this once: it is kept nowhere and can't be shown again."
 
 
@@ -135,7 +136,7 @@ def _changed(record: KeyRecord) -> str:
 
 
 def _soon(is_followed: bool) -> list[str]:
-    return [_SOON] if is_followed else []
+    return [FOLLOWS_SOON] if is_followed else []
 
 
 def _and_soon(text: str, is_followed: bool) -> str:

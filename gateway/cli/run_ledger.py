@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
-from gateway.aio.named_files import read_named
+from gateway.aio.named_files import SECRET_FILE_BYTES, read_named
 from gateway.cli.output import answer, print_lines, say, say_configuration
 from gateway.cli.session import actor, attempt
 from gateway.cli.table import printable, show_table, shown
@@ -43,7 +43,6 @@ from gateway.ledger.url import SQLITE, place_of, shown_url
 T = TypeVar("T")
 _PATIENCE: Final = 3600.0
 _TURN: Final = 30.0
-_MOST: Final = 65536
 _LISTED: Final = 100
 _AGAIN: Final = {
     "secrets": ("secret", "secrets"),
@@ -270,6 +269,6 @@ def _target(text: str) -> str:
 
 def _content(path: Path) -> str:
     try:
-        return read_named(path, _MOST).decode("utf-8", "surrogateescape")
+        return read_named(path, SECRET_FILE_BYTES).decode("utf-8", "surrogateescape")
     except FileUnusable as error:
         raise SetupError(f"--to: {path} {error}") from None

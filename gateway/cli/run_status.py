@@ -6,15 +6,15 @@ from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from gateway.cli.followers import ELSEWHERE, LEDGER_URL
+from gateway.cli.followers import ELSEWHERE
 from gateway.cli.health_facts import HealthFacts, facts_of
 from gateway.cli.output import answer, end_failed, print_lines
 from gateway.cli.running_gateway import ask, base_of
 from gateway.cli.samples import Samples
-from gateway.cli.session import LEDGER, Session, attempt, read_ledger_of
+from gateway.cli.session import Session, attempt, read_ledger_of
 from gateway.cli.table import show_table
 from gateway.cli.words import away, why_of
-from gateway.config.salvage import Salvaged
+from gateway.config.salvage import LEDGER, LEDGER_URL, Salvaged
 from gateway.config.settings import Settings
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.jobs import count

@@ -16,7 +16,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.admin.token_answers import TokenVerdict
-from gateway.aio.named_files import read_named
+from gateway.aio.named_files import SECRET_FILE_BYTES, read_named
 from gateway.cli.listener_owner import listening_users
 from gateway.cli.samples import Labels, Samples
 from gateway.config.ledger_url import url_of
@@ -28,7 +28,6 @@ from gateway.model.statuses import OK
 PATIENCE: Final = 5.0
 PATIENCE_BESIDE: Final = 2.0
 _LAST_TURNS: Final = 0.01  # in which closed TLS connections end
-_MOST: Final = 65536
 _MOST_OF_CERTIFICATES: Final = 1_048_576
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- bound so, reached here
@@ -196,7 +195,7 @@ def _token(settings: Settings) -> str | None:
     if reference.file is None:
         raise SetupError("admin.token is a sha256, so the token itself is not known here: name it by env or file")
     try:
-        return read_named(reference.file, _MOST).decode("utf-8", "surrogateescape").strip()
+        return read_named(reference.file, SECRET_FILE_BYTES).decode("utf-8", "surrogateescape").strip()
     except FileUnusable as error:
         raise SetupError(f"admin.token: {reference.file} {error}") from None
 

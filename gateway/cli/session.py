@@ -17,9 +17,10 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from gateway.cli.followers import Following, following
 from gateway.cli.output import fail, say, say_configuration
+from gateway.config.document import LEDGER_VARIABLE
 from gateway.config.ledger_url import url_of
 from gateway.config.load import load
-from gateway.config.salvage import Salvaged, salvage
+from gateway.config.salvage import LEDGER, Salvaged, salvage
 from gateway.config.settings import Settings
 from gateway.errors import LedgerEmpty, LedgerUnavailable, SetupError, whereabouts
 from gateway.keys.key_changes import KeyService, user_name
@@ -30,7 +31,6 @@ from gateway.ledger.url import SQLITE, shown_url
 from gateway.observe.log import quietly
 
 T = TypeVar("T")
-LEDGER: Final = frozenset({"ledger"})
 _TOLD: Final = 5
 _FOR_TABLES: Final = 60.0  # seconds: a file of its own, which nobody else waits for
 _UNKNOWN: Final = "; it may have been done: see `gateway keys show ID` and `gateway keys audit`"
@@ -124,7 +124,7 @@ def _well(config: Path, needs: frozenset[str]) -> Salvaged:
         say(*(f"warning: {fault}" for fault in found.faults[:_TOLD]), *more)
         what = f"without what it says of: {', '.join(found.without)}"
         if found.faults and not found.faults[0].path:
-            what = "with the ledger of GATEWAY__LEDGER__URL alone"
+            what = f"with the ledger of {LEDGER_VARIABLE} alone"
         say(f"warning: {config} is refused; this goes on {what}")
     return found
 

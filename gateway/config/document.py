@@ -13,6 +13,7 @@ from gateway.config.yaml_words import Broken, not_utf8, syntax_fault
 from gateway.errors import ConfigurationError, Fault, FileUnusable
 
 PREFIX: Final = "GATEWAY__"
+LEDGER_VARIABLE: Final = f"{PREFIX}LEDGER__URL"
 _MAX_BYTES: Final = 1_048_576
 _MAX_DIGITS: Final = 100
 _NUMBERS: Final = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})

@@ -18,9 +18,9 @@ from gateway.config.settings import Settings
 from gateway.config.yaml_places import value_at
 from gateway.errors import ConfigurationError, Fault
 
-_URL: Final = "ledger.url"
-_LEDGER: Final = frozenset({"ledger"})
-_OTHERS: Final = frozenset(Settings.model_fields) - _LEDGER
+LEDGER_URL: Final = "ledger.url"
+LEDGER: Final = frozenset({"ledger"})
+_OTHERS: Final = frozenset(Settings.model_fields) - LEDGER
 _LAST: Final = ".secret"
 """Two keys of one secret are looked for once all else is right. Other faults of later passes come of leaving out."""
 _NOBODY: Final = {"allow": ["127.0.0.1/32"]}  # network has no default; a command lets nobody in
@@ -48,7 +48,7 @@ def salvage(path: Path, environ: Mapping[str, str], needs: frozenset[str]) -> Sa
     except ConfigurationError as error:
         document = _document(path)
         found = _without_faulty({} if document is None else document, environ, needs)
-        if found is None or (document is None and not needs <= _LEDGER):
+        if found is None or (document is None and not needs <= LEDGER):
             raise
         if document is None:
             return found._replace(faults=tuple(error.faults), without=tuple(sorted(_OTHERS)))
@@ -71,7 +71,7 @@ def _document(path: Path) -> dict[str, Any] | None:
 
 def _without_faulty(document: dict[str, Any], environ: Mapping[str, str], needs: frozenset[str]) -> Salvaged | None:
     _, wrong = override(document, environ)
-    kept = {name: value_at(document, parts_of(name)) for name in needs | {_URL} if "." in name}
+    kept = {name: value_at(document, parts_of(name)) for name in needs | {LEDGER_URL} if "." in name}
     if wrong or None in kept.values():
         return None
     context: dict[str, Any] = {"environ": environ, "goes_without_secrets": True}

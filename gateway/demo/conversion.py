@@ -22,7 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 Box = tuple[float, float, float, float]  # left, top, right, bottom in points; the origin is the upper left corner
 
 _RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
-_HEAD = 1024  # bytes within which readers of PDF look for its signature
+PDF_HEAD = 1024  # bytes within which readers of PDF look for its signature
 _PASSWORD_NEEDED = 4  # FPDF_ERR_PASSWORD
 _IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # formats whose readers start no other program
 _PIXELS = 50_000_000  # larger images are decompression bombs, or too large for a demonstration
@@ -112,7 +112,7 @@ def convert(source: IO[bytes], options: Options, stopped: Callable[[], bool] = l
         ConversionError: the input is empty, broken or encrypted, lacks a page, or `stopped` returned true.
     """
     source.seek(0)
-    head = source.read(_HEAD)
+    head = source.read(PDF_HEAD)
     source.seek(0)
     if not head:
         raise ConversionError("The file is empty.")

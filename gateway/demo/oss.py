@@ -16,12 +16,11 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel, Field
 
 from gateway.demo.answering import json_answer, valid
-from gateway.demo.conversion import Options
+from gateway.demo.conversion import PDF_HEAD, Options
 from gateway.demo.conversion_thread import Converter
 from gateway.demo.jobs import JobTable, UnknownJobError
 from gateway.demo.submitted_form import DemoForm, File, read_form, refusal
 
-_HEAD = 1024  # bytes within which a PDF has its signature
 _FORMATS = ("markdown", "html", "json")
 
 
@@ -130,7 +129,7 @@ def _pdf(form: DemoForm) -> File:
     if not isinstance(file, SpooledTemporaryFile):
         raise refusal(web.HTTPUnprocessableEntity, [_problem("missing", "Field required", "file")])
     file.seek(0)
-    if b"%PDF-" not in file.read(_HEAD):
+    if b"%PDF-" not in file.read(PDF_HEAD):
         raise refusal(web.HTTPBadRequest, "Invalid PDF file - Failed to load document (PDFium: Data format error).")
     return file
 

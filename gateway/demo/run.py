@@ -19,6 +19,7 @@ import yaml
 
 from gateway.app.gateway import Addresses
 from gateway.app.serve import serve
+from gateway.config.document import LEDGER_VARIABLE, PREFIX
 from gateway.demo.firstkey import has_ledger, provide_key
 from gateway.demo.place import take_place
 from gateway.demo.sample import sample_pdf
@@ -27,7 +28,6 @@ from gateway.tls.dev_certificates import make_development_certificates
 
 _HOSTS: Final = ["localhost", "127.0.0.1", "::1"]
 _STOP_TIMEOUT: Final = 10.0
-_LEDGER_URL: Final = "GATEWAY__LEDGER__URL"
 _GONE: Final = "the stand-in container has ended ({how}): nothing is converted until the demo is started anew"
 CONFIGURATION: Final = """\
 # Made by `gateway demo`; yours to edit: the gateway reloads it within a second. All settings: docs/configuration.md
@@ -120,7 +120,7 @@ def _run(demo: Demo) -> None:
     with _upstream(demo) as upstream:
         configuration = directory / "gateway.yaml"
         _configure(configuration, demo, upstream)
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY__")}
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         environ |= _overrides(demo, upstream, configuration)
         told = _provide_key(configuration, environ)
 
@@ -184,17 +184,17 @@ def _own_name(environ: Mapping[str, str]) -> str:
     """The `gateway` command as it can be called from anywhere, also when its environment isn't activated."""
     beside = Path(sys.executable).with_name("gateway")
     name = shlex.quote(str(beside)) if beside.is_file() else f"{shlex.quote(sys.executable)} -m gateway"
-    ledger = environ.get(_LEDGER_URL)
-    return name if ledger is None else f"{_LEDGER_URL}={shlex.quote(ledger)} {name}"
+    ledger = environ.get(LEDGER_VARIABLE)
+    return name if ledger is None else f"{LEDGER_VARIABLE}={shlex.quote(ledger)} {name}"
 
 
 def _overrides(demo: Demo, upstream: str, configuration: Path) -> dict[str, str]:
     """Options override a gateway.yaml from an earlier start."""
-    overrides = {"GATEWAY__UPSTREAM__URL": yaml.safe_dump(upstream).splitlines()[0]}
+    overrides = {f"{PREFIX}UPSTREAM__URL": yaml.safe_dump(upstream).splitlines()[0]}
     if not has_ledger(configuration):  # made before ledgers existed: keep it in this directory
-        overrides[_LEDGER_URL] = f"sqlite:///{configuration.with_name('ledger.db')}"
+        overrides[LEDGER_VARIABLE] = f"sqlite:///{configuration.with_name('ledger.db')}"
     if "port" in demo.given:
-        overrides["GATEWAY__LISTEN__PORT"] = str(demo.port)
+        overrides[f"{PREFIX}LISTEN__PORT"] = str(demo.port)
     if "admin_port" in demo.given:
         overrides["GATEWAY__ADMIN__PORT"] = str(demo.admin_port)
     return overrides

@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from gateway.errors import refuse
-from gateway.model.identity import ClientAddress, Peer
+from gateway.model.identity import Peer
 from gateway.model.networks import Networks, parse_address
 from gateway.model.reasons import Reason
 
@@ -28,24 +28,23 @@ _PARAMETER: Final = re.compile(r'[A-Za-z0-9!#$%&\'*+.^_`|~-]+=(?:"[^"\\]*"|[A-Za
 _WITH_PORT: Final = re.compile(r"(?:(?P<v4>[0-9.]+)|\[(?P<v6>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?\Z")
 
 
-def client_address(peer: Peer, known: Mapping[bytes, list[bytes]], trusted: Networks) -> ClientAddress:
+def client_address(peer: Peer, known: Mapping[bytes, list[bytes]], trusted: Networks) -> IPv4Address | IPv6Address:
     """Finds the address that the rules apply to.
 
     Raises:
         Refused: bad_request, when a trusted proxy sent an unreadable header.
     """
     if not peer.is_proxy(trusted):
-        return ClientAddress(peer.ip, "peer")
+        return peer.ip
     x_forwarded_for = known.get(b"x-forwarded-for")
     forwarded = known.get(b"forwarded")
     if x_forwarded_for is not None and forwarded is not None:
         raise refuse(Reason.BAD_REQUEST, "X-Forwarded-For and Forwarded exclude each other.")
     if x_forwarded_for is not None:
-        return ClientAddress(_first_untrusted(_split(x_forwarded_for), trusted), "x-forwarded-for")
+        return _first_untrusted(_split(x_forwarded_for), trusted)
     if forwarded is not None:
-        hops = [_for_of(element) for element in _split(forwarded)]
-        return ClientAddress(_first_untrusted(hops, trusted), "forwarded")
-    return ClientAddress(peer.ip, "peer")
+        return _first_untrusted([_for_of(element) for element in _split(forwarded)], trusted)
+    return peer.ip
 
 
 def _split(values: list[bytes]) -> list[str]:

@@ -62,7 +62,8 @@ _PATH: Final = re.compile(
     r"|%(?:2[0-46-9A-Ca-c]|3[ACDEFacdef]|40|5[BDEbde]|60|7[B-Db-d]|[89A-Fa-f][0-9A-Fa-f]))*)+\Z"
 )
 _NOT_ASCII: Final = re.compile("%[89A-Fa-f]")
-_SEPARATORS: Final = frozenset("/\\%;")
+SEPARATORS: Final = frozenset("/\\%;")
+"""Characters that no segment of a path has that is accepted, encoded or not; so no id of a job has one."""
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 _QUERY: Final = re.compile(r"[\x21\x22\x24-\x7e]*\Z")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
@@ -136,7 +137,7 @@ def _is_plain_text(path: str) -> bool:
     except UnicodeDecodeError:
         return False
     forms = (normalize("NFKC", one) for one in characters if not one.isascii())
-    return not any(form in (".", "..") or _SEPARATORS.intersection(form) for form in forms)
+    return not any(form in (".", "..") or SEPARATORS.intersection(form) for form in forms)
 
 
 def _check_version(version: tuple[int, int]) -> bool:

@@ -10,12 +10,11 @@ from gateway.errors import Refused
 from gateway.jobs.job import Job
 from gateway.jobs.status_queue import Patience, StatusQueue, StatusRequest
 from gateway.jobs.status_slots import Urgency
-from gateway.model.reasons import Denial, Reason
+from gateway.model.reasons import RETRY_SOON, Denial, Reason
 
 WITHIN: Final = 5.0
 """Seconds for a slot, and without a byte; a client waits before its job is deleted."""
 _LONGEST: Final = 60.0  # seconds for an answer that goes on coming
-_RETRY_AFTER: Final = 5
 
 
 class DeletionQuestions:
@@ -50,7 +49,7 @@ class DeletionQuestions:
         waiting = self._questions.get(job) or self._put(job)
         if not await asyncio.shield(waiting):
             detail = "The job was not deleted: too many are asked about at the moment (jobs.most_status_requests)."
-            raise Refused(Denial(Reason.NO_ROOM, detail, retry_after=_RETRY_AFTER, title="Too many status requests"))
+            raise Refused(Denial(Reason.NO_ROOM, detail, retry_after=RETRY_SOON, title="Too many status requests"))
 
     def _put(self, job: Job) -> "asyncio.Future[bool]":
         """Queues a question; its future gets whether there was a slot for it."""

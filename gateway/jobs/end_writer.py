@@ -6,7 +6,7 @@ wait for each other's lock, and the account's submits for them all.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import structlog
 
@@ -15,9 +15,9 @@ from gateway.jobs.job import Job
 from gateway.jobs.pending_ends import Lane, PendingEnd, PendingEnds
 from gateway.ledger.jobs import NewFacts, Recorded, record_locked, record_unlocked
 from gateway.ledger.replica import Replica
+from gateway.ledger.steps import TRIES
 from gateway.limits.job_cost import Facts, FailedCosts
 
-_TRIES: Final = 3
 log = structlog.get_logger()
 
 
@@ -91,7 +91,7 @@ class EndWriter:
         """Without a lock at first: one that others of the account wait for is held for no round trip."""
         asked, now, ttl = [self.new_facts(end) for end in batch], self._wall(), self._terms.ttl()
         owner = batch[0].job.owner
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             found = await self._ledger.guarded(
                 partial(record_unlocked, asked=asked, now=now, ttl=ttl), in_turn_of=owner
             )

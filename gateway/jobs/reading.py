@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from gateway.model.statuses import FIRST_FAILURE
+from gateway.model.statuses import FIRST_FAILURE, REDIRECTS
 from gateway.upstream.job_api import Finding, JobShape, Said, finding, wanted
 from gateway.upstream.json_scanner import JsonScanner
 from gateway.upstream.response_head import ResponseHead
@@ -21,7 +21,6 @@ WHYS: Final = ("redirect", "status", "coding", "charset", "cut", "too_large", "n
 _READ: Final = frozenset({200, 201, 202, 203})
 GONE: Final = frozenset({404, 410})
 _NO_ANSWER: Final = frozenset({408, 425, 429})
-_REDIRECTS: Final = range(300, 400)
 _GATHERED: Final = 4096
 _BOM: Final = b"\xef\xbb\xbf"
 _IN_16_OR_32: Final = (b"\xff\xfe", b"\xfe\xff")
@@ -157,7 +156,7 @@ def _is_word(value: object) -> bool:
 
 
 def _why(status: int) -> str:
-    return "redirect" if status in _REDIRECTS else "status"
+    return "redirect" if status in REDIRECTS else "status"
 
 
 class _Decoder:

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 
-MAX_CONTENT: Final = 512  # bytes: an answer that says that a job runs is short
+MAX_CONTENT: Final = 512  # bytes: an answer that says that a job runs is short; a longer one is not kept
 MAX_HEADERS: Final = 4096  # bytes
 _MAX_VARY: Final = 1024  # bytes: each name between commas costs time, for each poll that might share the answer
 _EACH: Final = frozenset({

@@ -4,7 +4,8 @@ from typing import Final, Protocol
 
 from gateway.jobs.job import Job
 from gateway.jobs.reading import StatusReader, has_no_text, is_answer
-from gateway.jobs.unfinished_answers import SMALL, UnfinishedAnswers
+from gateway.jobs.status_answer import MAX_CONTENT
+from gateway.jobs.unfinished_answers import UnfinishedAnswers
 from gateway.upstream.job_api import Finding, Said
 from gateway.upstream.response_head import ResponseHead
 
@@ -47,7 +48,7 @@ class StatusWatch:
         self._job = job
         self._is_own = is_own
         self._teaches = teaches
-        self._most = _SHARED if job.is_held else SMALL
+        self._most = _SHARED if job.is_held else MAX_CONTENT
         self.reader: StatusReader | None = None
         self.content: bytes | None = b""
         """The answer so far; None if it is too long to keep."""

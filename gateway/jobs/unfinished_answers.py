@@ -5,9 +5,8 @@ from typing import Final
 
 from gateway.config.state import State
 from gateway.jobs.job import Job
+from gateway.jobs.status_answer import MAX_CONTENT
 
-SMALL: Final = 512
-"""Bytes of the longest answer that is remembered."""
 MAX: Final = 1024
 
 
@@ -28,7 +27,7 @@ class UnfinishedAnswers:
 
     def remember(self, job: Job, content: bytes) -> None:
         """Remembers an answer that said that its job runs, if it is small."""
-        if len(content) <= SMALL:
+        if len(content) <= MAX_CONTENT:
             shapes = self._state().shapes
             if len(self._seen) >= MAX or shapes is not self._shapes:  # words may mean something else
                 self._seen.clear()

@@ -30,7 +30,8 @@ from gateway.limits.submit_decisions import Ask, StepOutcome, decide_in_turn, de
 from gateway.model.identity import Profile
 
 MOST_OF_AN_ACCOUNT: Final = 64  # submits that may wait for a step
-_TRIES: Final = 3
+TRIES: Final = 3
+"""So often a guarded transaction is tried, before one that takes the account's lock."""
 _FAULTS: Final = (IntegrityError, ReservationLost, RequestIdTaken)
 _Step = TypeVar("_Step")
 
@@ -183,9 +184,9 @@ class Steps:
 
     async def _results(self, kind: _StepKind, account: str, steps: list[Any]) -> list[Any]:
         owner = steps[0].claim.owner  # has more than half of the connections with none of its accounts
-        for number in range(_TRIES + 1):
+        for number in range(TRIES + 1):
             try:
-                if number < _TRIES:
+                if number < TRIES:
                     found = await self._ledger.guarded(partial(_all, kind, steps), in_turn_of=owner)
                 else:
                     found = await self._ledger.write(partial(_locked, kind, account, steps), in_turn_of=owner)

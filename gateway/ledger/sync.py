@@ -37,7 +37,7 @@ _BEAT: Final = 5
 _USES: Final = 10
 COUNTS_EVERY: Final = 10
 _MAX_ACCOUNTS: Final = 1000
-_MAX_NAMED: Final = 20
+MAX_NAMED: Final = 20  # keys, in one event of the log
 _PORTION: Final = 1000  # keys and secrets that change at once: each costs some microseconds
 _NOTHING: Final = -1
 _RECLAIM_SECONDS: Final = 2.0
@@ -259,7 +259,7 @@ def _changes(connection: Connection, known: _Reached) -> _Changes:
 def _tell_unreadable(records: list[KeyRecord]) -> None:
     found = [record.id for record in records if record.unreadable]
     if found:
-        log.error("keys of the ledger can't be read and are shut out", keys=found[:_MAX_NAMED], count=len(found))
+        log.error("keys of the ledger can't be read and are shut out", keys=found[:MAX_NAMED], count=len(found))
 
 
 def _beat(connection: Connection) -> None:

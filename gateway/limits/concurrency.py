@@ -7,12 +7,9 @@ until its reader took it.
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
 
 from gateway.model.identity import Profile
-from gateway.model.reasons import Denial, Reason
-
-_RETRY: Final = 5
+from gateway.model.reasons import RETRY_SOON, Denial, Reason
 
 
 class Concurrency:
@@ -33,7 +30,7 @@ class Concurrency:
         taken = self._taken[account]  # of a Counter: nothing is stored
         if taken < self._most(profile):
             return None
-        return Denial(Reason.TOO_MANY_REQUESTS_IN_FLIGHT, f"{taken} {self._subject}.", retry_after=_RETRY)
+        return Denial(Reason.TOO_MANY_REQUESTS_IN_FLIGHT, f"{taken} {self._subject}.", retry_after=RETRY_SOON)
 
     def take(self, account: str, profile: Profile) -> Denial | None:
         """Takes a slot; returns a denial if all are taken."""

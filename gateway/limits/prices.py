@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Final
 
 MILLION: Final = 1_000_000
+SPEND: Final = "spend_per_month"  # the limit that is in millionths; all others count
 _PAGES_OF_A_PRICE: Final = 1000
 
 

@@ -10,16 +10,15 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from gateway.limits.buckets import Rate, per_minute, take, wait_for
-from gateway.limits.prices import MILLION
+from gateway.limits.prices import MILLION, SPEND
 from gateway.limits.windows import Window, day_of, month_of
 from gateway.model.identity import Profile
-from gateway.model.reasons import Denial, Reason
+from gateway.model.reasons import RETRY_SOON, Denial, Reason
 
 NEAR: Final = 0.8
 """The share of a limit from which on its account is near it, for those who look after accounts."""
 
 _MINUTE: Final = 60
-_RETRY_IN_FLIGHT: Final = 5
 
 
 class Used(NamedTuple):
@@ -112,7 +111,7 @@ def refuse_submit(profile: Profile, counts: AccountCounts, now: float) -> Denial
         return Denial(Reason.RATE_LIMITED, detail, retry_after=math.ceil(wait))
     if counts.concurrent >= profile.concurrent_requests:
         detail = f"{counts.concurrent} submits of this account have no answer yet (concurrent_requests)."
-        return Denial(Reason.TOO_MANY_REQUESTS_IN_FLIGHT, detail, retry_after=_RETRY_IN_FLIGHT)
+        return Denial(Reason.TOO_MANY_REQUESTS_IN_FLIGHT, detail, retry_after=RETRY_SOON)
     more = Used(requests=1, pages=1)
     exhausted = _refuse_budget(profile, counts, more, more, now)
     if exhausted is None and counts.pages_in_flight >= profile.pages_in_flight:
@@ -144,7 +143,7 @@ def budgets_of(profile: Profile, counts: AccountCounts, now: float, windows: Win
         ("pages_per_month", _more(profile.pages_per_month, granted), counts.month.pages, month),
         ("requests_per_day", profile.requests_per_day, counts.day.requests, day),
         ("requests_per_month", profile.requests_per_month, counts.month.requests, month),
-        ("spend_per_month", profile.spend_per_month, counts.month.spend, month),
+        (SPEND, profile.spend_per_month, counts.month.spend, month),
     ]
     return [Limit(name, limit, used, w.end, w.seconds) for name, limit, used, w in rows if limit is not None]
 
@@ -182,7 +181,7 @@ def rate_limit_lines(profile: Profile, limits: list[Limit], now: float) -> tuple
 
     `limits` are all of an account, from `limits_of`.
     """
-    shown = [limit for limit in limits if limit.window and limit.name != "spend_per_month"]
+    shown = [limit for limit in limits if limit.window and limit.name != SPEND]
     policies = [f'"{limit.name}";q={limit.limit};w={limit.window}' for limit in shown]
     left = [
         f'"{limit.name}";r={limit.remaining};t={math.ceil(max(0.0, (limit.resets_at or now) - now))}'
@@ -204,7 +203,7 @@ def _in_flight(profile: Profile, counts: AccountCounts, pages: int) -> Denial:
         f"{counts.pages_in_flight} pages of this account are being converted; {pages} more would be over "
         f"{profile.pages_in_flight} (pages_in_flight)."
     )
-    return Denial(Reason.TOO_MANY_PAGES_IN_FLIGHT, detail, retry_after=_RETRY_IN_FLIGHT)
+    return Denial(Reason.TOO_MANY_PAGES_IN_FLIGHT, detail, retry_after=RETRY_SOON)
 
 
 def _refuse_budget(profile: Profile, counts: AccountCounts, day: Used, month: Used, now: float) -> Denial | None:

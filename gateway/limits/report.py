@@ -1,14 +1,12 @@
 """An account's limits and usage, as GET /gateway/v1/me and `gateway explain` show them: pure."""
 
-from typing import Any, Final
+from typing import Any
 
-from gateway.limits.prices import MILLION
+from gateway.limits.prices import MILLION, SPEND
 from gateway.limits.quotas import AccountCounts, Limit, Used, limits_of, soft_limits
 from gateway.model.identity import Profile
 from gateway.model.request import Permit
 from gateway.units import maybe_moment, moment
-
-_SPEND: Final = "spend_per_month"
 
 
 def limits_report(profile: Profile, counts: AccountCounts, now: float) -> dict[str, Any]:
@@ -26,7 +24,7 @@ def limits_report(profile: Profile, counts: AccountCounts, now: float) -> dict[s
 
 def _row(limit: Limit, *, is_soft: bool) -> dict[str, Any]:
     values: dict[str, Any] = {"limit": limit.limit, "used": limit.used, "remaining": limit.remaining}
-    if limit.name == _SPEND:
+    if limit.name == SPEND:
         values = {name: value / MILLION for name, value in values.items()}
     if limit.resets_at is not None:
         values["resets_at"] = moment(limit.resets_at)

@@ -47,14 +47,6 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class ClientAddress:
-    """The request's origin as we believe it, and the evidence for it (peer, x-forwarded-for, forwarded)."""
-
-    ip: IPv4Address | IPv6Address
-    via: str
-
-
-@dataclass(frozen=True, slots=True)
 class Profile:
     """Limits as data, shared by the keys that name the profile; each account has them for itself.
 

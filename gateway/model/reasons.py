@@ -8,6 +8,9 @@ from typing import Final, NamedTuple
 from gateway.model.printable import printable
 from gateway.model.statuses import FIRST_ERROR
 
+RETRY_SOON: Final = 5
+"""Seconds after which there may be room again, or an answer: the Retry-After of what is short for a moment."""
+
 
 class Source(StrEnum):
     """Who is to blame for an outcome; it determines the log level and who has to act."""

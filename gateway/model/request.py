@@ -6,9 +6,10 @@ stage, so a stage's signature shows what it may rely on.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
-from gateway.model.identity import ClientAddress, Identity, Profile
+from gateway.model.identity import Identity, Profile
 from gateway.model.reasons import VERDICTS, Bearer, Reason, Source, Why
 from gateway.model.routes import Route
 
@@ -48,13 +49,14 @@ class BodyLimit(NamedTuple):
 class Permit(NamedTuple):
     """Proof that a request passed every rule; forwarding accepts nothing else.
 
-    `path` is the path to send upstream: the very bytes that were matched. Limits are counted by `account`, which
-    also exists without an identity; `job_id` is the job that path or query name, if the route reads one there.
+    `path` is the path to send upstream: the very bytes that were matched. `client` is the address that we believe.
+    Limits are counted by `account`, which also exists without an identity; `job_id` is the job that path or query
+    name, if the route reads one there.
     """
 
     route: Route
     path: str
-    client: ClientAddress
+    client: IPv4Address | IPv6Address
     identity: Identity | None
     body_limit: BodyLimit
     account: str

@@ -18,13 +18,13 @@ import orjson
 import structlog
 
 from gateway.model.printable import printable
+from gateway.model.statuses import FIRST_ERROR
 
 Event = MutableMapping[str, Any]
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _GREEN: Final = "32"
 _YELLOW: Final = "33"
 _COLOURS: Final = {"debug": "2", "warning": _YELLOW, "error": "31", "critical": "31"}
-_REFUSED: Final = 400
 _BATCH: Final = 64
 _PAUSE: Final = 0.1
 _LAST_WORDS: Final = 2.0
@@ -142,7 +142,7 @@ def coloured_line(event: Event) -> bytes:
     colour = _COLOURS.get(str(event.get("level")), "")
     status = event.get("status")
     if not colour and isinstance(status, int):
-        colour = _YELLOW if status >= _REFUSED else _GREEN
+        colour = _YELLOW if status >= FIRST_ERROR else _GREEN
     line = console_line(event)
     return f"\x1b[{colour}m".encode() + line[:-1] + b"\x1b[0m\n" if colour else line
 

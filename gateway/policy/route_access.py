@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from gateway.errors import refuse
-from gateway.model.identity import ClientAddress, Identity
+from gateway.model.identity import Identity
 from gateway.model.reasons import Reason
 from gateway.model.routes import Access, Route
 from gateway.policy.routes import Rule
@@ -12,13 +12,13 @@ from gateway.policy.routes import Rule
 _BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})  # RFC 9110 9.3: their bodies have no meaning
 
 
-def check_address(client: ClientAddress, is_allowed: bool, rule: Rule) -> None:
+def check_address(client: IPv4Address | IPv6Address, is_allowed: bool, rule: Rule) -> None:
     """Applies the network rule, whose verdict is `is_allowed`, and the route's own.
 
     Raises:
         Refused: address_denied.
     """
-    if not is_allowed or (rule.networks and client.ip not in rule.networks):
+    if not is_allowed or (rule.networks and client not in rule.networks):
         raise refuse(Reason.ADDRESS_DENIED, "This address may not use this service.")
 
 

@@ -31,3 +31,8 @@ class ForwardOrder(NamedTuple):
     content: bytes | None = None
     delete_before: float | None = None
     asking_poll: AskingPoll | None = None
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether it has a body that passes through, of which nothing is kept."""
+        return self.content is None and self.prepared.headers.has_body

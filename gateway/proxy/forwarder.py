@@ -6,7 +6,7 @@ request ended in an error.
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import Refused, UpstreamBrokeOff, UpstreamTimeout
@@ -27,12 +27,11 @@ from gateway.upstream.answer_turns import READ
 from gateway.upstream.client_head import BodyFraming, client_head, with_public_location
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool, Upstreams
+from gateway.upstream.repetition import may_go_again, may_go_on_used
 from gateway.upstream.request_head import upstream_head
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.submit_answer import read_submit_answer
 from gateway.upstream.url_rewriter import UrlRewriter
-
-_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class BegunAnswer(NamedTuple):
@@ -77,7 +76,7 @@ class Forwarder:
         if order.job is not None and not order.job.is_running and order.prepared.gives_content:
             self._allow(self._downloads.check, order)
         pool = self._upstreams.pool_of(order.prepared.upstream)
-        begun = await self._ask_safely(order, pool)
+        begun = await self._ask_or_repeat(order, pool)
         try:
             if order.job is not None and order.delete_before is None:
                 await self._confirm(order.job)
@@ -100,16 +99,17 @@ class Forwarder:
         if closes:
             order.client.end_after_this()
 
-    async def _ask_safely(self, order: ForwardOrder, pool: Pool) -> BegunAnswer:
-        """Sends the request; retries a safe one once on a new connection if a reused connection lost it."""
-        delivery = order.delivery
-        upstream = None if order.prepared.headers.has_body else pool.take_idle(self._clock())
+    async def _ask_or_repeat(self, order: ForwardOrder, pool: Pool) -> BegunAnswer:
+        """Sends the request, and once more on a new connection if a used one lost it (upstream/repetition.py)."""
+        delivery, method, is_streamed = order.delivery, order.prepared.method, order.is_streamed
+        may_reuse = may_go_on_used(method, is_streamed=is_streamed)
+        upstream = pool.take_idle(self._clock()) if may_reuse else None
         if upstream is not None:
             delivery.connection = "reused"
             try:
                 return await self._ask(order, pool, upstream)
             except UpstreamBrokeOff as failure:
-                if failure.arrived or order.prepared.method not in _SAFE:
+                if not may_go_again(method, is_streamed=is_streamed, was_used=True, has_arrived=failure.arrived):
                     raise
                 delivery.retried = True
         upstream = await pool.connect(order.client.prefix)
@@ -134,7 +134,7 @@ class Forwarder:
             if order.content is not None:
                 upstream.send(order.content)
                 upstream.send_end()
-            elif prepared.headers.has_body:
+            elif order.is_streamed:
                 await upload.run()
             if order.delete_before is not None:
                 client.finish_alone()

@@ -182,11 +182,11 @@ class Handler:
         """Who calls, and may use this route; nobody is asked where anybody may."""
         headers = cached.headers
         if route.access is not Access.ANYONE:
-            evidence = Evidence(cached.address.ip, client.peer.certificate)
+            evidence = Evidence(cached.address, client.peer.certificate)
             attempt = await self._parts.login.attempt(state, headers.known, evidence, exchange.started)
             exchange.authentication, exchange.key_id = attempt.label, attempt.key_id
             identity = attempt.identity_or_refuse()
-            check_access(route, identity, cached.address.ip)
+            check_access(route, identity, cached.address)
             client.note_identity()
             return identity
         if headers.has_body:

@@ -167,7 +167,7 @@ class JobRequests:
         self._jobs.completion.mark_taken(job)
         if not job.read_is_noted:
             permit = order.prepared.permit
-            self._trail.read(job, permit.account, str(permit.client.ip))
+            self._trail.read(job, permit.account, str(permit.client))
 
     async def _forget(self, order: ForwardOrder, job: Job) -> None:
         """Makes a job unreadable, once its client has taken all of the result that it was sent."""

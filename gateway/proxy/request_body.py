@@ -55,7 +55,7 @@ async def _read(order: ForwardOrder, limit: BodyLimit, count: Callable[[int], No
 @contextmanager
 def _counted(order: ForwardOrder, unverified: UnverifiedBodies) -> Iterator[Callable[[int], None]]:
     """Gives what counts the bytes of a body before they are kept, and may refuse them."""
-    stay = unverified.enter(order.prepared.permit.client.ip, order.client.interrupt)
+    stay = unverified.enter(order.prepared.permit.client, order.client.interrupt)
     try:
         yield partial(unverified.take, stay)
     finally:

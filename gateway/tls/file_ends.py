@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cryptography import x509
 
 from gateway.aio.named_files import PEM_BYTES, read_named
 from gateway.config.settings import Settings
 from gateway.errors import FileUnusable
+from gateway.units import DAY
+
+ENDS_SOON: Final = 14 * DAY  # seconds before an end that somebody should have renewed by now
 
 
 class FileEnd(NamedTuple):

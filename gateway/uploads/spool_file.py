@@ -6,12 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
 from gateway.errors import Refused
-from gateway.model.reasons import Denial, Reason
+from gateway.model.reasons import RETRY_SOON, Denial, Reason
 
 _GATHERED: Final = 1_048_576  # bytes
 _GATHERED_AMONG_MANY: Final = 65_536
 _MAX_PIECES: Final = 512  # the kernel takes 1024 at a time; and small ones cost more than they hold
-_RETRY_AFTER: Final = 5  # seconds
 
 
 class Quota(Protocol):
@@ -229,4 +228,4 @@ def _left(pieces: list[bytes], written: int) -> list[bytes]:
 def no_room(why: str) -> Refused:
     """The one refusal for whatever goes wrong here."""
     detail = f"There is no room to count the document's pages now. {why}"
-    return Refused(Denial(Reason.SPOOL_FULL, detail, retry_after=_RETRY_AFTER))
+    return Refused(Denial(Reason.SPOOL_FULL, detail, retry_after=RETRY_SOON))

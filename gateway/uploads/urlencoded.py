@@ -18,11 +18,10 @@ from gateway.uploads.file_kind import FileKind
 from gateway.uploads.file_url import check_file_url
 from gateway.uploads.form import Form, FormRules, Passed
 from gateway.uploads.form_options import check_options
-from gateway.uploads.multipart.part_head import PartHead, ambiguous
+from gateway.uploads.multipart.part_head import MAX_NAME, PartHead, ambiguous
 from gateway.uploads.work import BYTE, CODED, Work
 
 _MAX_BYTES: Final = 262_144
-_MAX_NAME: Final = 128
 _PLAIN: Final = (string.ascii_letters + string.digits + "._*~[]+-%").encode()
 _PLAIN_VALUE: Final = _PLAIN + b"!$'(),/:?@="
 _NEVER_UTF8: Final = b"\xff"
@@ -101,7 +100,7 @@ class UrlEncoded:
         if not mark or not _is_plain(coded, told) or _BROKEN.search(field):
             raise ambiguous("A field of the form is not plainly url-encoded: name=value, with UTF-8 as %XX.")
         name, value = _decoded(coded), _decoded(told)
-        if len(name) > _MAX_NAME or not _NAME.fullmatch(name):
+        if len(name) > MAX_NAME or not _NAME.fullmatch(name):
             raise ambiguous("The name of a field is too long or not plain ASCII.")
         treatment = self._fields.admit(PartHead(name, has_filename=False))
         if treatment.refused and value:

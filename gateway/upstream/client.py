@@ -8,10 +8,11 @@ from gateway.aio.drive import Drive
 from gateway.errors import UpstreamBrokeOff, UpstreamFailed, UpstreamTimeout
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool, Upstreams
+from gateway.upstream.repetition import may_go_again, may_go_on_used
+from gateway.upstream.request_head import VIA
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 
-_GET: Final = "GET"
 LEAST_RATE: Final = 65_536  # bytes a second of a long answer
 
 
@@ -147,12 +148,13 @@ class UpstreamClient:
             drive.interrupt(asyncio.CancelledError())
 
     async def _ask(self, pool: Pool, call: UpstreamCall, sink: ResponseSink) -> ResponseHead:
-        reused = pool.take_idle(self._clock()) if call.method == _GET else None
-        if reused is not None:
+        method = call.method  # its body is kept in any case
+        used = pool.take_idle(self._clock()) if may_go_on_used(method, is_streamed=False) else None
+        if used is not None:
             try:
-                return await self._exchange(pool, reused, call, sink)
+                return await self._exchange(pool, used, call, sink)
             except UpstreamBrokeOff as failure:
-                if failure.arrived:
+                if not may_go_again(method, is_streamed=False, was_used=True, has_arrived=failure.arrived):
                     raise
         return await self._exchange(pool, await pool.connect(), call, sink)
 
@@ -183,7 +185,7 @@ class UpstreamClient:
             f"Host: {upstream.authority}",
             "Accept: application/json",
         ]
-        lines += ("Accept-Encoding: identity", f"X-Request-Id: {self._new_id()}", "Via: 1.1 gateway")
+        lines += ("Accept-Encoding: identity", f"X-Request-Id: {self._new_id()}", VIA.decode())
         if call.body:
             lines += ("Content-Type: application/json", f"Content-Length: {len(call.body)}")
         return "\r\n".join([*lines, "", ""]).encode("ascii")

@@ -12,13 +12,13 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+from gateway.http.headers import SEPARATORS
 from gateway.limits.job_cost import FailedCosts
 from gateway.uploads.form import FormRules
 
 MAX_ID: Final = 256
 _MAX_BITS: Final = 64  # of a numeric id
 _MAX_PAGES: Final = 10_000_000
-_UNREADABLE: Final = frozenset("/\\%;")  # no path that we accept can contain them
 _PLACE: Final = re.compile(r"\{(path|id)\}")
 
 
@@ -181,7 +181,7 @@ def job_id(shape: JobShape, answer: Mapping[str, Any]) -> str | None:
 
 def is_id(shape: JobShape, text: str) -> bool:
     """Whether a text can be the id of such a job; nothing else is sent to the container as an id."""
-    if not 0 < len(text) <= MAX_ID or not text.isprintable() or text in {".", ".."} or _UNREADABLE & set(text):
+    if not 0 < len(text) <= MAX_ID or not text.isprintable() or text in {".", ".."} or SEPARATORS & set(text):
         return False
     return shape.id_pattern is None or shape.id_pattern.fullmatch(text) is not None
 

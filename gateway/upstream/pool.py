@@ -1,8 +1,7 @@
 """The connection pool of one upstream: reuses connections only while the upstream surely keeps them open.
 
 uvicorn closes a connection that was idle for 5 s. A request that reuses one at that moment is lost, so our idle
-timeout is shorter: `idle_timeout` (3 s). A request with a body never goes on a used connection: a POST lost on the
-way can't be distinguished from one that arrived, and must not be sent twice.
+timeout is shorter: `idle_timeout` (3 s). Which requests go on a used connection at all says repetition.py.
 """
 
 import asyncio

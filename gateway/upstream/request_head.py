@@ -9,6 +9,7 @@ from typing import Final
 from gateway.model.request import Headers, Trace
 from gateway.model.routes import Kind, Route
 
+VIA: Final = b"Via: 1.1 gateway"
 _READ: Final = frozenset({Kind.SUBMIT, Kind.RESULT})
 
 
@@ -43,7 +44,7 @@ def upstream_lines(
         b"X-Forwarded-For: " + client_ip.encode("ascii"),
         b"X-Forwarded-Proto: https",
         *([b"X-Forwarded-Host: " + origin.partition("://")[2].encode("ascii")] if origin else []),
-        b"Via: 1.1 gateway" if headers.http_1_1 else b"Via: 1.0 gateway",
+        VIA if headers.http_1_1 else b"Via: 1.0 gateway",
     )
     if key_id is not None:
         lines.append(b"X-Gateway-Key-Id: " + key_id.encode("ascii"))

@@ -14,9 +14,9 @@ import httptools
 
 from gateway.errors import UpstreamBrokeOff
 from gateway.http.headers import MAX_HEAD_BYTES
+from gateway.model.statuses import MAX_INTERIM
 from gateway.upstream.response_head import FIRST_FINAL, ResponseHead, read_answer_head
 
-_MAX_INTERIM: Final = 8
 _MAX_KNOWN_HEADS: Final = 256
 _MAX_KNOWN_BYTES: Final = 4096  # of each: what is made of it is as long, several times
 _MAX_CODING_BYTES: Final = MAX_HEAD_BYTES + 262_144
@@ -158,7 +158,7 @@ class AnswerReader:
             self.is_whole = True
             return
         self._interim += 1
-        if self._interim > _MAX_INTERIM:
+        if self._interim > MAX_INTERIM:
             raise UpstreamBrokeOff("The upstream sends interim answers without end.", arrived=True)
         self._headers = []
         self._phrase = b""

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.audit.refusals import OTHERS, Refusals, actor_of
+from gateway.audit.refusals import Refusals, actor_of
 from gateway.model.account_names import ANYONE
 from gateway.model.audit import Action, Entry
 from gateway.model.reasons import REFUSALS, VERDICTS, Reason
+from gateway.observe.refusal_sampling import OTHERS
 from tests.support.ledgers import NOON
 
 MINUTE = int(NOON)

@@ -10,7 +10,7 @@ from gateway.config.compile import compile_settings
 from gateway.config.state import State, with_names
 from gateway.jobs.job import Job, job_not_found
 from gateway.model.account_names import ANYONE
-from gateway.model.identity import ClientAddress, Peer, Profile
+from gateway.model.identity import Peer, Profile
 from gateway.model.jobs import JobRef
 from gateway.model.reasons import Reason
 from gateway.model.routes import Access, Kind, Route
@@ -27,7 +27,7 @@ PAIRS = (
 PROXY, STRANGER = Peer(ip("10.9.0.1"), 1), Peer(ip("10.0.0.1"), 2)
 VERSION = (1, 1)
 LINE = RequestLine("GET", "/alias?a=b")
-CLIENT = ClientAddress(ip("192.0.2.7"), "peer")
+CLIENT = ip("192.0.2.7")
 
 
 def state_with(directory: Path, **sections: object) -> State:
@@ -42,7 +42,7 @@ def state(tmp_path: Path) -> State:
 
 def test_a_trusted_proxy_says_who_calls_and_names_the_request(state: State) -> None:
     cached = cache_headers(state, PROXY, VERSION, PAIRS)
-    assert (cached.client_ip, cached.address.via, cached.request_id) == ("10.1.2.3", "x-forwarded-for", "theirs")
+    assert (cached.client_ip, cached.address, cached.request_id) == ("10.1.2.3", ip("10.1.2.3"), "theirs")
     assert cached.is_allowed
     assert cached.passed_on == (TRACE, None)
     assert cached.prepared is None

@@ -8,11 +8,10 @@ from gateway.authorize.permit import make_permit
 from gateway.config.compile import compile_settings
 from gateway.config.state import State
 from gateway.errors import Refused
-from gateway.model.identity import ClientAddress
 from gateway.model.reasons import Reason
 from tests.support.pure import ip, make_settings
 
-CLIENT = ClientAddress(ip("10.0.0.1"), "peer")
+CLIENT = ip("10.0.0.1")
 SUBMIT, RESULT = ("POST", "/api/v1/marker"), ("GET", "/api/v1/marker/j1")
 
 

@@ -670,6 +670,22 @@ async def test_a_poll_that_a_used_connection_lost_goes_once_more(gateway: Runnin
     assert gateway.metric("gateway_upstream_retries_total") == 1
 
 
+ANY_METHOD = [{"name": "any", "methods": ["POST", "PUT", "DELETE"], "path": "/any", "access": "anyone"}]
+
+
+@pytest.mark.parametrize(("method", "body"), [("POST", b""), ("PUT", b"what is put"), ("DELETE", b"")])
+async def test_what_can_not_go_once_more_gets_a_new_connection(
+    method: str, body: bytes, start: Start, backend: Backend
+) -> None:
+    backend.script = closing_when_idle(asyncio.Event())  # the first one is open, and would carry nothing more
+    gateway = await start(routes=ANY_METHOD)
+    client = await gateway.connect()
+    for _ in range(2):
+        assert (await client.ask(request(method, "/any", body=body))).status == 200
+    assert len(backend.connections) == 2
+    assert [event["upstream_connection"] for event in await gateway.finished(2)] == ["new", "new"]
+
+
 async def test_a_poll_is_sent_twice_at_the_most(gateway: Running, backend: Backend) -> None:
     async def script(connection: Connection) -> None:
         if len(backend.connections) > 1:

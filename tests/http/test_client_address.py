@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.http.client_address import client_address
-from gateway.model.identity import ClientAddress, Peer
+from gateway.model.identity import Peer
 from gateway.model.networks import Networks
 from gateway.model.reasons import Reason
 from tests.support.pure import PROPERTY, Address, addresses, denial_of, ip
@@ -45,15 +45,15 @@ def split(draw: st.DrawFn, values: list[bytes]) -> list[bytes]:
 @PROPERTY
 @given(strangers, st.dictionaries(st.sampled_from([XFF, FORWARDED]), st.lists(st.binary(max_size=40), min_size=1)))
 def test_an_untrusted_peer_is_the_client_whatever_it_claims(peer: Address, known: dict[bytes, list[bytes]]) -> None:
-    assert client_address(Peer(peer, 1), known, TRUSTED) == ClientAddress(peer, "peer")
+    assert client_address(Peer(peer, 1), known, TRUSTED) == peer
 
 
 def test_without_trusted_proxies_nobody_is_believed() -> None:
-    assert client_address(Peer(PROXY, 1), {XFF: [b"192.0.2.1"]}, Networks()) == ClientAddress(PROXY, "peer")
+    assert client_address(Peer(PROXY, 1), {XFF: [b"192.0.2.1"]}, Networks()) == PROXY
 
 
 def test_a_trusted_peer_that_forwards_for_nobody_is_the_client() -> None:
-    assert client_address(Peer(PROXY, 1), {b"host": [b"a"]}, TRUSTED) == ClientAddress(PROXY, "peer")
+    assert client_address(Peer(PROXY, 1), {b"host": [b"a"]}, TRUSTED) == PROXY
 
 
 # The walk from the right
@@ -66,7 +66,7 @@ def test_the_right_most_untrusted_hop_wins_whatever_is_prepended(data: st.DataOb
     claimed = data.draw(st.lists(junk | hops(addresses), max_size=20))
     passed = data.draw(st.lists(hops(proxies), max_size=10))
     values = data.draw(split([*claimed, data.draw(hops(st.just(client))), *passed]))
-    assert client_address(Peer(PROXY, 1), {XFF: values}, TRUSTED) == ClientAddress(client, "x-forwarded-for")
+    assert client_address(Peer(PROXY, 1), {XFF: values}, TRUSTED) == client
 
 
 @PROPERTY
@@ -76,7 +76,7 @@ def test_forwarded_is_walked_the_same_way(data: st.DataObject) -> None:
     texts = [*data.draw(st.lists(addresses, max_size=10)), client, *data.draw(st.lists(proxies, max_size=10))]
     elements = [f'For="[{a}]:4711"' if ":" in str(a) else f"for={a};proto=https;by=_secret" for a in texts]
     values = data.draw(split([element.encode() for element in elements]))
-    assert client_address(Peer(PROXY, 1), {FORWARDED: values}, TRUSTED) == ClientAddress(client, "forwarded")
+    assert client_address(Peer(PROXY, 1), {FORWARDED: values}, TRUSTED) == client
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_forwarded_is_walked_the_same_way(data: st.DataObject) -> None:
     ],
 )
 def test_reads_x_forwarded_for(value: bytes, client: str) -> None:
-    assert client_address(Peer(PROXY, 1), {XFF: [value]}, TRUSTED).ip == ip(client)
+    assert client_address(Peer(PROXY, 1), {XFF: [value]}, TRUSTED) == ip(client)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_refuses_a_hop_that_is_no_address(value: bytes) -> None:
     ],
 )
 def test_reads_forwarded(value: bytes, client: str) -> None:
-    assert client_address(Peer(PROXY, 1), {FORWARDED: [value]}, TRUSTED) == ClientAddress(ip(client), "forwarded")
+    assert client_address(Peer(PROXY, 1), {FORWARDED: [value]}, TRUSTED) == ip(client)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_refuses_both_headers_together() -> None:
 
 @pytest.mark.parametrize(("name", "hop"), [(XFF, b"10.0.0.9"), (FORWARDED, b"for=10.0.0.9")])
 def test_bounds_the_walk(name: bytes, hop: bytes) -> None:
-    assert client_address(Peer(PROXY, 1), {name: [hop] * 32}, TRUSTED).ip == ip("10.0.0.9")
+    assert client_address(Peer(PROXY, 1), {name: [hop] * 32}, TRUSTED) == ip("10.0.0.9")
     assert denial_of(client_address, Peer(PROXY, 1), {name: [hop] * 33}, TRUSTED).reason is Reason.BAD_REQUEST
     assert (
         denial_of(client_address, Peer(PROXY, 1), {name: [b",".join([hop] * 33)]}, TRUSTED).reason

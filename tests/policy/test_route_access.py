@@ -2,7 +2,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.model.identity import ClientAddress, Profile
+from gateway.model.identity import Profile
 from gateway.model.networks import Networks
 from gateway.model.reasons import Reason
 from gateway.model.routes import Access, Kind, Route
@@ -30,7 +30,7 @@ def rule(path: str, networks: str) -> Rule:
     ],
 )
 def test_an_address_must_be_allowed_everywhere(is_allowed: bool, own: str, passes: bool) -> None:
-    client = ClientAddress(ip("192.0.2.1"), "peer")
+    client = ip("192.0.2.1")
     if passes:
         check_address(client, is_allowed, rule("/a", networks=own))
     else:

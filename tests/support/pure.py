@@ -20,7 +20,7 @@ from gateway.config.load import load
 from gateway.config.settings import Settings
 from gateway.errors import Refused
 from gateway.http.headers import origin_form, read_headers, read_target
-from gateway.model.identity import ClientAddress, Identity, Profile
+from gateway.model.identity import Identity, Profile
 from gateway.model.networks import unmapped
 from gateway.model.reasons import Denial, Reason
 from gateway.model.request import BodyLimit, Exchange, Headers, Permit
@@ -123,7 +123,7 @@ def make_identity(**changes: Any) -> Identity:
 
 
 def make_permit(path: str = "/api/v1/marker", kind: Kind = Kind.PLAIN, identity: Identity | None = None) -> Permit:
-    client = ClientAddress(ip("192.0.2.7"), "peer")
+    client = ip("192.0.2.7")
     profile = identity.profile if identity else Profile("default", 1000)
     account = identity.account if identity else "anyone"
     limit = BodyLimit(1000, "profiles.<name>.body_limit")

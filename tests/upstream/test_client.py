@@ -113,7 +113,7 @@ async def test_any_status_is_an_answer(office: Office, backend: Backend, status:
     assert asked.body == b"text"
 
 
-async def test_it_sends_a_body_on_a_connection_of_its_own(office: Office, backend: Backend) -> None:
+async def test_what_changes_something_gets_a_connection_of_its_own(office: Office, backend: Backend) -> None:
     backend.script = answering(answer(b""))
     await office.run().answered()
     await office.run(UpstreamCall("POST", "/clear", b'{"id": "job"}')).answered()

@@ -11,24 +11,23 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from gateway.aio.bounded_connector import BoundedConnector, make_session
+from gateway.aio.bounded_connector import USER_AGENT, BoundedConnector, make_session
 from gateway.aio.connection_faults import in_words
 from gateway.aio.host_lookups import HostLookups
 from gateway.aio.iteration import Iteration
 from gateway.aio.shared_context import NoContext, SharedContext
 from gateway.auth.jwks.source import KeySource, check_fetched
-from gateway.auth.jwt.key_set import KeySet, NoKeys, read_jwks
+from gateway.auth.jwt.key_set import MAX_DOCUMENT, KeySet, NoKeys, read_jwks
 from gateway.errors import GatewayError
 from gateway.http.strict_json import read_object
 from gateway.model.statuses import OK
 
 _WELL_KNOWN: Final = "/.well-known/openid-configuration"
-_MAX_BYTES: Final = 256 * 1024
-_MAX_OF_WIRE: Final = 2 * _MAX_BYTES
+_MAX_OF_WIRE: Final = 2 * MAX_DOCUMENT
 _MAX_URL: Final = 2048
 _PIECE: Final = 16 * 1024
 # Nothing is decompressed here, so the answer must not be compressed.
-_HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "document-gateway"}
+_HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
 
 
 class FetchFailed(GatewayError):
@@ -121,6 +120,6 @@ async def _fetched(session: aiohttp.ClientSession, url: str) -> bytes:
         body = bytearray()
         async for piece in response.content.iter_chunked(_PIECE):
             body += piece
-            if len(body) > _MAX_BYTES:
-                raise FetchFailed(f"the answer is larger than {_MAX_BYTES // 1024} KB")
+            if len(body) > MAX_DOCUMENT:
+                raise FetchFailed(f"the answer is larger than {MAX_DOCUMENT // 1024} KB")
         return bytes(body)

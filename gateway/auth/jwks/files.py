@@ -6,14 +6,11 @@ nothing.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from gateway.aio.named_files import read_named
 from gateway.auth.jwks.source import KeySource
-from gateway.auth.jwt.key_set import KeySet, NoKeys, read_jwks, read_pem, read_secret
+from gateway.auth.jwt.key_set import MAX_DOCUMENT, KeySet, NoKeys, read_jwks, read_pem, read_secret
 from gateway.errors import ConfigurationError, Fault, FileUnusable
-
-_MAX_BYTES: Final = 256 * 1024
 
 
 def is_fetched(issuer: KeySource) -> bool:
@@ -45,4 +42,4 @@ def _read(issuer: KeySource) -> KeySet:
     if issuer.secret is not None:
         return read_secret(issuer.secret.value, issuer.algorithms)
     path, read = (issuer.public_key, read_pem) if issuer.public_key else (Path(issuer.jwks or ""), read_jwks)
-    return read(read_named(path, _MAX_BYTES), issuer.algorithms)
+    return read(read_named(path, MAX_DOCUMENT), issuer.algorithms)

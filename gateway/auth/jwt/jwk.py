@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
 from gateway.auth.jwt.base64url import decode_base64url
+from gateway.auth.jwt.jws import MAX_KID
 from gateway.errors import GatewayError
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
@@ -31,7 +32,6 @@ _EXPONENTS: Final = range(65537, 2**32, 2)
 _CURVES: Final[dict[str, EllipticCurve]] = {"P-256": SECP256R1(), "P-384": SECP384R1()}
 # `oth` and the primes are private parts, too (RFC 7518 6.3.2); `k` is a whole shared secret.
 _PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
-_MAX_KID: Final = 256
 
 
 class BadKey(GatewayError):
@@ -51,7 +51,7 @@ def read_jwk(jwk: object) -> tuple[str | None, PublicKey, frozenset[str]]:
     if not isinstance(jwk, dict):
         raise BadKey("malformed")
     kid = jwk.get("kid")
-    if "kid" in jwk and not (isinstance(kid, str) and 0 < len(kid) <= _MAX_KID):
+    if "kid" in jwk and not (isinstance(kid, str) and 0 < len(kid) <= MAX_KID):
         raise BadKey("malformed")
     _check_purpose(jwk)
     key = _public_key(jwk)

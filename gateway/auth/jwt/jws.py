@@ -7,11 +7,11 @@ or changes what is signed. PyJWT would be more lenient.
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from gateway.auth.credential import MAX_CREDENTIAL
 from gateway.auth.jwt.base64url import decode_base64url
 from gateway.http.strict_json import read_object
 
-_MAX_BYTES: Final = 8192
-_MAX_KID: Final = 256
+MAX_KID: Final = 256  # characters, of a key's name in a token or in a key set
 _TYPES: Final = frozenset({"jwt", "at+jwt"})
 # crit and b64 change the meaning of what follows (RFC 7515 4.1.11, RFC 7797). zip and enc belong to encrypted tokens.
 # The others carry a key or say where to fetch one. x5c, x5t and x5t#S256 are allowed, because Entra ID and others
@@ -32,7 +32,7 @@ class Token:
 
 def read_token(token: bytes) -> Token | None:
     """Parses a token; None when it is not a signed JWT in its one canonical form."""
-    if len(token) > _MAX_BYTES or token.count(b".") != 2:  # noqa: PLR2004 -- header.payload.signature
+    if len(token) > MAX_CREDENTIAL or token.count(b".") != 2:  # noqa: PLR2004 -- header.payload.signature
         return None
     signed, _, last = token.rpartition(b".")
     first, _, middle = signed.partition(b".")
@@ -58,7 +58,7 @@ def _is_sound(header: dict[str, Any]) -> bool:
 
 
 def _is_kid(kid: object) -> bool:
-    return isinstance(kid, str) and 0 < len(kid) <= _MAX_KID
+    return isinstance(kid, str) and 0 < len(kid) <= MAX_KID
 
 
 def _is_type(typ: object) -> bool:

@@ -24,6 +24,7 @@ _ALGORITHMS: Final = get_default_algorithms()
 _HMAC: Final = frozenset({"HS256", "HS384", "HS512"})
 LEAST_SECRET: Final = 32  # bytes, of a shared secret
 _MAX_KEYS: Final = 100
+MAX_DOCUMENT: Final = 256 * 1024  # bytes of a JWKS or PEM, fetched or from a file
 
 
 class NoKeys(GatewayError):

@@ -24,7 +24,8 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from gateway.aio.named_files import read_named, require_named
+from gateway.aio.named_files import SECRET_FILE_BYTES, read_named, require_named
+from gateway.auth.credential import MAX_CREDENTIAL
 from gateway.config.fault_words import is_variable_name
 from gateway.config.networks import read_network
 from gateway.errors import FileUnusable
@@ -37,8 +38,6 @@ SIZE_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?(B|KB|MB|GB)$"
 ONE_CONTAINER = "takes one container: its licence forbids balancing load, and a job lives in the one that made it"
 HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[[0-9a-f:.]+\]")
 _DIGEST_BYTES = 32
-_MAX_SECRET = 65536
-_MAX_CREDENTIAL = 8192
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _MAX_BYTES = 2**50
 _MAX_DAYS = 36_500
@@ -245,11 +244,11 @@ def _hex_digest(text: str) -> bytes:
 
 def _read(reference: str) -> bytes:
     try:
-        return read_named(Path(reference), _MAX_SECRET)
+        return read_named(Path(reference), SECRET_FILE_BYTES)
     except FileUnusable as error:
         raise ValueError(_about("file", reference, str(error))) from None
 
 
 def _carried(secret: bytes) -> bool:
     """Whether a header can have it as its value (RFC 9110 5.5)."""
-    return len(secret) <= _MAX_CREDENTIAL and secret.strip(b" \t") == secret and not _CONTROL.search(secret)
+    return len(secret) <= MAX_CREDENTIAL and secret.strip(b" \t") == secret and not _CONTROL.search(secret)

@@ -23,7 +23,7 @@ from gateway.uploads.file_kind import extension_of
 MAX_PART_HEAD: Final = 8192
 _MAX_LINE: Final = 4224
 _MAX_HEADERS: Final = 8
-_MAX_NAME: Final = 128
+MAX_NAME: Final = 128  # bytes, of a field of any form
 _MAX_FILENAME: Final = 1024  # characters
 # Possessive: a value that fails at its end is not retried from each of the blanks before it.
 _LINE: Final = re.compile(rb"([A-Za-z-]++): *+([^\x00-\x08\x0a-\x1f]*+)")
@@ -121,7 +121,7 @@ def _disposition(value: bytes) -> tuple[str, bytes | None, bytes]:
     name = found["name"].strip(b'"')
     extended = unquote_to_bytes(found.get("extended", b"").rpartition(b"'")[2])
     longest = max(_characters((filename or b"").strip(b'"')), _characters(extended))
-    if len(name) > _MAX_NAME or longest > _MAX_FILENAME:
+    if len(name) > MAX_NAME or longest > _MAX_FILENAME:
         raise ambiguous("A part's name or filename is too long.")
     return name.decode("ascii"), filename, extended
 

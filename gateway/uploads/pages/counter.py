@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import Refused
-from gateway.model.reasons import Denial, Reason
+from gateway.model.reasons import RETRY_SOON, Denial, Reason
 from gateway.uploads.pages.count_history import CountHistory
 from gateway.uploads.pages.cpu_budget import CpuBudgets
 from gateway.uploads.pages.fair_queue import FairQueue
@@ -31,7 +31,6 @@ _MEMORY: Final = 512 * 1_048_576  # bytes of address space
 _SECONDS: Final = 10.0
 _PATIENCE: Final = 60.0  # seconds that a document may wait for its turn
 _BUDGET: Final = 10.0  # CPU seconds for each account and minute
-_RETRY_AFTER: Final = 5  # seconds
 MAX_ANSWERS: Final = 1000  # after so many a worker is replaced, against any leak in it
 _REAP_SECONDS: Final = 0.05  # between checks whether the killed workers have ended
 SUSPENDED: Final = 60.0  # seconds of suspension for each document in a row that was killed for its time
@@ -191,4 +190,4 @@ def _no_time(wait: float) -> Refused:
 
 def _no_turn() -> Refused:
     detail = "So many documents are being counted that this one had no turn."
-    return Refused(Denial(Reason.SPOOL_FULL, detail, retry_after=_RETRY_AFTER))
+    return Refused(Denial(Reason.SPOOL_FULL, detail, retry_after=RETRY_SOON))

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
 from gateway.errors import Refused, refuse
-from gateway.model.reasons import Denial, Reason
+from gateway.model.reasons import RETRY_SOON, Denial, Reason
 from gateway.webhooks.egress.resolver import NoAnswer, NotFound, Undecided
 from gateway.webhooks.egress.rules import Rules
 from gateway.webhooks.egress.webhook_url import Target, read_url
@@ -19,7 +19,6 @@ ResolveFor = Callable[[str, str, int], Awaitable[Sequence[Address]]]
 _NOT_ALLOWED: Final = "webhook_url: its host is not among those that webhooks may go to (webhooks.out.allow)"
 _NOT_FOUND: Final = "webhook_url: the address of its host can't be found just now"
 _NOT_KNOWN: Final = "webhook_url: its host could not be looked up just now; that says nothing of it"
-_RETRY_AFTER: Final = 5
 
 
 class Destination(NamedTuple):
@@ -79,4 +78,4 @@ async def find(url: str, rules: Rules, resolve: Resolve) -> Destination:
 
 
 def _not_known() -> Refused:
-    return Refused(Denial(Reason.LOOKUP_UNAVAILABLE, _NOT_KNOWN, retry_after=_RETRY_AFTER))
+    return Refused(Denial(Reason.LOOKUP_UNAVAILABLE, _NOT_KNOWN, retry_after=RETRY_SOON))

@@ -5,7 +5,7 @@ import asyncio
 import aiohttp
 from yarl import URL
 
-from gateway.aio.bounded_connector import BoundedConnector, make_session
+from gateway.aio.bounded_connector import USER_AGENT, BoundedConnector, make_session
 from gateway.aio.host_lookups import HostLookups
 from gateway.aio.iteration import Iteration
 from gateway.aio.shared_context import NoContext, SharedContext
@@ -32,7 +32,7 @@ class Forward:
         """
         try:
             async with asyncio.timeout(deadline), make_session(await self._connector(url)) as session:
-                sent = {"Content-Type": "application/json", "User-Agent": "document-gateway", **headers}
+                sent = {"Content-Type": "application/json", "User-Agent": USER_AGENT, **headers}
                 response = await session.post(URL(url, encoded=True), data=body, headers=sent, allow_redirects=False)
                 status = response.status
                 response.close()

@@ -19,7 +19,7 @@ from gateway.aio.iteration import Iteration
 from gateway.errors import LedgerUnavailable, Refused, ledger_unavailable, refuse
 from gateway.ledger.inbound_webhooks import Message, Taken, give_back, handled, take
 from gateway.ledger.ledger import Ledger
-from gateway.model.reasons import Denial, Reason
+from gateway.model.reasons import RETRY_SOON, Denial, Reason
 from gateway.model.request import BodyLimit
 from gateway.policy.body_limits import check_length
 from gateway.webhooks.inbound.forward import Forward, NotTaken
@@ -31,7 +31,6 @@ LEASE_SECONDS: Final = 10.0  # longer than the longest wait for forward_to
 LOOK_EVERY: Final = 0.25  # seconds
 MAX_AT_ONCE: Final = 256
 RETRY_DELAYS: Final = (0.0, 0.5, 2.0)  # seconds
-_RETRY_AFTER: Final = 5
 log = structlog.get_logger()
 
 
@@ -172,4 +171,4 @@ class Receiver:
 
 
 def _later(detail: str) -> Refused:
-    return ledger_unavailable(detail, retry_after=_RETRY_AFTER, title="Try again later")
+    return ledger_unavailable(detail, retry_after=RETRY_SOON, title="Try again later")

@@ -3,9 +3,8 @@
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from gateway.model.statuses import SUCCESS
+from gateway.model.statuses import REDIRECTS, SUCCESS
 
-_REDIRECT: Final = range(300, 400)
 _CLIENT_ERROR: Final = range(400, 500)
 _AGAIN: Final = frozenset({408, 429})
 
@@ -58,7 +57,7 @@ def judge(status: int, retry_after: str | None) -> DeliveryAttempt:
     """Converts an answer to the attempt's result."""
     if status in SUCCESS:
         return DeliveryAttempt(Result.DELIVERED, status)
-    if status in _REDIRECT:
+    if status in REDIRECTS:
         return DeliveryAttempt(Result.DEAD, status, Trouble.REDIRECT)
     if status in _CLIENT_ERROR and status not in _AGAIN:
         return DeliveryAttempt(Result.DEAD, status, Trouble.GONE if status == 410 else Trouble.STATUS)  # noqa: PLR2004 -- Gone

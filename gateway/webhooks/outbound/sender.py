@@ -19,7 +19,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from gateway.aio.bounded_connector import BoundedConnector, bounded_context, make_session
+from gateway.aio.bounded_connector import USER_AGENT, BoundedConnector, bounded_context, make_session
 from gateway.aio.iteration import Iteration
 from gateway.aio.named_files import require_named
 from gateway.aio.tls.step_threads import StepThreads
@@ -31,7 +31,7 @@ _MAX_READ: Final = 4096
 READ_SECONDS: Final = 1.0
 _HEADERS: Final = {
     "Content-Type": "application/json",
-    "User-Agent": "document-gateway",
+    "User-Agent": USER_AGENT,
     "Accept": "*/*",
     "Accept-Encoding": "identity",
 }
