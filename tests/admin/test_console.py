@@ -326,7 +326,7 @@ async def test_all_that_a_key_may_have_is_made_and_changed_on_the_page(
         await page.keyboard.type("6-")
         await dialog.get_by_text("More limits").click()
         await console.does("Change")
-        await dialog.get_by_role("alert").filter(has_text="Pages a request: not a number.").wait_for()
+        await dialog.locator(".fault").filter(has_text="Not a number. Nothing is changed.").wait_for()
         await dialog.get_by_label("Pages a request").fill("6")
         await dialog.get_by_label("page_range").select_option("")
         await console.does("Change")
@@ -380,7 +380,8 @@ async def test_after_a_rotation_the_old_secret_is_revoked_and_never_all_by_mista
         dialog = page.get_by_role("dialog")
         await page.get_by_role("button", name="Revoke acme").click()
         await console.does("Revoke")
-        await dialog.get_by_role("alert").filter(has_text="Secret is needed.").wait_for()
+        await dialog.get_by_role("alert").filter(has_text="To be mended: Secret, Confirm.").wait_for()
+        assert await console.faults() == {"which": "Secret is needed.", "sure": "Confirm is needed."}
         first, *words = await dialog.get_by_role("option").all_text_contents()
         old = r"secret 1, live until .*, last used 15 min.* ago, made .*"
         wanted = ["choose which", old, "secret 2, live, never used, made .*", "all: nobody can use acme then"]
@@ -392,7 +393,7 @@ async def test_after_a_rotation_the_old_secret_is_revoked_and_never_all_by_mista
         await dialog.get_by_label("Secret").select_option("all")
         await console.does("Revoke")
         refused = "That is not acme all. Nothing is changed."
-        await dialog.get_by_role("alert").filter(has_text=refused).wait_for()
+        await dialog.locator(".fault").filter(has_text=refused).wait_for()
         await dialog.get_by_label("Secret").select_option("1")
         assert await console.serious_faults() == []
         await console.does("Revoke")
@@ -418,30 +419,30 @@ async def test_what_the_browser_cannot_read_is_refused_in_words_and_changes_noth
                 await page.keyboard.press(key)
             assert await dialog.get_by_label(field).input_value() == ""
             await console.does(button)
-            await dialog.get_by_role("alert").filter(has_text=words).wait_for()
+            await dialog.locator(".fault").filter(has_text=words).wait_for()
             focused = "[document.activeElement.name, document.activeElement.ariaInvalid]"
             name = await dialog.get_by_label(field).get_attribute("name")
             assert await page.evaluate(focused) == [name, "true"]
 
         await page.get_by_role("button", name="Create a key").click()
         await dialog.get_by_label("Id (").fill("other")
-        await is_refused("Create", "Pages a month", "10-", "Pages a month: not a number. Nothing is changed.")
+        await is_refused("Create", "Pages a month", "10-", "Not a number. Nothing is changed.")
         await dialog.get_by_label("Pages a month").fill("")
-        await is_refused("Create", "Ends", "12/31/", "Ends: not a whole date. Nothing is changed.")
+        await is_refused("Create", "Ends", "12/31/", "Not a whole date. Nothing is changed.")
         await page.keyboard.press("Escape")
 
         await page.get_by_role("button", name="Change acme").click()
-        await is_refused("Change", "Pages a month", "20-", "Pages a month: not a number. Nothing is changed.")
+        await is_refused("Change", "Pages a month", "20-", "Not a number. Nothing is changed.")
         await dialog.get_by_label("Pages a month").fill("10")
-        await is_refused("Change", "Ends", "Backspace", "Ends: not a whole date. Nothing is changed.")
+        await is_refused("Change", "Ends", "Backspace", "Not a whole date. Nothing is changed.")
         await page.keyboard.press("Escape")
 
         await page.get_by_role("button", name="Grant acme").click()
-        await is_refused("Grant", "Pages", "5-", "Pages: not a number. Nothing is changed.")
+        await is_refused("Grant", "Pages", "5-", "Not a number. Nothing is changed.")
         await dialog.get_by_label("Pages").fill("5")
         await dialog.get_by_label("Until").fill("20300-01-01")
         await console.does("Grant")
-        await dialog.get_by_role("alert").filter(has_text="Until: not a whole date. Nothing is changed.").wait_for()
+        await dialog.locator(".fault").filter(has_text="Not a whole date. Nothing is changed.").wait_for()
     listed = (await api("GET", "/admin/v1/keys?standing=true")).json["keys"]
     key = listed[0]
     assert (key["limits"], key["expires_at"], key["granted"]) == ({"pages_per_month": 10}, "2090-05-06T12:00:00Z", 0)
@@ -458,10 +459,10 @@ async def test_a_fault_of_what_was_typed_is_told_and_nothing_typed_is_lost(
         await console.open("keys")
         await page.get_by_role("button", name="Create a key").click()
         await console.does("Create")
-        await page.get_by_role("alert").filter(has_text="Id is needed.").wait_for()
+        await page.locator(".fault").filter(has_text="Id is needed.").wait_for()
         await page.get_by_label("Id (").fill("Not An Id")
         await console.does("Create")
-        told = page.get_by_role("alert").filter(has_text="id: has to be of 1 to 63 characters: a-z, 0-9 and -")
+        told = page.locator(".fault").filter(has_text="Has to be of 1 to 63 characters: a-z, 0-9 and -.")
         await told.wait_for()
         for pair in await page.locator("dialog .pair").all():
             fields = await pair.locator("[name]:not([type=checkbox])").all()
@@ -474,6 +475,73 @@ async def test_a_fault_of_what_was_typed_is_told_and_nothing_typed_is_lost(
         await page.get_by_role("dialog").wait_for(state="detached")
         assert await page.evaluate("document.activeElement.textContent") == "Create a key"
         console.errors.clear()  # the browser itself notes the 422
+
+
+async def test_each_fault_of_a_form_stands_beside_its_field_and_the_first_has_the_focus(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    await Api(gateway).make("acme")
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        dialog = page.get_by_role("dialog")
+        await page.get_by_role("button", name="Create a key").click()
+        given = {"Id (": "acme", "Networks": "10.0.0.0/8, nowhere", "Pages a month": "-5"}
+        for label, value in given.items():
+            await dialog.get_by_label(label).fill(value)
+        await dialog.get_by_text("More limits").click()
+        await dialog.get_by_label("Body limit").fill("huge")
+        await dialog.get_by_text("More limits").click()
+        await console.does("Create")
+        told = dialog.get_by_role("alert").filter(has_text="To be mended: Networks, Pages a month, Body limit.")
+        await told.wait_for()
+        faults = await console.faults()
+        assert set(faults) == {"networks", "pages_per_month", "body_limit"}
+        assert faults["networks"].startswith("Number 2: ")
+        assert await page.evaluate("document.activeElement.name") == "networks"
+        assert await dialog.get_by_label("Body limit").is_visible()
+        assert await console.serious_faults() == []
+
+        await dialog.get_by_label("Networks").fill("")
+        assert set(await console.faults()) == {"pages_per_month", "body_limit"}
+        await dialog.get_by_label("Pages a month").fill("")
+        await dialog.get_by_label("Body limit").fill("")
+        await console.does("Create")
+        taken = "There is a key acme already; rotate it, or take another id."
+        await dialog.locator(".fault").filter(has_text=taken).wait_for()
+        assert await console.faults() == {"id": taken}
+        console.errors.clear()  # the browser itself notes the 422 and the 409
+
+
+async def test_a_fault_that_no_field_has_stands_above_them_all(gateway: Running, console_of: ConsoleOf) -> None:
+    api = Api(gateway)
+    await api.make("acme")
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.get_by_role("button", name="Grant acme").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_role("spinbutton", name="Pages").fill("7")
+        await dialog.get_by_label("Until").fill("2020-01-01")
+        await console.does("Grant")
+        past = "The end of the grant is in the past."
+        await dialog.locator(".fault").filter(has_text=past).wait_for()
+        described = str(await dialog.get_by_label("Until").get_attribute("aria-describedby")).split()
+        assert await page.locator(f"#{described[0]}").text_content() == past
+        assert len(described) == 2  # and what the date means
+
+        away = {"status": 503, "detail": "The ledger does not answer.", "errors": []}
+        await page.route(re.compile("/grants$"), lambda route: route.fulfill(status=503, json=away))
+        await console.does("Grant")
+        alert = dialog.get_by_role("alert").filter(has_text="The ledger does not answer.")
+        await alert.wait_for()
+        first = await dialog.get_by_role("spinbutton", name="Pages").bounding_box()
+        above = await alert.bounding_box()
+        assert first is not None
+        assert above is not None
+        assert above["y"] < first["y"]
+        assert await console.faults() == {}
+        console.errors.clear()  # the browser itself notes the 422 and the 503
 
 
 async def test_the_secret_goes_into_the_clipboard(gateway: Running, console_of: ConsoleOf) -> None:
@@ -505,9 +573,9 @@ async def test_a_dialog_has_nothing_but_its_words_and_a_fault_goes_when_somethin
             assert re.search(r"^0$", await dialog.inner_text(), re.MULTILINE) is None, act
             if act == "Grant":
                 await console.does("Grant")
-                await dialog.get_by_role("alert").filter(has_text="Pages is needed.").wait_for()
+                await dialog.locator(".fault").filter(has_text="Pages is needed.").wait_for()
                 await dialog.get_by_role("spinbutton", name="Pages").fill("5")
-                assert await dialog.get_by_role("alert").count() == 0
+                assert await console.faults() == {}
             await console.does("Cancel")
 
 

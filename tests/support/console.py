@@ -48,6 +48,17 @@ class Console:
         """Waits until it was said to everybody."""
         await self.page.locator("#said").filter(has_text=text).wait_for()
 
+    async def faults(self) -> dict[str, str]:
+        """What a screen reader hears to be wrong with each field of the open dialog, by the field's name."""
+        found: dict[str, str] = await self.page.evaluate(
+            """() => Object.fromEntries([...document.querySelectorAll("dialog [aria-invalid=true]")].map((input) => {
+                const ids = (input.getAttribute("aria-describedby") ?? "").split(" ");
+                const told = ids.filter((id) => id.endsWith("-fault")).map((id) => document.getElementById(id));
+                return [input.name, told.map((node) => node.textContent).join(" ")];
+            }))"""
+        )
+        return found
+
     async def serious_faults(self) -> list[tuple[Any, ...]]:
         """What axe finds that is serious."""
         found = await Axe().run(self.page)

@@ -1,7 +1,7 @@
 // Keys of the ledger: made, rotated, granted, disabled and revoked.
 
 import { get, patch, path, post } from "./api.js";
-import { ask, showSecret } from "./dialogs.js";
+import { ask, Fault, showSecret } from "./dialogs.js";
 import { button, el, say } from "./dom.js";
 import { beginOf, dayOf, endGrants, grant, limitsOf, momentOf, reset } from "./limits.js";
 import { list, table } from "./lists.js";
@@ -292,7 +292,8 @@ function revoke(key) {
     submit: "Revoke",
     danger: true,
     act: async (values) => {
-      if (values.sure !== wanted(values)) throw new Error(`That is not ${wanted(values)}. Nothing is changed.`);
+      if (values.sure !== wanted(values))
+        throw new Fault("sure", `That is not ${wanted(values)}. Nothing is changed.`);
       const ended = await post(path("keys", key.id, "revoke"), {
         generation: values.which === "all" ? null : Number(values.which),
         force: true,
