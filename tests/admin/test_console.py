@@ -735,6 +735,62 @@ async def test_an_hour_is_drawn(gateway: Running, console_of: ConsoleOf) -> None
         assert await console.page.get_by_text("localhost, gateway.test").count() == 1
 
 
+async def test_a_lone_value_is_a_dot_and_nothing_is_drawn_where_there_is_none(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    now, history = time.time(), gateway.gateway.watch.history
+    for ago, requests in ((610, 0), (600, 0), (590, 8), (580, 8), (300, 9), (290, 9), (10, 9)):
+        durations = (0, 0, 0, requests, *(0,) * 13)
+        history.note(Reading(now - ago, requests, {}, durations, 0, Gauges()))
+    async with console_of(gateway) as console:
+        await console.open()
+        latency = console.page.get_by_role(
+            "img", name=re.compile(r"^Latency\. p50: last [0-9.]+ ms at .*; p95: last ")
+        )
+        await latency.wait_for()
+        assert (await latency.locator("circle").count(), await latency.locator("path").count()) == (2 * 2, 0)
+        requests_drawn = console.page.get_by_role("img", name=re.compile(r"^Requests a second\."))
+        path = str(await requests_drawn.locator("path").get_attribute("d"))
+        assert (path.count("M"), path.count("L")) == (2, 3)  # 600, 590, 580 and 300, 290
+        assert await requests_drawn.locator("circle").count() == 1  # 10
+        box = await latency.locator("circle").first.bounding_box()
+        assert box is not None
+        assert box["width"] > 3
+
+
+async def test_a_chart_without_data_says_so_in_words(gateway: Running, console_of: ConsoleOf) -> None:
+    async with console_of(gateway) as console:
+        page = console.page
+        await page.clock.install()
+        await console.open()
+        await page.get_by_role(
+            "img", name=re.compile(r"^Latency\. No data yet: the first point is there ten ")
+        ).wait_for()
+        past_hour(gateway, time.time() - 20, busy=False)
+        await page.clock.fast_forward(10_000)
+        for chart, words in (("Latency", "No requests in this hour."), ("Errors a second by reason", "No errors in")):
+            shown = page.get_by_role("img", name=re.compile(rf"^{chart}\. {words}"))
+            await shown.get_by_text(words).wait_for()
+
+
+async def test_what_was_missed_while_the_tab_was_hidden_is_asked_for(gateway: Running, console_of: ConsoleOf) -> None:
+    now, history = time.time(), gateway.gateway.watch.history
+    notes = [Reading(now - 900 + 10 * count, count, {}, (0,) * 17, 0, Gauges()) for count in range(90)]
+    for note in notes[:10]:
+        history.note(note)
+    async with console_of(gateway) as console:
+        page = console.page
+        await page.clock.install()
+        await console.open()
+        drawn = page.get_by_role("img", name=re.compile(r"^Requests a second\.")).locator("path")
+        assert str(await drawn.get_attribute("d")).count("L") == 8
+        for note in notes[10:]:
+            history.note(note)
+        await page.clock.fast_forward(10_000)
+        await page.wait_for_function("document.querySelector('figure path').getAttribute('d').split('L').length > 80")
+        assert str(await drawn.get_attribute("d")).count("M") == 1
+
+
 async def test_of_more_reasons_than_a_chart_has_lines_none_is_lost(gateway: Running, console_of: ConsoleOf) -> None:
     reasons = [
         "rate_limited", "forwarded_5xx", "unauthenticated", "forbidden", "budget_exhausted", "token_invalid",

@@ -31,10 +31,11 @@ export async function show(place, signal) {
       get("history", { since }, signal),
     ]);
     const known = new Set(points.map((point) => point.at));
+    const now = Date.parse(overview.at); // the clock of the browser may be another
     points = [...points, ...history.points.filter((point) => !known.has(point.at))];
-    points = points.filter((point) => Date.parse(point.at) > Date.now() - HOUR);
+    points = points.filter((point) => Date.parse(point.at) > now - HOUR);
     facts.replaceChildren(...factsOf(overview));
-    charts.replaceChildren(...chartsOf(points));
+    charts.replaceChildren(...chartsOf(points, { now, step: history.seconds * 1000 }));
     const told = JSON.stringify([overview.certificates, overview.certificate_files, overview.issuers]);
     if (told !== toldBefore) parts.replaceChildren(...partsOf(overview)); // who reads there keeps the place
     toldBefore = told;
@@ -42,8 +43,14 @@ export async function show(place, signal) {
     await near.load();
   }
 
+  /** From before the last point that is there: while the tab was hidden, nothing was asked. */
+  const missing = () => {
+    const age = points.length ? Date.now() - Date.parse(points.at(-1).at) : HOUR;
+    return `${Math.ceil(Math.min(HOUR, Math.max(0, age) + 60_000) / 1000)}s`;
+  };
+
   await load("1h");
-  every(signal, () => load("1m").catch((error) => error.name === "AbortError" || say(error.message)));
+  every(signal, () => load(missing()).catch((error) => error.name === "AbortError" || say(error.message)));
 }
 
 /** Who is near a limit: of the ledger, so what is known of it may be missing while all else is told. */
@@ -179,7 +186,10 @@ function factsOf(told) {
   ];
 }
 
-function chartsOf(points) {
+const NONE_YET = "No data yet: the first point is there ten seconds after the start.";
+
+function chartsOf(points, scale) {
+  const none = (words) => (points.length ? words : NONE_YET);
   const times = points.map((point) => Date.parse(point.at));
   const of = (name) => ({ name: plain(name), values: points.map((point) => point[name]) });
   const reasons = [...new Set(points.flatMap((point) => Object.keys(point.errors)))];
@@ -190,16 +200,17 @@ function chartsOf(points) {
     look,
     values: points.map(({ errors }) => ofThese.reduce((total, reason) => total + (errors[reason] ?? 0), 0)),
   });
+  const draw = (title, series, words, say) => chart(title, times, series, { ...scale, say, empty: none(words) });
   const own = reasons.slice(0, reasons.length > MOST_LINES ? MOST_LINES - 1 : MOST_LINES);
   const others = reasons.slice(own.length);
   const errors = own.map((reason) => line(plain(reason), lookOf(reason), [reason]));
   if (others.length) errors.push(line(`${others.length} other reasons`, lookOf("others"), others));
   return [
-    chart("Requests a second", times, [of("requests")]),
-    chart("Errors a second by reason", times, errors),
-    chart("Latency", times, [of("p50"), of("p95")], span),
-    chart("Pages a minute", times, [of("pages_per_minute")]),
-    chart("Jobs and uploads", times, [of("jobs_running"), of("polls_held"), of("uploads")]),
+    draw("Requests a second", [of("requests")]),
+    draw("Errors a second by reason", errors, "No errors in this hour."),
+    draw("Latency", [of("p50"), of("p95")], "No requests in this hour.", span),
+    draw("Pages a minute", [of("pages_per_minute")]),
+    draw("Jobs and uploads", [of("jobs_running"), of("polls_held"), of("uploads")]),
   ];
 }
 
