@@ -1,8 +1,10 @@
 """Operations of the admin API on refused and failed requests of the last day, which the ledger keeps."""
 
 from functools import partial
+from typing import Literal
 
 from gateway.admin import caller_answers
+from gateway.admin.command_for_refusal import is_helped_by_grant
 from gateway.admin.context import Call, Context
 from gateway.admin.cursors import written
 from gateway.admin.portions import convert_all
@@ -11,7 +13,7 @@ from gateway.admin.requests import RefusedQuery
 from gateway.admin.troubleshooting import container_of, where_to_look
 from gateway.ledger.refusals import RefusalMark, RefusalRow, find_refusal, listed
 from gateway.model.meanings import meaning_of
-from gateway.model.reasons import VERDICTS, Reason, Source
+from gateway.model.reasons import VERDICTS, Reason, Source, Why, title_of
 from gateway.units import moment
 
 
@@ -45,11 +47,12 @@ def _refused(context: Context, row: RefusalRow) -> caller_answers.RefusedRequest
         requests=row.requests,
         status=row.status,
         reason=row.reason,
-        title=None if verdict is None else verdict.title,
+        title=title_of(row.reason, row.title),
         why=row.why,
-        means=meaning_of(row.why),
+        means=meaning_of(row.why, row.reason),
         source=source.value,
         look_at=where_to_look(row, source),
+        act=_act(context, row),
         container=container_of(row.route, settings) if source == Source.UPSTREAM else None,
         method=row.method,
         route=row.route,
@@ -57,3 +60,14 @@ def _refused(context: Context, row: RefusalRow) -> caller_answers.RefusedRequest
         client=row.client,
         detail=row.detail,
     )
+
+
+def _act(context: Context, row: RefusalRow) -> Literal["grant", "enable", "unblock"] | None:
+    """What lets such a request in, as things stand now."""
+    name, state = row.key_id or "", context.live.state
+    if is_helped_by_grant(row.reason, name, row.detail):
+        return "grant"
+    if row.why == Why.BLOCKED:
+        return "unblock" if name in (state.blocked or ()) else None
+    known = state.ring.records.get(name) if row.why == Why.CLOSED else None
+    return "enable" if known is not None and known.disabled_at is not None else None

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway.admin.command_for_refusal import command_for
+from gateway.admin.command_for_refusal import help_by
 from gateway.config.settings import Settings
 from gateway.ledger.refusals import RefusalRow
 from gateway.model.reasons import Reason, Source
@@ -19,8 +19,8 @@ def where_to_look(row: RefusalRow, source: Source) -> str:
     """Where the cause is found."""
     if row.reason == Reason.LEDGER_UNAVAILABLE:
         return _OF_LEDGER
-    command = command_for(row.why, row.reason, row.key_id) if source == Source.CLIENT else None
-    return f"{_LOOK_AT[source]} More by `{command}`." if command else _LOOK_AT[source]
+    told = help_by(row.why, row.reason, row.key_id, row.detail) if source == Source.CLIENT else None
+    return f"{_LOOK_AT[source]} {told}" if told else _LOOK_AT[source]
 
 
 def container_of(route: str, settings: Settings) -> str | None:

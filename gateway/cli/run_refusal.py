@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.admin.command_for_refusal import command_for
+from gateway.admin.command_for_refusal import help_by
 from gateway.admin.troubleshooting import container_of
 from gateway.cli.output import answer, fail
 from gateway.cli.session import Session, read_ledger
@@ -13,7 +13,7 @@ from gateway.cli.words import at
 from gateway.config.settings import Settings
 from gateway.ledger.refusals import RefusalRow, find_refusal
 from gateway.model.meanings import meaning_of
-from gateway.model.reasons import VERDICTS, Reason
+from gateway.model.reasons import VERDICTS, Reason, title_of
 from gateway.units import moment
 
 _NONE: Final = (
@@ -21,7 +21,7 @@ _NONE: Final = (
     "well, or the gateway had too many to note each (see the log)"
 )
 _LOOK_AT: Final = {
-    "client": "the client: {means}{command}",
+    "client": "the client: {means}{help}",
     "gateway": "the gateway: see its log for this id, and /readyz",
     "upstream": "the container{where}, or the way to it: see its own log, and `gateway check --live`",
 }
@@ -53,10 +53,10 @@ def _facts(row: RefusalRow, settings: Settings) -> dict[str, Any]:
         "at": moment(row.at),
         "status": row.status,
         "reason": row.reason,
-        "title": None if verdict is None else verdict.title,
+        "title": title_of(row.reason, row.title),
         "detail": row.detail,
         "why": row.why,
-        "means": meaning_of(row.why),
+        "means": meaning_of(row.why, row.reason),
         "method": row.method,
         "route": row.route,
         "key": row.key_id,
@@ -69,10 +69,11 @@ def _facts(row: RefusalRow, settings: Settings) -> dict[str, Any]:
 
 def _help_words(row: RefusalRow, settings: Settings) -> dict[str, str]:
     """The words that _LOOK_AT's texts leave open."""
-    means, command = meaning_of(row.why), command_for(row.why, row.reason, row.key_id)
+    means = meaning_of(row.why, row.reason)
+    told = help_by(row.why, row.reason, row.key_id, row.detail)
     container = container_of(row.route, settings)
     return {
-        "means": means or "see docs/errors.md for the reason, and `gateway explain` with the same request",
-        "command": f"{' See' if means else '; see'} `{command}`" if command else "",
+        "means": means or "See docs/errors.md for the reason, and `gateway explain` with the same request.",
+        "help": f" {told}" if told else "",
         "where": f" {container}" if container else "",
     }

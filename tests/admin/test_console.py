@@ -1,6 +1,7 @@
 """The page in a browser, as an administrator uses it."""
 
 import io
+import json
 import math
 import os
 import re
@@ -146,6 +147,37 @@ async def test_a_failure_is_shown_and_found_by_its_request_id_also_after_a_resta
         await page.get_by_text("2 shown", exact=True).wait_for()
         await page.get_by_label("Failures only").check()
         await page.get_by_text("1 shown", exact=True).wait_for()
+
+
+async def test_what_lets_a_refused_request_in_is_done_where_it_is_looked_up(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    api = Api(gateway)
+    secret = await api.make("acme", limits={"pages_per_month": 0})
+    refused = json.loads((await gateway.ask(submit(key=secret), b"POST")).body)
+    blocked = await api.make("off")
+    assert (await api("PATCH", "/admin/v1/keys/off", {"disabled": True})).status == 200
+    (await gateway.ask(submit(key=blocked), b"POST")).is_refusal(401, "unauthenticated")
+    await are_kept(gateway, 2)
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("refusals")
+        dialog = page.get_by_role("dialog")
+        await page.get_by_role("button", name=f"Open {refused['request_id']}").click()
+        await dialog.get_by_role("definition").filter(has_text=refused["title"]).wait_for()
+        await dialog.get_by_text("gateway keys grant acme --pages N").wait_for()
+        await dialog.get_by_role("button", name="Grant acme").click()
+        form = dialog.filter(has_text="Grant pages to acme")
+        await form.get_by_role("spinbutton", name="Pages").fill("7")
+        await form.get_by_role("button", name="Grant", exact=True).click()
+        await form.wait_for(state="detached")
+        await console.says("7 pages were granted to acme.")
+        await console.does("Close")
+        await page.get_by_role("row").get_by_role("button", name="Enable off").click()
+        await console.says("off is enabled.")
+        await page.get_by_role("button", name="Enable off").wait_for(state="detached")
+    assert (await gateway.ask(submit(key=secret), b"POST")).status == 200
+    assert (await gateway.ask(submit(key=blocked), b"POST")).status == 200
 
 
 async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Running, console_of: ConsoleOf) -> None:

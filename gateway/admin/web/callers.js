@@ -107,7 +107,8 @@ async function blocked(name) {
   return caller;
 }
 
-async function unblock(name) {
+/** Lets one in again. */
+export async function unblock(name) {
   const caller = await post(path("callers", name, "unblock"));
   say(`${caller.account} is let in again.`);
   return caller;

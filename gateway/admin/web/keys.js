@@ -243,12 +243,15 @@ async function rotate(key) {
   return made;
 }
 
+/** Lets a disabled key in again. */
+export async function enable(id) {
+  await patch(path("keys", id), { disabled: false });
+  say(`${id} is enabled.`);
+  return true;
+}
+
 async function disable(key, disabled) {
-  if (!disabled) {
-    await patch(path("keys", key.id), { disabled });
-    say(`${key.id} is enabled.`);
-    return true;
-  }
+  if (!disabled) return enable(key.id);
   return ask({
     title: `Disable ${key.id}?`,
     text: "All its secrets are refused until it is enabled again.",

@@ -1,6 +1,6 @@
 // The limits of an account as bars, and the question for pages on top: of keys and of callers alike.
 
-import { path, post } from "./api.js";
+import { get, path, post } from "./api.js";
 import { ask } from "./dialogs.js";
 import { el, say } from "./dom.js";
 import { left, moment, number, plain, zoned } from "./words.js";
@@ -82,6 +82,13 @@ export function grant(kind, name, found) {
       return made;
     },
   });
+}
+
+/** The same of a key or caller that is known by its name alone. */
+export async function grantTo(name) {
+  if (name.includes(":")) return grant("callers", name, await get(path("callers", name)));
+  const { keys } = await get("configured-keys");
+  return grant("keys", name, keys.find((key) => key.id === name) ?? (await get(path("keys", name))));
 }
 
 /** Ends all that is granted before its time. */

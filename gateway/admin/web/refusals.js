@@ -2,9 +2,11 @@
 // replicas, from the ledger.
 
 import { get } from "./api.js";
-import { blockOf } from "./callers.js";
+import { blockOf, unblock } from "./callers.js";
 import { show as tell } from "./dialogs.js";
 import { button, el } from "./dom.js";
+import { enable } from "./keys.js";
+import { grantTo } from "./limits.js";
 import { list, table } from "./lists.js";
 import { trouble } from "./renewal.js";
 import { ago, moment, number, plain } from "./words.js";
@@ -15,7 +17,7 @@ const MOST_SUMS = 20;
 export const title = "Refusals";
 
 export async function show(place, signal) {
-  list(place, {
+  const reload = list(place, {
     of: "rows",
     caption:
       "Requests of the last day that were refused or failed, of all replicas, the newest first, some seconds late; " +
@@ -32,7 +34,12 @@ export async function show(place, signal) {
         cell: (row) => [
           el("code", {}, row.request_id),
           " ",
-          button("Open", () => open(row), { "aria-label": `Open ${row.request_id}` }),
+          el(
+            "span",
+            { class: "acts" },
+            button("Open", () => open(row, reload), { "aria-label": `Open ${row.request_id}` }),
+            act(row, reload),
+          ),
         ],
       },
       { name: "When", cell: (row) => moment(row.at) },
@@ -86,11 +93,26 @@ function sums(signal) {
 
 const whyOf = (row) => plain(row.why === null ? row.reason : `${row.reason}: ${row.why}`);
 
+const ACTS = {
+  grant: ["Grant", grantTo],
+  enable: ["Enable", enable],
+  unblock: ["Unblock", unblock],
+};
+
+/** A button for what lets such a request in; null where there is no such act. */
+function act(row, reload) {
+  const [label, run] = ACTS[row.act] ?? [];
+  if (!label) return null;
+  const name = { "aria-label": `${label} ${row.key}` };
+  return button(label, async () => (await run(row.key)) !== null && reload(), name);
+}
+
 /** What is known of one, as `gateway explain --request-id` tells it, and a way to block who came with a token. */
-function open(row) {
-  const isCaller = row.key !== null && row.key.includes(":");
+function open(row, reload) {
+  const isCaller = row.key !== null && row.key.includes(":") && row.act !== "unblock";
   const facts = [
-    ["Reason", row.title === null ? plain(row.reason) : `${plain(row.reason)}: ${row.title}`],
+    ["The client was told", row.title],
+    ["Reason", plain(row.reason)],
     ["Why", row.why === null ? null : plain(row.why)],
     ["That means", row.means],
     ["Detail", row.detail],
@@ -108,6 +130,11 @@ function open(row) {
       {},
       facts.filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]),
     ),
-    isCaller && el("div", {}, button(`Block ${row.key}`, () => blockOf(row.key), { class: "danger" })),
+    el(
+      "div",
+      { class: "acts" },
+      act(row, reload),
+      isCaller && button(`Block ${row.key}`, () => blockOf(row.key), { class: "danger" }),
+    ),
   );
 }
