@@ -31,7 +31,7 @@ class Usage(Answer):
 
 
 class Change(Answer):
-    """Who did what, and when: a change, a first read of a job, requests refused in a minute; never a secret."""
+    """Who did what, and when: a change, a first read of a job, or requests refused in a minute, as of the last."""
 
     at: Moment
     actor: str

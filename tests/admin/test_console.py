@@ -19,7 +19,9 @@ from sqlalchemy import Connection
 
 from gateway.admin import page as page_of_files
 from gateway.admin.page import FILES
+from gateway.ledger.audit import append
 from gateway.ledger.keys import note_used
+from gateway.model.audit import Entry
 from gateway.observe.history import Gauges, Reading
 from gateway.tls.file_ends import FileEnd
 from tests.admin.api import TOKEN, Api
@@ -30,6 +32,7 @@ from tests.support.jobs import comes_true
 from tests.support.tokens import p256_key, pem_of
 
 pytestmark = needs_chromium
+REFUSED_ONCE = Entry(int(time.time()), "anyone", "request.refused", "forbidden", {"count": 1, "first_at": 1767225600})
 HOSTILE = "<img src=x onerror=alert(1)>'\"&"
 PICTURES = [("light", "now", (1100, 900)), ("light", "keys", (1100, 640)), ("dark", "webhooks", (1100, 420)),
             ("dark", "now", (390, 780))]  # fmt: skip
@@ -819,7 +822,11 @@ async def test_what_was_missed_while_the_tab_was_hidden_is_asked_for(gateway: Ru
         for note in notes[10:]:
             history.note(note)
         await page.clock.fast_forward(10_000)
-        await page.wait_for_function("document.querySelector('figure path').getAttribute('d').split('L').length > 80")
+
+        async def is_whole() -> bool:
+            return str(await drawn.get_attribute("d")).count("L") > 80
+
+        await comes_true(is_whole)
         assert str(await drawn.get_attribute("d")).count("M") == 1
 
 
@@ -857,7 +864,10 @@ async def test_moments_of_the_audit_trail_are_told_as_such(gateway: Running, con
     await api("POST", "/admin/v1/keys/acme/grants", {"pages": 7, "until": until})
     await api("POST", "/admin/v1/keys/acme/rotate", {})
     async with console_of(gateway, locale="en-GB", timezone_id="UTC") as console:
+        async with ledger_of(gateway) as write:
+            await write(lambda connection: append(connection, [REFUSED_ONCE]))
         await console.open("audit")
+        await console.page.get_by_text("first_at: 1 Jan 2026, 00:00:00", exact=True).wait_for()
         for name in ("expires_at", "until"):
             await console.page.get_by_text(f"{name}: 3 Aug 2096, 12:00:00", exact=True).wait_for()
         await console.page.get_by_text(re.compile(r"previous_ends_at: \d+ \w+ 20")).wait_for()

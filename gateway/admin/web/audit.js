@@ -24,7 +24,7 @@ const ACTIONS = [
   ["request.refused", "refused requests"],
 ];
 
-const MOMENTS = new Set(["until", "previous_ends_at", "expires_at"]); // in seconds since the epoch
+const MOMENTS = new Set(["until", "previous_ends_at", "expires_at", "first_at"]); // in seconds since the epoch
 
 export const title = "Audit";
 
