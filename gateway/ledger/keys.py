@@ -197,9 +197,10 @@ def revoke(connection: Connection, key_id: str, generation: int | None, now: flo
         raise KeyProblem(f"key {key_id} has no generation {generation}", "not_found")
     ending = live if generation is None else [generation]
     if live and not set(live) - set(ending) and not force:
-        raise KeyProblem(
+        told = (
             f"that is the last live secret of {key_id}: nobody could use it any more; with force (--force) it is done"
         )
+        raise KeyProblem(told, path="force")
     for number in ending:
         _set_secret(connection, key_id, number, revoked_at=int(now))
     _touch(connection, key_id, revision)

@@ -227,10 +227,12 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
         await dialog.get_by_text("Then no secret is left that can be used.").wait_for()
         await dialog.get_by_label("Confirm").fill("acme all")
         await console.does("Revoke")
+        await page.get_by_role("button", name="Revoke the last secret").click()
         await row.get_by_text("without a secret").wait_for()
     changes = (await api("GET", "/admin/v1/audit?key=acme")).json["changes"]
     done = ["revoke", "enable", "disable", "end_grant", "grant", "rotate", "create"]
     assert [change["action"] for change in changes] == [f"key.{act}" for act in done]
+    assert changes[0]["detail"]["force"] is True
 
 
 async def test_windows_of_keys_and_callers_begin_anew(gateway: Running, console_of: ConsoleOf) -> None:
@@ -435,6 +437,38 @@ async def test_after_a_rotation_the_old_secret_is_revoked_and_never_all_by_mista
         await console.says("Secrets of acme that ended: 1.")
     states = [found["state"] for found in (await api("GET", "/admin/v1/keys/acme")).json["generations"]]
     assert states == ["revoked", "live"]
+    (change,) = (await api("GET", "/admin/v1/audit?action=key.revoke")).json["changes"]
+    assert change["detail"] == {"generations": [1], "force": False}
+
+
+async def test_a_secret_that_became_the_last_one_meanwhile_is_asked_for_again(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    api = Api(gateway)
+    await api.make("acme")
+    assert (await api("POST", "/admin/v1/keys/acme/rotate", {})).status == 200
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        dialog = page.get_by_role("dialog")
+        await page.get_by_role("button", name="Revoke acme").click()
+        await dialog.get_by_label("Secret").select_option("all")
+        await dialog.get_by_label("Confirm").fill("acme all")
+        await console.does("Revoke")
+        await page.get_by_role("heading", name="Leave acme without a secret?").wait_for()
+        await page.keyboard.press("Escape")
+        await dialog.wait_for(state="detached")
+        assert (await api("GET", "/admin/v1/keys/acme")).json["state"] == "live"
+        await page.get_by_role("button", name="Revoke acme").click()
+        assert (await api("POST", "/admin/v1/keys/acme/revoke", {"generation": 2})).status == 200
+        await dialog.get_by_label("Secret").select_option("1")
+        await dialog.get_by_label("Confirm").fill("acme 1")
+        await console.does("Revoke")
+        await page.get_by_role("button", name="Revoke the last secret").click()
+        await console.says("Secrets of acme that ended: 1.")
+        console.errors.clear()  # the browser itself notes the 409
+    changes = (await api("GET", "/admin/v1/audit?action=key.revoke")).json["changes"]
+    assert [change["detail"]["force"] for change in changes] == [True, False]
 
 
 async def test_what_the_browser_cannot_read_is_refused_in_words_and_changes_nothing(
