@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from gateway.admin.answer import AmountUsed, Answer, Day, GrantedUntil, LimitState, Moment
+from gateway.admin.overview_answers import UpstreamState
 
 
 class UsageOfDay(Answer):
@@ -182,6 +183,8 @@ class RefusedRequest(Answer):
     """What an administrator may do about it now: grant pages, enable the key, let the caller in again."""
     container: str | None
     """Of a failure of the container: its name, and where it is now."""
+    container_now: UpstreamState | None
+    """How that container is now, as the replica that answers has seen it; null: it was not looked at."""
     method: str
     route: str
     key: str | None

@@ -23,8 +23,13 @@ def where_to_look(row: RefusalRow, source: Source) -> str:
     return f"{_LOOK_AT[source]} {told}" if told else _LOOK_AT[source]
 
 
+def upstream_of(route: str, settings: Settings) -> str | None:
+    """The name of the container that a route leads to; None if there is no such route."""
+    return next((found.upstream for found in settings.routes if found.name == route), None)
+
+
 def container_of(route: str, settings: Settings) -> str | None:
-    """The container that a route leads to, by its name, and where it is now; None if there is no such route."""
-    name = next((found.upstream for found in settings.routes if found.name == route), None)
+    """The same with where it is now."""
+    name = upstream_of(route, settings)
     upstream = settings.upstream if name == "default" else settings.upstreams.get(name or "")
     return None if upstream is None else f"{name} at {upstream.url}"

@@ -66,8 +66,7 @@ OF_REASONS: Final[Mapping[Reason, str]] = {
     Reason.CLIENT_GONE: "The client closed before its answer was whole.",
     Reason.CLIENT_TOO_SLOW: "The client took too little of its answer for too long.",
     Reason.UPSTREAM_UNREACHABLE: (
-        "No connection to the container came about within upstream.connect_timeout: it is not there, or not trusted. "
-        "Of a webhook: forward_to did not take it."
+        "No connection came about within upstream.connect_timeout: what was called is not there, or not trusted."
     ),
     Reason.UPSTREAM_BROKE_OFF: (
         "The container ended the connection, or sent what can't be read, before its answer was whole."

@@ -30,6 +30,7 @@ from tests.support.console import ConsoleOf, console_of, needs_chromium, past_ho
 from tests.support.gateway import ENVIRON, Running, Start, request, submit
 from tests.support.jobs import comes_true
 from tests.support.tokens import p256_key, pem_of
+from tests.support.waiting import eventually
 
 pytestmark = needs_chromium
 REFUSED_ONCE = Entry(int(time.time()), "anyone", "request.refused", "forbidden", {"count": 1, "first_at": 1767225600})
@@ -144,6 +145,7 @@ async def test_a_failure_is_shown_and_found_by_its_request_id_also_after_a_resta
         dialog = page.get_by_role("dialog")
         await dialog.get_by_text(re.compile("^default at http://127.0.0.1:")).wait_for()
         await dialog.get_by_text(f"gateway explain --request-id {failed}").wait_for()
+        await dialog.get_by_role("definition").filter(has_text="No connection came about within").wait_for()
         assert await console.serious_faults() == []
         await console.does("Close")
         await page.get_by_label("Search").fill("")
@@ -181,6 +183,24 @@ async def test_what_lets_a_refused_request_in_is_done_where_it_is_looked_up(
         await page.get_by_role("button", name="Enable off").wait_for(state="detached")
     assert (await gateway.ask(submit(key=secret), b"POST")).status == 200
     assert (await gateway.ask(submit(key=blocked), b"POST")).status == 200
+
+
+async def test_of_a_failure_it_is_told_how_the_container_is_now_and_since_when(
+    start: Start, console_of: ConsoleOf
+) -> None:
+    gateway = await start(environ=ENVIRON, upstream={"url": "http://127.0.0.1:1"})
+    failed = (await gateway.ask(submit())).is_refusal(502, "upstream_unreachable")["request_id"]
+    await are_kept(gateway, 1)
+    await eventually(lambda: bool([event for event in gateway.events if event["event"] == "upstream is down"]))
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("refusals")
+        await page.get_by_role("button", name=f"Open {failed}").click()
+        down = re.compile(r"^down since .* \((now|\d+ s ago)\): no answer \(no connection\)$")
+        await page.get_by_role("definition").filter(has_text=down).wait_for()
+        await console.does("Close")
+        await console.view("Now")
+        await page.get_by_text("default at http://127.0.0.1:1").filter(has_text=": down since ").wait_for()
 
 
 async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Running, console_of: ConsoleOf) -> None:

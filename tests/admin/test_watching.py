@@ -36,7 +36,9 @@ async def test_the_overview_says_how_it_stands(gateway: Running) -> None:
     assert (told["status"], told["missing"], told["ledger"]["engine"]) == ("ready", [], "sqlite")
     (upstream,) = told["upstreams"]
     assert upstream.pop("url").startswith("http://127.0.0.1:")
-    assert upstream == {"name": "default", "up": True, "trouble": None}
+    assert told["started_at"] <= upstream.pop("since") <= told["at"]
+    never = {"last_trouble": None, "last_trouble_at": None}
+    assert upstream == {"name": "default", "up": True, "trouble": None, **never}
 
     async def is_counted() -> bool:
         return bool((await Api(gateway)("GET", "/admin/v1/overview")).json["standing"]["is_counted"])
@@ -137,6 +139,16 @@ async def test_refused_and_failed_requests_are_told_one_by_one_page_by_page_and_
         "default at http://127.0.0.1:1", OF_REASONS[Reason.UPSTREAM_UNREACHABLE],
     )  # fmt: skip
     assert "gateway check --live" in row["look_at"]
+
+    async def is_looked_at() -> bool:
+        return (await found("failed=true"))[0]["container_now"] is not None
+
+    await comes_true(is_looked_at)
+    (row,) = await found("failed=true")
+    health = row["container_now"]
+    assert (health["up"], health["trouble"], health["last_trouble"]) == (False, *["no answer (no connection)"] * 2)
+    assert health["since"] <= health["last_trouble_at"]
+    assert {one["container_now"] for one in await found("q=not_known")} == {None}
     assert all("`gateway keys list`" in one["look_at"] for one in await found("q=not_known"))
     means = {one["means"] for one in await found("q=not_known")}
     assert means == {"The key does not exist, or no longer exists."}

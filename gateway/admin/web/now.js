@@ -5,7 +5,7 @@ import { chart, MOST_LINES } from "./chart.js";
 import { el, say } from "./dom.js";
 import { lookOf } from "./looks.js";
 import { every, trouble } from "./renewal.js";
-import { bytes, left, moment, number, plain, span } from "./words.js";
+import { bytes, healthOf, left, moment, number, plain, span } from "./words.js";
 
 const MISSING = { ledger: "ledger down", jwks: "keys of an issuer missing" };
 const UNKNOWN = "of which the profile is not known: not seen since this replica's start, or gone";
@@ -138,7 +138,7 @@ function factsOf(told) {
       down.length ? "bad" : "good",
       ...told.upstreams.map(
         (upstream) =>
-          `${upstream.name}${upstream.url ? ` at ${upstream.url}` : ""}: ${upstream.up ? "up" : upstream.trouble}`,
+          `${upstream.name}${upstream.url ? ` at ${upstream.url}` : ""}: ${healthOf(upstream)}`,
       ),
     ),
     fact("Ledger", ledger.up ? "up" : "down", ledger.up ? "good" : "bad", ledger.engine, ledger.trouble ?? ""),

@@ -9,7 +9,7 @@ import { enable } from "./keys.js";
 import { grantTo } from "./limits.js";
 import { list, table } from "./lists.js";
 import { trouble } from "./renewal.js";
-import { ago, moment, number, plain } from "./words.js";
+import { ago, healthOf, moment, number, plain } from "./words.js";
 
 const FAILED = 500;
 const MOST_SUMS = 20;
@@ -120,6 +120,7 @@ function open(row, reload) {
     ["From", row.client],
     ["Route", row.route === "-" ? null : `${row.method} ${row.route}`],
     ["Container", row.container],
+    ["It is now", row.container_now && healthOf(row.container_now)],
     ["Look at", row.look_at],
     ["By command", `gateway explain --request-id ${row.request_id}`],
   ];
