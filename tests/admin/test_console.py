@@ -68,6 +68,13 @@ async def test_signing_in_takes_the_token_and_signing_out_forgets_it(start: Star
         await page.get_by_role("button", name="Sign out").click()
         await page.get_by_role("heading", name="Sign in").wait_for()
         assert await page.evaluate("sessionStorage.length") == 0
+        assert await page.locator("#status").text_content() == ""
+        assert not await page.get_by_role("navigation").is_visible()
+        await page.evaluate("location.hash = '#keys'")
+        await page.get_by_label("Admin token").fill(TOKEN)
+        await page.keyboard.press("Enter")
+        await page.get_by_text("No keys.").wait_for()
+        assert await page.get_by_role("navigation").is_visible()
         refused = "Failed to load resource: the server responded with a status of 401"
         assert all(error.startswith(refused) for error in console.errors)
         console.errors.clear()
@@ -226,7 +233,10 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
         await row.get_by_text("secret 2, live, never used").wait_for()
 
         await row.get_by_role("button", name="Grant acme").click()
+        await dialog.get_by_text("A grant is pages on top of its budgets of pages: until it ends").wait_for()
+        await dialog.get_by_text("Now: pages per month 0 of 500 used.").wait_for()
         await dialog.get_by_role("spinbutton", name="Pages").fill("100")
+        await dialog.get_by_text("Then: pages per month 0 of 600 used.").wait_for()
         await console.does("Grant")
         await row.get_by_role("meter", name="pages per month of acme: 0 of 600").wait_for()
 
