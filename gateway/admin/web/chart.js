@@ -43,22 +43,22 @@ export function chart(title, times, series, { say = number, step, now, empty }) 
     const anchor = back === 1 ? "start" : back ? "middle" : "end";
     picture.append(svg("text", { x: x(at), y: HEIGHT - 4, "text-anchor": anchor }, clock(at)));
   }
+  const head = el("figcaption", {}, title);
   if (!values.length) {
-    const middle = { x: (LEFT + WIDTH) / 2, y: y(top * 0.5) - 8, "text-anchor": "middle", class: "empty" };
-    picture.append(svg("text", middle, empty));
-    return el("figure", {}, el("figcaption", {}, title), picture);
+    const words = el("p", { class: "faint", "aria-hidden": "true" }, empty); // the picture's label has them, too
+    return el("figure", {}, head, picture, words);
   }
   for (const line of shown) picture.append(...drawn(line, runsOf(times, line.values, step * JOINED), x, y));
-  const entries = shown.map((line) => entry(line, latest(times, line, say)));
-  return el("figure", {}, el("figcaption", {}, title), picture, el("ul", { class: "legend" }, entries));
+  const entries = shown.map((line, place) => entry(line, told[place]));
+  return el("figure", {}, head, picture, el("ul", { class: "legend" }, entries));
 }
 
-const entry = ({ name, look }, told) =>
+const entry = ({ look }, told) =>
   el(
     "li",
     {},
     svg("svg", { viewBox: "0 0 16 8", "aria-hidden": "true" }, svg("path", { class: look, d: "M0 4H16" })),
-    `${name}: ${told}`,
+    told,
   );
 
 /** The points that have neighbours, [at, value] each: a run ends where there is no value, or a point is missing. */

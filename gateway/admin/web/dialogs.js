@@ -145,24 +145,28 @@ export function showSecret(title, secret, text) {
     body.append(
       el("div", { class: "ends" }, copy, el("button", { type: "button", onclick: () => close(true) }, "Done")),
     );
-  return opened(title, body, build, () => isCopied);
+  return opened(title, body, build, { mayLeave: () => isCopied });
 }
 
 /** Shows something until it is closed. */
 export function show(title, ...content) {
   const body = el("div", {}, content);
-  return opened(title, body, (close) => {
+  const build = (close) =>
     body.append(
       el("div", { class: "ends" }, el("button", { type: "button", onclick: () => close(null) }, "Close")),
     );
-  });
+  return opened(title, body, build, { isRead: true });
 }
 
-/** `mayLeave` tells whether Escape closes it. */
-function opened(title, content, build, mayLeave = () => true) {
+/**
+ * `mayLeave` tells whether Escape closes it. What `isRead` begins at its title; the browser would begin at its first
+ * button, however far down.
+ */
+function opened(title, content, build, { mayLeave = () => true, isRead = false } = {}) {
   const name = `dialog-${(count += 1)}`;
   const before = document.activeElement;
-  const dialog = el("dialog", { "aria-labelledby": name }, el("h2", { id: name }, title), content);
+  const heading = el("h2", { id: name, tabindex: isRead && "-1", autofocus: isRead }, title);
+  const dialog = el("dialog", { "aria-labelledby": name }, heading, content);
   const giveBack = borrowed(dialog);
   return new Promise((resolve) => {
     let result = null;

@@ -10,7 +10,8 @@ const PAGE = 50;
 const MOST = 1000;
 
 /**
- * Puts a list into `place`. `columns` are {name, cell, number}; the first one heads its row. `filters` are
+ * Puts a list into `place`. `columns` are {name, cell, number, word, long}; the first one heads its row; what is a
+ * `word` of a closed set is never broken, and what is `long` has more room. `filters` are
  * {name, label, options: [[value, word]]} or {name, label, type: "checkbox"}. `rows` picks the rows of an answer, and
  * `id` names one. `above` is {node, load}: what stands above it is loaded whenever it is, with what is searched. It
  * renews itself. Returns a function that loads it anew.
@@ -161,11 +162,16 @@ function line(row, columns) {
     rest.map((column) =>
       el(
         "td",
-        { role: "cell", class: column.number ? "number" : "wide", "data-label": column.name },
+        { role: "cell", class: kindOf(column), "data-label": column.name },
         column.cell(row),
       ),
     ),
   );
+}
+
+function kindOf({ number, word, long }) {
+  if (number) return "number";
+  return word ? "" : long ? "wide long" : "wide";
 }
 
 function filterOf({ name, label, options, type }) {

@@ -3,9 +3,10 @@
 import { get } from "./api.js";
 import { chart, MOST_LINES } from "./chart.js";
 import { el, say } from "./dom.js";
+import { table as tableOf } from "./lists.js";
 import { lookOf } from "./looks.js";
 import { every, trouble } from "./renewal.js";
-import { bytes, healthOf, left, moment, number, plain, span } from "./words.js";
+import { bytes, clock, healthOf, left, moment, number, plain, span } from "./words.js";
 
 const MISSING = { ledger: "ledger down", jwks: "keys of an issuer missing" };
 const UNKNOWN = "of which the profile is not known: not seen since this replica's start, or gone";
@@ -189,8 +190,8 @@ function factsOf(told) {
 const NONE_YET = "No data yet: the first point is there ten seconds after the start.";
 
 function chartsOf(points, scale) {
-  const none = (words) => (points.length ? words : NONE_YET);
   const times = points.map((point) => Date.parse(point.at));
+  const none = (words) => (points.length ? `${words} since ${clock(times[0])}.` : NONE_YET);
   const of = (name) => ({ name: plain(name), values: points.map((point) => point[name]) });
   const reasons = [...new Set(points.flatMap((point) => Object.keys(point.errors)))];
   const sum = (reason) => points.reduce((total, point) => total + (point.errors[reason] ?? 0), 0);
@@ -207,8 +208,8 @@ function chartsOf(points, scale) {
   if (others.length) errors.push(line(`${others.length} other reasons`, lookOf("others"), others));
   return [
     draw("Requests a second", [of("requests")]),
-    draw("Errors a second by reason", errors, "No errors in this hour."),
-    draw("Latency", [of("p50"), of("p95")], "No requests in this hour.", span),
+    draw("Errors a second by reason", errors, "No errors"),
+    draw("Latency", [of("p50"), of("p95")], "No requests", span),
     draw("Pages a minute", [of("pages_per_minute")]),
     draw("Jobs and uploads", [of("jobs_running"), of("polls_held"), of("uploads")]),
   ];
@@ -245,37 +246,9 @@ function partsOf(told) {
 }
 
 function table(name, heads, rows, isHeaded = true) {
-  return el(
-    "section",
-    {},
-    isHeaded && el("h2", {}, name),
-    el(
-      "div",
-      { class: "scroll", tabindex: "0", role: "region", "aria-label": name },
-      el(
-        "table",
-        {},
-        el(
-          "thead",
-          {},
-          el(
-            "tr",
-            {},
-            heads.map((head) => el("th", { scope: "col" }, head)),
-          ),
-        ),
-        el(
-          "tbody",
-          {},
-          rows.map((cells) =>
-            el(
-              "tr",
-              {},
-              cells.map((cell) => el("td", { class: "wide" }, cell)),
-            ),
-          ),
-        ),
-      ),
-    ),
-  );
+  const columns = heads.map((head, place) => ({ name: head, cell: (row) => row[place] }));
+  const shown = tableOf(name, columns);
+  shown.fill(rows);
+  shown.node.querySelector("caption").className = "unseen"; // a heading stands above it
+  return el("section", {}, isHeaded && el("h2", {}, name), shown.node);
 }

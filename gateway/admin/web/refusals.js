@@ -4,7 +4,7 @@
 import { get } from "./api.js";
 import { blockOf, unblock } from "./callers.js";
 import { show as tell } from "./dialogs.js";
-import { button, el } from "./dom.js";
+import { breakable, button, coded, el } from "./dom.js";
 import { enable } from "./keys.js";
 import { grantTo } from "./limits.js";
 import { list, table } from "./lists.js";
@@ -46,17 +46,20 @@ export async function show(place, signal) {
       {
         name: "Who",
         cell: (row) =>
-          row.key === null ? `${row.client} (no known credential)` : `${row.key} from ${row.client}`,
+          breakable(row.key === null ? `${row.client} (no known credential)` : `${row.key} from ${row.client}`),
       },
       {
         name: "Status",
         number: true,
         cell: (row) => el("span", { class: row.status >= FAILED ? "bad" : "" }, String(row.status)),
       },
-      { name: "Why", cell: whyOf },
-      { name: "Requests", number: true, cell: (row) => number(row.requests) },
+      {
+        name: "Why",
+        word: true,
+        cell: (row) => whyOf(row) + (row.requests > 1 ? `, ${number(row.requests)} times` : ""),
+      },
       { name: "Route", cell: (row) => (row.route === "-" ? "–" : `${row.method} ${row.route}`) },
-      { name: "Detail", cell: (row) => row.detail ?? "–" },
+      { name: "Detail", long: true, cell: (row) => row.detail ?? "–" },
     ],
   });
 }
@@ -66,7 +69,7 @@ function sums(signal) {
   const caption = "Who was refused how often, by this replica since its start, the latest first";
   const columns = [
     { name: "Who", cell: (row) => (row.is_stranger ? `${row.who} (stranger)` : row.who.replace(/^key:/, "")) },
-    { name: "Why", cell: whyOf },
+    { name: "Why", word: true, cell: whyOf },
     { name: "How often", number: true, cell: (row) => number(row.count) },
     { name: "Last seen", cell: (row) => `${ago(row.last_at)} from ${row.client}` },
     { name: "Was told", cell: (row) => row.detail },
@@ -122,14 +125,14 @@ function open(row, reload) {
     ["Container", row.container],
     ["It is now", row.container_now && healthOf(row.container_now)],
     ["Look at", row.look_at],
-    ["By command", `gateway explain --request-id ${row.request_id}`],
+    ["By command", `\`gateway explain --request-id ${row.request_id}\``],
   ];
   return tell(
     `Request ${row.request_id}, ${row.status}`,
     el(
       "dl",
       {},
-      facts.filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]),
+      facts.filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, coded(value))]),
     ),
     el(
       "div",
