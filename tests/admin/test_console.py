@@ -188,9 +188,13 @@ async def test_what_lets_a_refused_request_in_is_done_where_it_is_looked_up(
         await form.wait_for(state="detached")
         await console.says("7 pages were granted to acme.")
         await console.does("Close")
-        await page.get_by_role("row").get_by_role("button", name="Enable off").click()
+        await page.get_by_role("row").get_by_role("button", name="Enable off").focus()
+        await page.keyboard.press("Enter")
         await console.says("off is enabled.")
         await page.get_by_role("button", name="Enable off").wait_for(state="detached")
+        row = page.get_by_role("row").filter(has_text="off from 127.0.0.1")
+        is_focused = "nodes => nodes.map((node) => node === document.activeElement)"
+        assert await row.get_by_role("button").evaluate_all(is_focused) == [True]  # Open, which is left
     assert (await gateway.ask(submit(key=secret), b"POST")).status == 200
     assert (await gateway.ask(submit(key=blocked), b"POST")).status == 200
 
@@ -738,6 +742,22 @@ async def test_a_view_renews_itself_and_leaves_focus_dialogs_and_scroll_as_they_
         await page.clock.fast_forward(10_000)
         await page.get_by_role("rowheader", name="another").wait_for()
         assert await page.evaluate("document.activeElement.mine") == "1"
+
+
+async def test_the_focus_of_a_row_that_goes_stays_with_its_table(gateway: Running, console_of: ConsoleOf) -> None:
+    api = Api(gateway)
+    await api.make("acme", limits={"pages_per_month": 10})
+    await given(gateway, lambda connection: use(connection, "key:acme", 9))
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.get_by_label("Near a limit only").check()
+        await page.get_by_text("1 shown", exact=True).wait_for()
+        await page.get_by_role("button", name="Reset acme").focus()
+        await page.keyboard.press("Enter")
+        await console.does("Reset")
+        await page.get_by_text("No keys.").wait_for()
+        assert await page.evaluate("document.activeElement.ariaLabel") == "Keys of the ledger"
 
 
 async def test_a_table_that_the_ledger_does_not_give_says_so_and_is_tried_again(

@@ -119,10 +119,12 @@ export function table(caption, columns, id = JSON.stringify) {
       return found.node;
     });
     lines = after;
+    const wasIn = body.contains(document.activeElement);
     arrange(
       body,
       [...lines.values()].map((found) => found.node),
     );
+    if (wasIn && !body.contains(document.activeElement)) node.focus({ preventScroll: true }); // its row is gone
     return made[0]?.firstElementChild;
   }
   return { node, fill, count: () => lines.size };
@@ -141,7 +143,10 @@ function renewed(known, row, columns) {
 function exchange(cell, made) {
   const focused = [...cell.querySelectorAll("button")].indexOf(document.activeElement);
   cell.replaceWith(made);
-  if (focused >= 0) made.querySelectorAll("button")[focused]?.focus({ preventScroll: true });
+  if (focused < 0) return;
+  const buttons = [...made.querySelectorAll("button")]; // what was done may have taken its own away
+  const next = buttons[focused] ?? buttons.at(-1) ?? made.parentNode.firstElementChild;
+  next.focus({ preventScroll: true });
 }
 
 /** Nodes that stay are not moved, as far as their order is the same: moved, one would lose the focus. */
