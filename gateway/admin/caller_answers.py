@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from gateway.admin.answer import AmountUsed, Answer, Day, GrantedUntil, LimitState, Moment
+from gateway.admin.overview_answers import UpstreamState
 
 
 class UsageOfDay(Answer):
@@ -31,7 +32,7 @@ class Usage(Answer):
 
 
 class Change(Answer):
-    """Who did what, and when: a change, a first read of a job, requests refused in a minute; never a secret."""
+    """Who did what, and when: a change, a first read of a job, or requests refused in a minute, as of the last."""
 
     at: Moment
     actor: str
@@ -169,17 +170,21 @@ class RefusedRequest(Answer):
     status: int
     reason: str
     title: str | None
-    """The reason as a sentence; null: it is one of another release."""
+    """What the client was told as the title; null: the reason is one of another release."""
     why: str | None
     """Why a credential was refused, by a word that the client is not told; null: it was not for a credential."""
     means: str | None
-    """What `why` means."""
+    """What `why` means, or without one what the reason does."""
     source: Literal["client", "gateway", "upstream"]
     """Whom to look at."""
     look_at: str
-    """The same as a sentence."""
+    """The same as a sentence, and the command that helps or tells more."""
+    act: Literal["grant", "enable", "unblock"] | None
+    """What an administrator may do about it now: grant pages, enable the key, let the caller in again."""
     container: str | None
     """Of a failure of the container: its name, and where it is now."""
+    container_now: UpstreamState | None
+    """How that container is now, as the replica that answers has seen it; null: it was not looked at."""
     method: str
     route: str
     key: str | None

@@ -42,6 +42,12 @@ class UpstreamState(Answer):
     up: bool
     trouble: str | None
     """What is wrong with it."""
+    since: Moment
+    """Since when it is up, or down; its first look is that after this replica's start."""
+    last_trouble: str | None
+    """What was wrong with it last, since this replica's start."""
+    last_trouble_at: Moment | None
+    """When that was seen last."""
 
 
 class LedgerState(Answer):

@@ -58,7 +58,7 @@ class Problem(BaseModel):
     reason: str
     """One word for programs."""
     errors: list[InvalidValue]
-    """All faults of what was sent, when the reason is `invalid`; else empty."""
+    """Each fault of what was sent that is in one value: of `invalid`, and of some with `conflict`; else empty."""
 
 
 class AdminProblem(Exception):

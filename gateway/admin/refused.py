@@ -1,17 +1,21 @@
 """Operations of the admin API on refused and failed requests of the last day, which the ledger keeps."""
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Literal
 
 from gateway.admin import caller_answers
+from gateway.admin.command_for_refusal import is_helped_by_grant
 from gateway.admin.context import Call, Context
 from gateway.admin.cursors import written
+from gateway.admin.overview_answers import UpstreamState
 from gateway.admin.portions import convert_all
 from gateway.admin.problem import AdminProblem
 from gateway.admin.requests import RefusedQuery
-from gateway.admin.troubleshooting import container_of, where_to_look
+from gateway.admin.troubleshooting import container_of, upstream_of, where_to_look
 from gateway.ledger.refusals import RefusalMark, RefusalRow, find_refusal, listed
 from gateway.model.meanings import meaning_of
-from gateway.model.reasons import VERDICTS, Reason, Source
+from gateway.model.reasons import VERDICTS, Reason, Source, Why, title_of
 from gateway.units import moment
 
 
@@ -23,7 +27,7 @@ async def list_refused(context: Context, call: Call) -> caller_answers.RefusedRe
     page = rows[: query.limit]
     following = written(RefusalMark(page[-1].at, page[-1].request_id)) if len(rows) > len(page) else None
     return caller_answers.RefusedRequests(
-        refusals=await convert_all(page, partial(_refused, context)), next=following
+        refusals=await convert_all(page, partial(_refused, context, _upstreams(context))), next=following
     )
 
 
@@ -32,28 +36,49 @@ async def show_refused(context: Context, call: Call) -> caller_answers.RefusedRe
     row = await context.ledger.read(lambda c: find_refusal(c, call.subject))
     if row is None:
         raise AdminProblem("refusal_not_found", "No request of this id was refused or failed in the last day.")
-    return _refused(context, row)
+    return _refused(context, _upstreams(context), row)
 
 
-def _refused(context: Context, row: RefusalRow) -> caller_answers.RefusedRequest:
+def _upstreams(context: Context) -> Mapping[str, UpstreamState]:
+    """How each upstream is now."""
+    return {state.name: state for state in context.watch.overview().upstreams}
+
+
+def _refused(
+    context: Context, upstreams: Mapping[str, UpstreamState], row: RefusalRow
+) -> caller_answers.RefusedRequest:
     settings = context.live.state.settings
     verdict = VERDICTS.get(Reason(row.reason)) if row.reason in set(Reason) else None
     source = Source.UPSTREAM if verdict is None else verdict.source
+    failed = source == Source.UPSTREAM
     return caller_answers.RefusedRequest(
         request_id=row.request_id,
         at=moment(row.at),
         requests=row.requests,
         status=row.status,
         reason=row.reason,
-        title=None if verdict is None else verdict.title,
+        title=title_of(row.reason, row.title),
         why=row.why,
-        means=meaning_of(row.why),
+        means=meaning_of(row.why, row.reason),
         source=source.value,
         look_at=where_to_look(row, source),
-        container=container_of(row.route, settings) if source == Source.UPSTREAM else None,
+        act=_act(context, row),
+        container=container_of(row.route, settings) if failed else None,
+        container_now=upstreams.get(upstream_of(row.route, settings) or "") if failed else None,
         method=row.method,
         route=row.route,
         key=row.key_id,
         client=row.client,
         detail=row.detail,
     )
+
+
+def _act(context: Context, row: RefusalRow) -> Literal["grant", "enable", "unblock"] | None:
+    """What lets such a request in, as things stand now."""
+    name, state = row.key_id or "", context.live.state
+    if is_helped_by_grant(row.reason, name, row.detail):
+        return "grant"
+    if row.why == Why.BLOCKED:
+        return "unblock" if name in (state.blocked or ()) else None
+    known = state.ring.records.get(name) if row.why == Why.CLOSED else None
+    return "enable" if known is not None and known.disabled_at is not None else None

@@ -20,7 +20,7 @@ from gateway.admin.connection import KEEPS, prefix_of
 from gateway.admin.context import Context
 from gateway.admin.page import FILES, page_routes
 from gateway.admin.probes import Probed, probe_routes
-from gateway.admin.problem import AdminProblem, problem_answer
+from gateway.admin.problem import AdminProblem, InvalidValue, problem_answer
 from gateway.admin.routes import ACTOR, add_operations
 from gateway.aio.in_turn import join_in_turns
 from gateway.aio.iteration import Iteration
@@ -97,7 +97,8 @@ def _problem(error: Exception, method: str) -> AdminProblem:
         case AdminProblem():
             problem = error
         case KeyProblem():
-            problem = AdminProblem(_OF_KIND[error.kind], f"{error}.")
+            errors = [InvalidValue(path=error.path, message=str(error))] if error.path else []
+            problem = AdminProblem(_OF_KIND[error.kind], f"{error}.", errors=errors)
         case LedgerUnavailable():
             problem = AdminProblem(
                 "ledger_unavailable", f"The ledger does not answer; {advice}", retry_after=RETRY_SOON

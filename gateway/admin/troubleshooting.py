@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway.admin.command_for_refusal import command_for
+from gateway.admin.command_for_refusal import help_by
 from gateway.config.settings import Settings
 from gateway.ledger.refusals import RefusalRow
 from gateway.model.reasons import Reason, Source
@@ -19,12 +19,17 @@ def where_to_look(row: RefusalRow, source: Source) -> str:
     """Where the cause is found."""
     if row.reason == Reason.LEDGER_UNAVAILABLE:
         return _OF_LEDGER
-    command = command_for(row.why, row.reason, row.key_id) if source == Source.CLIENT else None
-    return f"{_LOOK_AT[source]} More by `{command}`." if command else _LOOK_AT[source]
+    told = help_by(row.why, row.reason, row.key_id, row.detail) if source == Source.CLIENT else None
+    return f"{_LOOK_AT[source]} {told}" if told else _LOOK_AT[source]
+
+
+def upstream_of(route: str, settings: Settings) -> str | None:
+    """The name of the container that a route leads to; None if there is no such route."""
+    return next((found.upstream for found in settings.routes if found.name == route), None)
 
 
 def container_of(route: str, settings: Settings) -> str | None:
-    """The container that a route leads to, by its name, and where it is now; None if there is no such route."""
-    name = next((found.upstream for found in settings.routes if found.name == route), None)
+    """The same with where it is now."""
+    name = upstream_of(route, settings)
     upstream = settings.upstream if name == "default" else settings.upstreams.get(name or "")
     return None if upstream is None else f"{name} at {upstream.url}"

@@ -24,7 +24,7 @@ from gateway.observe.history import EVERY, Gauges, History, Reading, reading_of
 from gateway.tls.contexts import Certificates
 from gateway.tls.file_ends import FileEnd
 from gateway.units import maybe_moment, moment
-from gateway.upstream.health import HealthProbe
+from gateway.upstream.health import HealthProbe, HealthState
 
 
 class Overview:
@@ -78,16 +78,25 @@ class Overview:
             status="draining" if self._live.is_draining else "not ready" if missing else "ready",
             missing=missing,
             issuers_without_keys=self._parts.key_sets.without_keys,
-            upstreams=[
-                overview_answers.UpstreamState(name=name, url=self._url(name), up=trouble is None, trouble=trouble)
-                for name, trouble in self._health.troubles.items()
-            ],
+            upstreams=[self._upstream(name, state) for name, state in self._health.states.items()],
             ledger=self._ledger(),
             certificates=_certificates(tls),
             certificate_files=[_file(found, self._wall()) for found in reloader.ends],
             issuers=self._issuers(self._parts.key_sets),
             configuration=self._configuration(reloader),
             standing=self._standing(),
+        )
+
+    def _upstream(self, name: str, state: HealthState) -> overview_answers.UpstreamState:
+        now, age = self._wall(), self._health.age
+        return overview_answers.UpstreamState(
+            name=name,
+            url=self._url(name),
+            up=state.trouble is None,
+            trouble=state.trouble,
+            since=moment(now - age(state.since)),
+            last_trouble=state.last_trouble,
+            last_trouble_at=None if state.failed_at is None else moment(now - age(state.failed_at)),
         )
 
     def _url(self, name: str) -> str | None:

@@ -37,6 +37,7 @@ _OF_ALL: Final = 200
 _PURGE: Final = 60
 _LONGEST: Final = 500
 _ID: Final = 64
+_TITLE: Final = 100
 log = structlog.get_logger()
 
 
@@ -95,6 +96,7 @@ class RefusalLog:
                 key_id=exchange.name,
                 client=exchange.client_ip,
                 detail=None if detail is None else printable(detail[:_LONGEST]),
+                title=None if exchange.title is None else exchange.title[:_TITLE],
             )
         )
 

@@ -15,7 +15,7 @@ from gateway.units import moment
 _PAGE: Final = 1000
 MAX_ROWS: Final = 10_000
 _HEADINGS: Final = ("at", "actor", "action", "subject", "detail")
-_MOMENTS: Final = frozenset({"until", "previous_ends_at", "expires_at"})
+_MOMENTS: Final = frozenset({"until", "previous_ends_at", "expires_at", "first_at"})
 _Take = Callable[[list[AuditRecord]], None]
 
 

@@ -161,7 +161,7 @@ def _verdict(explanation: Explanation) -> str:
     if denial is None:
         return "allowed"
     verdict = VERDICTS[denial.reason]
-    lines = [f"refused: {verdict.status} {denial.reason}: {denial.title or verdict.title}", f"  {denial.detail}"]
+    lines = [f"refused: {verdict.status} {denial.reason}: {denial.heading}", f"  {denial.detail}"]
     if denial.retry_after is not None:
         lines.append(f"  Retry-After: {denial.retry_after} s")
     if denial.allow:
@@ -177,7 +177,7 @@ def _object(explanation: Explanation) -> dict[str, Any]:
         "status": verdict.status if verdict else None,
         "reason": denial.reason if denial else None,
         "why": denial.why if denial else None,
-        "title": (denial.title or verdict.title) if denial and verdict else None,
+        "title": denial.heading if denial and verdict else None,
         "detail": denial.detail if denial else None,
         "retry_after": denial.retry_after if denial else None,
         "help": explanation.help or None,

@@ -5,8 +5,8 @@ import json
 import os
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -39,8 +39,8 @@ async def ask(settings: Settings, config: Path, near: Mapping[str, Any] | None =
     Raises:
         SetupError: it does not answer, or not as a gateway does; the message says what is wrong.
     """
-    base, context, headers = base_of(settings), _proof(settings), _headers(settings, config)
-    try:
+    base, context, headers = _reach(settings, config)
+    with _told_in_words(base, PATIENCE):
         async with _asking(PATIENCE) as session:
             async with session.get(f"{base}/readyz", ssl=context, allow_redirects=False) as answer:
                 readiness = json.loads(await answer.text())
@@ -52,11 +52,46 @@ async def ask(settings: Settings, config: Path, near: Mapping[str, Any] | None =
             asks = partial(_beside, session, f"{base}/admin/v1", ssl=context, headers=headers)
             overview = await asks("overview")
             told = readiness, metrics, overview, await asks("near-limits") if near is None else near
+    return Samples(*(entry if isinstance(entry, dict) else {} for entry in told))
+
+
+async def upstream_now(settings: Settings, config: Path, name: str) -> Mapping[str, Any]:
+    """How the gateway sees one upstream, as its overview has it.
+
+    Raises:
+        SetupError: it does not answer, or has not looked at such a one.
+    """
+    base, context, headers = _reach(settings, config)
+    with _told_in_words(base, PATIENCE_BESIDE):
+        async with _asking(PATIENCE_BESIDE) as session:
+            url = f"{base}/admin/v1/overview"
+            answer = await session.get(url, ssl=context, headers=headers, allow_redirects=False)
+            if answer.status != OK:
+                raise SetupError(f"{base} refuses the overview ({answer.status}): is admin.token the one in force?")
+            told = json.loads(await answer.text())
+    upstreams = told.get("upstreams") if isinstance(told, dict) else None
+    for found in upstreams if isinstance(upstreams, list) else ():
+        if isinstance(found, dict) and found.get("name") == name:
+            return found
+    raise SetupError(f"the gateway at {base} has not looked at it")
+
+
+def _reach(settings: Settings, config: Path) -> tuple[str, aiohttp.Fingerprint | bool, dict[str, str]]:
+    """Where it listens, what proves that it is the one, and the headers of a request to it."""
+    base, context, token = base_of(settings), _proof(settings), _token(settings)
+    if token and settings.admin.tls is None:
+        _require_trusted_listener(settings, config)
+    return base, context, {"Authorization": f"Bearer {token}"} if token else {}
+
+
+@contextmanager
+def _told_in_words(base: str, patience: float) -> Iterator[None]:
+    try:
+        yield
     except TimeoutError:
-        raise SetupError(f"no answer from {base} within {PATIENCE:g} s") from None
+        raise SetupError(f"no answer from {base} within {patience:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise SetupError(f"no gateway answers at {base}: {_words(error)}") from None
-    return Samples(*(entry if isinstance(entry, dict) else {} for entry in told))
 
 
 async def _beside(session: aiohttp.ClientSession, base: str, name: str, **how: Any) -> Any:
@@ -74,24 +109,17 @@ async def ask_verdict(settings: Settings, config: Path, token: str) -> TokenVerd
     Raises:
         SetupError: nobody can say; the message says why.
     """
-    base, context = base_of(settings), _proof(settings)
+    base, context, headers = _reach(settings, config)
     if settings.admin.tls is None:
         _require_trusted_listener(settings, config)  # what is shown is a secret, too
-    try:
-        async with (
-            _asking(PATIENCE_BESIDE) as session,
-            session.post(
-                f"{base}/admin/v1/tokens/judge", json={"token": token}, ssl=context,
-                headers=_headers(settings, config), allow_redirects=False,
-            ) as answer,
-        ):  # fmt: skip
-            if answer.status != OK:
-                raise SetupError(f"the gateway at {base} can't say ({answer.status})")
-            return TokenVerdict.model_validate_json(await answer.read())
-    except TimeoutError:
-        raise SetupError(f"no answer from {base} within {PATIENCE_BESIDE:g} s") from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise SetupError(f"no gateway answers at {base}: {_words(error)}") from None
+    with _told_in_words(base, PATIENCE_BESIDE):
+        async with _asking(PATIENCE_BESIDE) as session:
+            url = f"{base}/admin/v1/tokens/judge"
+            asked = session.post(url, json={"token": token}, ssl=context, headers=headers, allow_redirects=False)
+            async with asked as answer:
+                if answer.status != OK:
+                    raise SetupError(f"the gateway at {base} can't say ({answer.status})")
+                return TokenVerdict.model_validate_json(await answer.read())
 
 
 async def waiting(settings: Settings) -> list[str] | None:
@@ -130,13 +158,6 @@ def base_of(settings: Settings) -> str:
     address = _host(settings)
     host = f"[{address}]" if ":" in address else address
     return f"{'https' if settings.admin.tls else 'http'}://{host}:{settings.admin.port}"
-
-
-def _headers(settings: Settings, config: Path) -> dict[str, str]:
-    token = _token(settings)
-    if token and settings.admin.tls is None:
-        _require_trusted_listener(settings, config)
-    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _host(settings: Settings) -> str:
@@ -204,5 +225,6 @@ def _words(error: Exception) -> str:
     if isinstance(error, aiohttp.ServerFingerprintMismatch):
         return "the program that listens there has another certificate than admin.tls.certificate"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return str(error.strerror or error.os_error)
+        number = error.os_error.errno
+        return os.strerror(number) if number and number > 0 else str(error.strerror or error.os_error)
     return type(error).__name__

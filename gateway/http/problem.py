@@ -22,7 +22,7 @@ _CHALLENGES: Final = {  # RFC 6750 3.1
 def problem(denial: Denial, request_id: str, date: bytes, *, closes: bool, bodiless: bool = False) -> bytes:
     """A whole answer, head and body; `bodiless` for a HEAD request: the answer then only states the length."""
     verdict = VERDICTS[denial.reason]
-    title = denial.title or verdict.title
+    title = denial.heading
     body = orjson.dumps({
         "type": TYPE_PREFIX + denial.reason,
         "title": title,

@@ -106,7 +106,7 @@ class CallerService:
         """
         name, now = self.name_of(account), self._wall()
         check_pages(pages)
-        end = future(until, now, "the end of the grant")
+        end = future(until, now, "the end of the grant", "until")
 
         def work(connection: Connection) -> None:
             usage.grant(connection, name, pages, end, now)

@@ -16,7 +16,7 @@ def check_pages(pages: int) -> None:
         KeyProblem: of none, or of more than can be counted.
     """
     if not 0 < pages <= MOST_COUNTED:
-        raise KeyProblem("a grant is of one page or more", "invalid")
+        raise KeyProblem("a grant is of one page or more", "invalid", "pages")
 
 
 def ended_grants(connection: Connection, account: str, grant_id: int | None, now: float) -> list[usage.GrantRow]:

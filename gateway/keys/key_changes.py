@@ -110,7 +110,7 @@ class KeyService:
         """
         now = self._wall()
         if not 0 <= overlap <= LATEST - now:
-            raise KeyProblem("an overlap is not negative, and ends before the year 10000", "invalid")
+            raise KeyProblem("an overlap is not negative, and ends before the year 10000", "invalid", "overlap")
         if operation is not None and not _OPERATION.fullmatch(operation):
             raise KeyProblem("an operation is named by 1 to 128 visible characters", "invalid")
         secret = make_secret(self._plain(key_id), self._random(SECRET_BYTES))
@@ -189,7 +189,7 @@ class KeyService:
         """
         now = self._wall()
         check_pages(pages)
-        end = future(until, now, "the end of the grant")
+        end = future(until, now, "the end of the grant", "until")
 
         def work(connection: Connection) -> None:
             self._known(connection, key_id)

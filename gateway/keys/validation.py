@@ -48,9 +48,9 @@ def plain_id(key_id: str, settings: Settings) -> str:
         KeyProblem: it is malformed, or that of a configured key.
     """
     if not _ID.fullmatch(key_id):
-        raise KeyProblem("an id has 1 to 63 characters of a-z, 0-9 and -", "invalid")
+        raise KeyProblem("an id has 1 to 63 characters of a-z, 0-9 and -", "invalid", "id")
     if key_id in {key.id for key in settings.keys}:
-        raise KeyProblem(f"{key_id} is a key of the configuration: change it there")
+        raise KeyProblem(f"{key_id} is a key of the configuration: change it there", path="id")
     return key_id
 
 
@@ -104,19 +104,19 @@ def _profile(name: str, settings: Settings) -> str:
     if name not in settings.profiles:
         known = ", ".join(sorted(settings.profiles))
         hint = nearest(name, settings.profiles) or f"; there are: {known}"
-        raise KeyProblem(f"there is no profile {name}{hint}", "invalid")
+        raise KeyProblem(f"there is no profile {name}{hint}", "invalid", "profile")
     return name
 
 
 def _owner(owner: str) -> str:
     if not _OWNER.fullmatch(owner):
-        raise KeyProblem("an owner has 1 to 128 characters of A-Z, a-z, 0-9 and ._@-", "invalid")
+        raise KeyProblem("an owner has 1 to 128 characters of A-Z, a-z, 0-9 and ._@-", "invalid", "owner")
     return owner
 
 
 def _scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
     if not all(map(_SCOPE.fullmatch, scopes)):
-        raise KeyProblem("a scope has 1 to 64 characters of A-Z, a-z, 0-9 and :._-", "invalid")
+        raise KeyProblem("a scope has 1 to 64 characters of A-Z, a-z, 0-9 and :._-", "invalid", "scopes")
     return tuple(dict.fromkeys(scopes))
 
 
@@ -128,23 +128,25 @@ def _network(text: str) -> str:
     try:
         return str(ip_network(text))
     except ValueError as error:
-        raise KeyProblem(f"{error}; a network is written such as 10.0.0.0/8", "invalid") from None
+        raise KeyProblem(f"{error}; a network is written such as 10.0.0.0/8", "invalid", "networks") from None
 
 
 def _end(moment: float | None, now: float) -> int | None:
-    return None if moment is None else future(moment, now, "the expiry")
+    return None if moment is None else future(moment, now, "the expiry", "expires_at")
 
 
-def future(moment: float, now: float, what: str) -> int:
+def future(moment: float, now: float, what: str, path: str) -> int:
     """Returns a future moment in whole seconds since the epoch; `what` begins the sentence that refuses any other.
+
+    `path` is where it was given.
 
     Raises:
         KeyProblem: it is past, or after the year 9999.
     """
     if not now < moment:
-        raise KeyProblem(f"{what} is in the past", "invalid")
+        raise KeyProblem(f"{what} is in the past", "invalid", path)
     if moment > LATEST:
-        raise KeyProblem(f"{what} is too far away", "invalid")
+        raise KeyProblem(f"{what} is too far away", "invalid", path)
     return int(moment)
 
 
@@ -154,9 +156,9 @@ def _merged(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, A
     try:
         overrides = LimitOverrides.model_validate(given)
     except ValidationError as error:
-        raise KeyProblem(_fault(error), "invalid") from None
+        raise KeyProblem(_fault(error), "invalid", _place(error)) from None
     for name in wanted.keys() - given.keys() - LimitOverrides.model_fields.keys():
-        raise KeyProblem(_unknown(name), "invalid")
+        raise KeyProblem(_unknown(name), "invalid", f"limits.{name}")
     gone = {_STORED_AS.get(name, name) for name in wanted}
     return {name: value for name, value in stored.items() if name not in gone} | compile_overrides(overrides)
 
@@ -170,6 +172,10 @@ def _fault(error: ValidationError) -> str:
         name, first["type"], first["msg"], first.get("ctx", {}), _shown(first["input"]) if name else None
     )
     return f"{name}: {text}" if name else text
+
+
+def _place(error: ValidationError) -> str:
+    return ".".join(map(str, ("limits", *error.errors(include_url=False)[0]["loc"])))
 
 
 def _shown(value: Any) -> Any:
@@ -188,4 +194,5 @@ def _check_pages(limits: Mapping[str, Any], profile_name: str, settings: Setting
         return
     in_flight = limits.get("pages_in_flight", profile.pages_in_flight)
     if in_flight < limits.get("pages_per_request", profile.pages_per_request):
-        raise KeyProblem("pages_in_flight is less than pages_per_request: such a job could never run", "invalid")
+        told = "pages_in_flight is less than pages_per_request: such a job could never run"
+        raise KeyProblem(told, "invalid", "limits.pages_in_flight")

@@ -37,11 +37,13 @@ _Value = TypeVar("_Value")
 class KeyProblem(Exception):
     """Why a change of keys is refused: one sentence for the caller.
 
-    `kind` is not_found, conflict (with existing data) or invalid.
+    `kind` is not_found, conflict (with existing data) or invalid. `path` names the one value that the fault is in, if
+    there is one, such as `limits.pages_per_day`.
     """
 
-    def __init__(self, message: str, kind: str = "conflict") -> None:
+    def __init__(self, message: str, kind: str = "conflict", path: str = "") -> None:
         self.kind = kind
+        self.path = path
         super().__init__(message)
 
 
@@ -152,7 +154,7 @@ def create(connection: Connection, new: NewKeyRow, digest: bytes, now: float) ->
     """
     revision = next_revision(connection)
     if connection.execute(select(keys.c.id).where(keys.c.id == new.id)).first() is not None:
-        raise KeyProblem(f"there is a key {new.id} already; rotate it, or take another id")
+        raise KeyProblem(f"there is a key {new.id} already; rotate it, or take another id", path="id")
     row = {
         "id": new.id, "profile": new.profile, "owner": new.owner, "scopes": json.dumps(new.scopes),
         "networks": json.dumps(new.networks), "limits": _limits_text(new.limits or {}), "created_at": int(now),
@@ -202,9 +204,10 @@ def revoke(connection: Connection, key_id: str, generation: int | None, now: flo
         raise KeyProblem(f"key {key_id} has no generation {generation}", "not_found")
     ending = live if generation is None else [generation]
     if live and not set(live) - set(ending) and not force:
-        raise KeyProblem(
+        told = (
             f"that is the last live secret of {key_id}: nobody could use it any more; with force (--force) it is done"
         )
+        raise KeyProblem(told, path="force")
     for number in ending:
         _set_secret(connection, key_id, number, revoked_at=int(now))
     _touch(connection, key_id, revision)

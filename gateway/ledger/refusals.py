@@ -19,7 +19,8 @@ AT_ONCE: Final = 500
 class RefusalRow(NamedTuple):
     """One refused or failed request, or the sum of several that got no row of their own.
 
-    `at` is in seconds since the epoch; a sum's `request_id` begins with `sum-`.
+    `at` is in seconds since the epoch; a sum's `request_id` begins with `sum-`. `title` is what
+    it was headed, if not by its reason's own.
     """
 
     request_id: str
@@ -33,6 +34,7 @@ class RefusalRow(NamedTuple):
     key_id: str | None
     client: str
     detail: str | None
+    title: str | None = None
 
 
 class RefusalMark(NamedTuple):

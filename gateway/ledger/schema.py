@@ -298,4 +298,5 @@ refusals: Final = Table(
     Column("key_id", String(600)),
     Column("client", String(64), nullable=False),
     Column("detail", Text),
+    Column("title", String(100)),
 )

@@ -183,6 +183,19 @@ class Denial:
     def __post_init__(self) -> None:
         object.__setattr__(self, "detail", printable(self.detail))
 
+    @property
+    def heading(self) -> str:
+        """The title that the caller is told."""
+        return self.title or VERDICTS[self.reason].title
+
+
+def title_of(reason: str, told: str | None) -> str | None:
+    """What a caller was told as the title: `told`, or that of the reason; None if it is one of another version."""
+    if told is not None or reason not in set(Reason):
+        return told
+    verdict = VERDICTS.get(Reason(reason))
+    return None if verdict is None else verdict.title
+
 
 _NO_REFUSAL: Final = frozenset({Reason.CLIENT_GONE, Reason.CLIENT_TOO_SLOW, Reason.INTERNAL})
 # What the gateway refused; neither the container's failures nor the gateway's own.

@@ -110,8 +110,9 @@ class Exchange:
     """The mutable record of a request: only handler.py and responses.py write it, only observe reads all of it.
 
     Times are seconds of the loop's clock. `keep_alive`: the head was sound, so the connection may go on.
-    `waits_for_invitation`: the client holds its body back for a 100 Continue: nothing is to be drained. `bearer` is
-    nobody whom we know: nothing is counted for him, and he is bounded as strangers are.
+    `waits_for_invitation`: the client holds its body back for a 100 Continue: nothing is to be drained. `title` is
+    what the refusal was headed, if not by its reason's own. `bearer` is nobody whom we know: nothing is counted for
+    him, and he is bounded as strangers are.
     """
 
     request_id: str
@@ -127,6 +128,7 @@ class Exchange:
     reason: Reason = Reason.FORWARDED
     source: Source = Source.UPSTREAM
     detail: str | None = None
+    title: str | None = None
     why: Why | None = None
     bearer: Bearer | None = None
     trace: Trace | None = None

@@ -33,7 +33,7 @@ class Responses:
     async def refuse(self, client: ClientConnection, body: StreamReader, exchange: Exchange, denial: Denial) -> None:
         """Answers with a problem, unless an answer has begun or nobody is there to read it."""
         exchange.note_outcome(denial.reason, denial.detail)
-        exchange.why, exchange.bearer = denial.why, denial.bearer
+        exchange.title, exchange.why, exchange.bearer = denial.title, denial.why, denial.bearer
         has_begun = exchange.ended or (exchange.delivery is not None and exchange.delivery.status)
         if has_begun or client.is_gone:
             client.abort()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import aiohttp
 import structlog
@@ -26,6 +26,19 @@ _BEGIN: Final = 2  # in one iteration: each takes 0.3 ms
 log = structlog.get_logger()
 
 
+class HealthState(NamedTuple):
+    """How an upstream is: `trouble` is None while it is healthy. Moments are of the checks' clock, in seconds.
+
+    `since` is the first look that found it so. `last_trouble` is the latest that there was, `failed_at` its latest
+    look.
+    """
+
+    trouble: str | None
+    since: float
+    last_trouble: str | None = None
+    failed_at: float | None = None
+
+
 class HealthProbe:
     """Requests the health path of every upstream that a route uses; keeps each one's latest result."""
 
@@ -35,7 +48,7 @@ class HealthProbe:
         self._threads = StepThreads(iteration.clock)
         self._context = SharedContext(iteration.clock)
         self._lookups = HostLookups()
-        self._problems: dict[str, str | None] = {}
+        self._states: dict[str, HealthState] = {}
 
     async def run(self) -> None:
         """Runs the checks until cancelled."""
@@ -81,17 +94,21 @@ class HealthProbe:
     @property
     def is_up(self) -> bool:
         """Whether all upstreams were healthy at the last check."""
-        return bool(self._problems) and not any(self._problems.values())
+        return bool(self._states) and all(self.healthy.values())
 
     @property
     def healthy(self) -> Mapping[str, bool]:
         """Whether each upstream was healthy at the last check, by name."""
-        return {name: problem is None for name, problem in self._problems.items()}
+        return {name: state.trouble is None for name, state in self._states.items()}
 
     @property
-    def troubles(self) -> Mapping[str, str | None]:
-        """What was wrong with each upstream at the last check; None: nothing."""
-        return self._problems
+    def states(self) -> Mapping[str, HealthState]:
+        """How each upstream was at the last check."""
+        return self._states
+
+    def age(self, at: float) -> float:
+        """How long ago a moment of a state was, in seconds."""
+        return self._iteration.clock() - at
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client at each scrape; for a single upstream gateway_upstream_up is enough."""
@@ -105,13 +122,24 @@ class HealthProbe:
             yield family
 
     def _note(self, problems: dict[str, str | None]) -> None:
-        for name, problem in problems.items():
-            if name not in self._problems or (problem is None) != (self._problems[name] is None):
-                if problem:
-                    log.warning("upstream is down", upstream=name, why=problem)
-                else:
-                    log.info("upstream is up", upstream=name)
-        self._problems = problems
+        now, before = self._iteration.clock(), self._states
+        self._states = {name: _after(before.get(name), problem, now) for name, problem in problems.items()}
+        for name, state in self._states.items():
+            if name in before and before[name].since == state.since:
+                continue
+            if state.trouble:
+                log.warning("upstream is down", upstream=name, why=state.trouble)
+            else:
+                log.info("upstream is up", upstream=name)
+
+
+def _after(before: HealthState | None, problem: str | None, now: float) -> HealthState:
+    """The state after a look."""
+    is_same = before is not None and (before.trouble is None) == (problem is None)
+    since = before.since if before is not None and is_same else now
+    if problem is not None:
+        return HealthState(problem, since, problem, now)
+    return HealthState(None, since, *(before[2:] if before is not None else ()))
 
 
 async def probe(session: aiohttp.ClientSession, target: UpstreamTarget) -> str | None:

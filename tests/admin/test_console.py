@@ -1,6 +1,7 @@
 """The page in a browser, as an administrator uses it."""
 
 import io
+import json
 import math
 import os
 import re
@@ -18,7 +19,9 @@ from sqlalchemy import Connection
 
 from gateway.admin import page as page_of_files
 from gateway.admin.page import FILES
+from gateway.ledger.audit import append
 from gateway.ledger.keys import note_used
+from gateway.model.audit import Entry
 from gateway.observe.history import Gauges, Reading
 from gateway.tls.file_ends import FileEnd
 from tests.admin.api import TOKEN, Api
@@ -27,8 +30,13 @@ from tests.support.console import ConsoleOf, console_of, needs_chromium, past_ho
 from tests.support.gateway import ENVIRON, Running, Start, request, submit
 from tests.support.jobs import comes_true
 from tests.support.tokens import p256_key, pem_of
+from tests.support.waiting import eventually
 
 pytestmark = needs_chromium
+REFUSED_ONCE = Entry(int(time.time()), "anyone", "request.refused", "forbidden", {"count": 1, "first_at": 1767225600})
+# What has to be scrolled sideways to be read.
+CUT_OFF = """[...document.querySelectorAll(".scroll, dialog, .limits")]
+    .filter((node) => node.scrollWidth > node.clientWidth).map((node) => node.textContent)"""
 HOSTILE = "<img src=x onerror=alert(1)>'\"&"
 PICTURES = [("light", "now", (1100, 900)), ("light", "keys", (1100, 640)), ("dark", "webhooks", (1100, 420)),
             ("dark", "now", (390, 780))]  # fmt: skip
@@ -63,6 +71,13 @@ async def test_signing_in_takes_the_token_and_signing_out_forgets_it(start: Star
         await page.get_by_role("button", name="Sign out").click()
         await page.get_by_role("heading", name="Sign in").wait_for()
         assert await page.evaluate("sessionStorage.length") == 0
+        assert await page.locator("#status").text_content() == ""
+        assert not await page.get_by_role("navigation").is_visible()
+        await page.evaluate("location.hash = '#keys'")
+        await page.get_by_label("Admin token").fill(TOKEN)
+        await page.keyboard.press("Enter")
+        await page.get_by_text("No keys.").wait_for()
+        assert await page.get_by_role("navigation").is_visible()
         refused = "Failed to load resource: the server responded with a status of 401"
         assert all(error.startswith(refused) for error in console.errors)
         console.errors.clear()
@@ -140,12 +155,66 @@ async def test_a_failure_is_shown_and_found_by_its_request_id_also_after_a_resta
         dialog = page.get_by_role("dialog")
         await dialog.get_by_text(re.compile("^default at http://127.0.0.1:")).wait_for()
         await dialog.get_by_text(f"gateway explain --request-id {failed}").wait_for()
+        await dialog.get_by_role("definition").filter(has_text="No connection came about within").wait_for()
         assert await console.serious_faults() == []
         await console.does("Close")
         await page.get_by_label("Search").fill("")
         await page.get_by_text("2 shown", exact=True).wait_for()
         await page.get_by_label("Failures only").check()
         await page.get_by_text("1 shown", exact=True).wait_for()
+
+
+async def test_what_lets_a_refused_request_in_is_done_where_it_is_looked_up(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    api = Api(gateway)
+    secret = await api.make("acme", limits={"pages_per_month": 0})
+    refused = json.loads((await gateway.ask(submit(key=secret), b"POST")).body)
+    blocked = await api.make("off")
+    assert (await api("PATCH", "/admin/v1/keys/off", {"disabled": True})).status == 200
+    (await gateway.ask(submit(key=blocked), b"POST")).is_refusal(401, "unauthenticated")
+    await are_kept(gateway, 2)
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("refusals")
+        dialog = page.get_by_role("dialog")
+        await page.get_by_role("button", name=f"Open {refused['request_id']}").click()
+        await dialog.get_by_role("definition").filter(has_text=refused["title"]).wait_for()
+        await dialog.get_by_text("gateway keys grant acme --pages N").wait_for()
+        await dialog.get_by_role("button", name="Grant acme").click()
+        form = dialog.filter(has_text="Grant pages to acme")
+        await form.get_by_role("spinbutton", name="Pages").fill("7")
+        await form.get_by_role("button", name="Grant", exact=True).click()
+        await form.wait_for(state="detached")
+        await console.says("7 pages were granted to acme.")
+        await console.does("Close")
+        await page.get_by_role("row").get_by_role("button", name="Enable off").focus()
+        await page.keyboard.press("Enter")
+        await console.says("off is enabled.")
+        await page.get_by_role("button", name="Enable off").wait_for(state="detached")
+        row = page.get_by_role("row").filter(has_text="off from 127.0.0.1")
+        is_focused = "nodes => nodes.map((node) => node === document.activeElement)"
+        assert await row.get_by_role("button").evaluate_all(is_focused) == [True]  # Open, which is left
+    assert (await gateway.ask(submit(key=secret), b"POST")).status == 200
+    assert (await gateway.ask(submit(key=blocked), b"POST")).status == 200
+
+
+async def test_of_a_failure_it_is_told_how_the_container_is_now_and_since_when(
+    start: Start, console_of: ConsoleOf
+) -> None:
+    gateway = await start(environ=ENVIRON, upstream={"url": "http://127.0.0.1:1"})
+    failed = (await gateway.ask(submit())).is_refusal(502, "upstream_unreachable")["request_id"]
+    await are_kept(gateway, 1)
+    await eventually(lambda: bool([event for event in gateway.events if event["event"] == "upstream is down"]))
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("refusals")
+        await page.get_by_role("button", name=f"Open {failed}").click()
+        down = re.compile(r"^down since .* \((now|\d+ s ago)\): no answer \(no connection\)$")
+        await page.get_by_role("definition").filter(has_text=down).wait_for()
+        await console.does("Close")
+        await console.view("Now")
+        await page.get_by_text("default at http://127.0.0.1:1").filter(has_text=": down since ").wait_for()
 
 
 async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Running, console_of: ConsoleOf) -> None:
@@ -171,7 +240,10 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
         await row.get_by_text("secret 2, live, never used").wait_for()
 
         await row.get_by_role("button", name="Grant acme").click()
+        await dialog.get_by_text("A grant is pages on top of its budgets of pages: until it ends").wait_for()
+        await dialog.get_by_text("Now: pages per month 0 of 500 used.").wait_for()
         await dialog.get_by_role("spinbutton", name="Pages").fill("100")
+        await dialog.get_by_text("Then: pages per month 0 of 600 used.").wait_for()
         await console.does("Grant")
         await row.get_by_role("meter", name="pages per month of acme: 0 of 600").wait_for()
 
@@ -192,10 +264,12 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
         await dialog.get_by_text("Then no secret is left that can be used.").wait_for()
         await dialog.get_by_label("Confirm").fill("acme all")
         await console.does("Revoke")
+        await page.get_by_role("button", name="Revoke the last secret").click()
         await row.get_by_text("without a secret").wait_for()
     changes = (await api("GET", "/admin/v1/audit?key=acme")).json["changes"]
     done = ["revoke", "enable", "disable", "end_grant", "grant", "rotate", "create"]
     assert [change["action"] for change in changes] == [f"key.{act}" for act in done]
+    assert changes[0]["detail"]["force"] is True
 
 
 async def test_windows_of_keys_and_callers_begin_anew(gateway: Running, console_of: ConsoleOf) -> None:
@@ -326,7 +400,7 @@ async def test_all_that_a_key_may_have_is_made_and_changed_on_the_page(
         await page.keyboard.type("6-")
         await dialog.get_by_text("More limits").click()
         await console.does("Change")
-        await dialog.get_by_role("alert").filter(has_text="Pages a request: not a number.").wait_for()
+        await dialog.locator(".fault").filter(has_text="Not a number. Nothing is changed.").wait_for()
         await dialog.get_by_label("Pages a request").fill("6")
         await dialog.get_by_label("page_range").select_option("")
         await console.does("Change")
@@ -380,7 +454,8 @@ async def test_after_a_rotation_the_old_secret_is_revoked_and_never_all_by_mista
         dialog = page.get_by_role("dialog")
         await page.get_by_role("button", name="Revoke acme").click()
         await console.does("Revoke")
-        await dialog.get_by_role("alert").filter(has_text="Secret is needed.").wait_for()
+        await dialog.get_by_role("alert").filter(has_text="To be mended: Secret, Confirm.").wait_for()
+        assert await console.faults() == {"which": "Secret is needed.", "sure": "Confirm is needed."}
         first, *words = await dialog.get_by_role("option").all_text_contents()
         old = r"secret 1, live until .*, last used 15 min.* ago, made .*"
         wanted = ["choose which", old, "secret 2, live, never used, made .*", "all: nobody can use acme then"]
@@ -392,13 +467,45 @@ async def test_after_a_rotation_the_old_secret_is_revoked_and_never_all_by_mista
         await dialog.get_by_label("Secret").select_option("all")
         await console.does("Revoke")
         refused = "That is not acme all. Nothing is changed."
-        await dialog.get_by_role("alert").filter(has_text=refused).wait_for()
+        await dialog.locator(".fault").filter(has_text=refused).wait_for()
         await dialog.get_by_label("Secret").select_option("1")
         assert await console.serious_faults() == []
         await console.does("Revoke")
         await console.says("Secrets of acme that ended: 1.")
     states = [found["state"] for found in (await api("GET", "/admin/v1/keys/acme")).json["generations"]]
     assert states == ["revoked", "live"]
+    (change,) = (await api("GET", "/admin/v1/audit?action=key.revoke")).json["changes"]
+    assert change["detail"] == {"generations": [1], "force": False}
+
+
+async def test_a_secret_that_became_the_last_one_meanwhile_is_asked_for_again(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    api = Api(gateway)
+    await api.make("acme")
+    assert (await api("POST", "/admin/v1/keys/acme/rotate", {})).status == 200
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        dialog = page.get_by_role("dialog")
+        await page.get_by_role("button", name="Revoke acme").click()
+        await dialog.get_by_label("Secret").select_option("all")
+        await dialog.get_by_label("Confirm").fill("acme all")
+        await console.does("Revoke")
+        await page.get_by_role("heading", name="Leave acme without a secret?").wait_for()
+        await page.keyboard.press("Escape")
+        await dialog.wait_for(state="detached")
+        assert (await api("GET", "/admin/v1/keys/acme")).json["state"] == "live"
+        await page.get_by_role("button", name="Revoke acme").click()
+        assert (await api("POST", "/admin/v1/keys/acme/revoke", {"generation": 2})).status == 200
+        await dialog.get_by_label("Secret").select_option("1")
+        await dialog.get_by_label("Confirm").fill("acme 1")
+        await console.does("Revoke")
+        await page.get_by_role("button", name="Revoke the last secret").click()
+        await console.says("Secrets of acme that ended: 1.")
+        console.errors.clear()  # the browser itself notes the 409
+    changes = (await api("GET", "/admin/v1/audit?action=key.revoke")).json["changes"]
+    assert [change["detail"]["force"] for change in changes] == [True, False]
 
 
 async def test_what_the_browser_cannot_read_is_refused_in_words_and_changes_nothing(
@@ -418,30 +525,30 @@ async def test_what_the_browser_cannot_read_is_refused_in_words_and_changes_noth
                 await page.keyboard.press(key)
             assert await dialog.get_by_label(field).input_value() == ""
             await console.does(button)
-            await dialog.get_by_role("alert").filter(has_text=words).wait_for()
+            await dialog.locator(".fault").filter(has_text=words).wait_for()
             focused = "[document.activeElement.name, document.activeElement.ariaInvalid]"
             name = await dialog.get_by_label(field).get_attribute("name")
             assert await page.evaluate(focused) == [name, "true"]
 
         await page.get_by_role("button", name="Create a key").click()
         await dialog.get_by_label("Id (").fill("other")
-        await is_refused("Create", "Pages a month", "10-", "Pages a month: not a number. Nothing is changed.")
+        await is_refused("Create", "Pages a month", "10-", "Not a number. Nothing is changed.")
         await dialog.get_by_label("Pages a month").fill("")
-        await is_refused("Create", "Ends", "12/31/", "Ends: not a whole date. Nothing is changed.")
+        await is_refused("Create", "Ends", "12/31/", "Not a whole date. Nothing is changed.")
         await page.keyboard.press("Escape")
 
         await page.get_by_role("button", name="Change acme").click()
-        await is_refused("Change", "Pages a month", "20-", "Pages a month: not a number. Nothing is changed.")
+        await is_refused("Change", "Pages a month", "20-", "Not a number. Nothing is changed.")
         await dialog.get_by_label("Pages a month").fill("10")
-        await is_refused("Change", "Ends", "Backspace", "Ends: not a whole date. Nothing is changed.")
+        await is_refused("Change", "Ends", "Backspace", "Not a whole date. Nothing is changed.")
         await page.keyboard.press("Escape")
 
         await page.get_by_role("button", name="Grant acme").click()
-        await is_refused("Grant", "Pages", "5-", "Pages: not a number. Nothing is changed.")
+        await is_refused("Grant", "Pages", "5-", "Not a number. Nothing is changed.")
         await dialog.get_by_label("Pages").fill("5")
         await dialog.get_by_label("Until").fill("20300-01-01")
         await console.does("Grant")
-        await dialog.get_by_role("alert").filter(has_text="Until: not a whole date. Nothing is changed.").wait_for()
+        await dialog.locator(".fault").filter(has_text="Not a whole date. Nothing is changed.").wait_for()
     listed = (await api("GET", "/admin/v1/keys?standing=true")).json["keys"]
     key = listed[0]
     assert (key["limits"], key["expires_at"], key["granted"]) == ({"pages_per_month": 10}, "2090-05-06T12:00:00Z", 0)
@@ -458,10 +565,10 @@ async def test_a_fault_of_what_was_typed_is_told_and_nothing_typed_is_lost(
         await console.open("keys")
         await page.get_by_role("button", name="Create a key").click()
         await console.does("Create")
-        await page.get_by_role("alert").filter(has_text="Id is needed.").wait_for()
+        await page.locator(".fault").filter(has_text="Id is needed.").wait_for()
         await page.get_by_label("Id (").fill("Not An Id")
         await console.does("Create")
-        told = page.get_by_role("alert").filter(has_text="id: has to be of 1 to 63 characters: a-z, 0-9 and -")
+        told = page.locator(".fault").filter(has_text="Has to be of 1 to 63 characters: a-z, 0-9 and -.")
         await told.wait_for()
         for pair in await page.locator("dialog .pair").all():
             fields = await pair.locator("[name]:not([type=checkbox])").all()
@@ -474,6 +581,73 @@ async def test_a_fault_of_what_was_typed_is_told_and_nothing_typed_is_lost(
         await page.get_by_role("dialog").wait_for(state="detached")
         assert await page.evaluate("document.activeElement.textContent") == "Create a key"
         console.errors.clear()  # the browser itself notes the 422
+
+
+async def test_each_fault_of_a_form_stands_beside_its_field_and_the_first_has_the_focus(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    await Api(gateway).make("acme")
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        dialog = page.get_by_role("dialog")
+        await page.get_by_role("button", name="Create a key").click()
+        given = {"Id (": "acme", "Networks": "10.0.0.0/8, nowhere", "Pages a month": "-5"}
+        for label, value in given.items():
+            await dialog.get_by_label(label).fill(value)
+        await dialog.get_by_text("More limits").click()
+        await dialog.get_by_label("Body limit").fill("huge")
+        await dialog.get_by_text("More limits").click()
+        await console.does("Create")
+        told = dialog.get_by_role("alert").filter(has_text="To be mended: Networks, Pages a month, Body limit.")
+        await told.wait_for()
+        faults = await console.faults()
+        assert set(faults) == {"networks", "pages_per_month", "body_limit"}
+        assert faults["networks"].startswith("Number 2: ")
+        assert await page.evaluate("document.activeElement.name") == "networks"
+        assert await dialog.get_by_label("Body limit").is_visible()
+        assert await console.serious_faults() == []
+
+        await dialog.get_by_label("Networks").fill("")
+        assert set(await console.faults()) == {"pages_per_month", "body_limit"}
+        await dialog.get_by_label("Pages a month").fill("")
+        await dialog.get_by_label("Body limit").fill("")
+        await console.does("Create")
+        taken = "There is a key acme already; rotate it, or take another id."
+        await dialog.locator(".fault").filter(has_text=taken).wait_for()
+        assert await console.faults() == {"id": taken}
+        console.errors.clear()  # the browser itself notes the 422 and the 409
+
+
+async def test_a_fault_that_no_field_has_stands_above_them_all(gateway: Running, console_of: ConsoleOf) -> None:
+    api = Api(gateway)
+    await api.make("acme")
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.get_by_role("button", name="Grant acme").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_role("spinbutton", name="Pages").fill("7")
+        await dialog.get_by_label("Until").fill("2020-01-01")
+        await console.does("Grant")
+        past = "The end of the grant is in the past."
+        await dialog.locator(".fault").filter(has_text=past).wait_for()
+        described = str(await dialog.get_by_label("Until").get_attribute("aria-describedby")).split()
+        assert await page.locator(f"#{described[0]}").text_content() == past
+        assert len(described) == 2  # and what the date means
+
+        away = {"status": 503, "detail": "The ledger does not answer.", "errors": []}
+        await page.route(re.compile("/grants$"), lambda route: route.fulfill(status=503, json=away))
+        await console.does("Grant")
+        alert = dialog.get_by_role("alert").filter(has_text="The ledger does not answer.")
+        await alert.wait_for()
+        first = await dialog.get_by_role("spinbutton", name="Pages").bounding_box()
+        above = await alert.bounding_box()
+        assert first is not None
+        assert above is not None
+        assert above["y"] < first["y"]
+        assert await console.faults() == {}
+        console.errors.clear()  # the browser itself notes the 422 and the 503
 
 
 async def test_the_secret_goes_into_the_clipboard(gateway: Running, console_of: ConsoleOf) -> None:
@@ -505,9 +679,9 @@ async def test_a_dialog_has_nothing_but_its_words_and_a_fault_goes_when_somethin
             assert re.search(r"^0$", await dialog.inner_text(), re.MULTILINE) is None, act
             if act == "Grant":
                 await console.does("Grant")
-                await dialog.get_by_role("alert").filter(has_text="Pages is needed.").wait_for()
+                await dialog.locator(".fault").filter(has_text="Pages is needed.").wait_for()
                 await dialog.get_by_role("spinbutton", name="Pages").fill("5")
-                assert await dialog.get_by_role("alert").count() == 0
+                assert await console.faults() == {}
             await console.does("Cancel")
 
 
@@ -568,6 +742,22 @@ async def test_a_view_renews_itself_and_leaves_focus_dialogs_and_scroll_as_they_
         await page.clock.fast_forward(10_000)
         await page.get_by_role("rowheader", name="another").wait_for()
         assert await page.evaluate("document.activeElement.mine") == "1"
+
+
+async def test_the_focus_of_a_row_that_goes_stays_with_its_table(gateway: Running, console_of: ConsoleOf) -> None:
+    api = Api(gateway)
+    await api.make("acme", limits={"pages_per_month": 10})
+    await given(gateway, lambda connection: use(connection, "key:acme", 9))
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.get_by_label("Near a limit only").check()
+        await page.get_by_text("1 shown", exact=True).wait_for()
+        await page.get_by_role("button", name="Reset acme").focus()
+        await page.keyboard.press("Enter")
+        await console.does("Reset")
+        await page.get_by_text("No keys.").wait_for()
+        assert await page.evaluate("document.activeElement.ariaLabel") == "Keys of the ledger"
 
 
 async def test_a_table_that_the_ledger_does_not_give_says_so_and_is_tried_again(
@@ -667,6 +857,66 @@ async def test_an_hour_is_drawn(gateway: Running, console_of: ConsoleOf) -> None
         assert await console.page.get_by_text("localhost, gateway.test").count() == 1
 
 
+async def test_a_lone_value_is_a_dot_and_nothing_is_drawn_where_there_is_none(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    now, history = time.time(), gateway.gateway.watch.history
+    for ago, requests in ((610, 0), (600, 0), (590, 8), (580, 8), (300, 9), (290, 9), (10, 9)):
+        durations = (0, 0, 0, requests, *(0,) * 13)
+        history.note(Reading(now - ago, requests, {}, durations, 0, Gauges()))
+    async with console_of(gateway) as console:
+        await console.open()
+        latency = console.page.get_by_role(
+            "img", name=re.compile(r"^Latency\. p50: last [0-9.]+ ms at .*; p95: last ")
+        )
+        await latency.wait_for()
+        assert (await latency.locator("circle").count(), await latency.locator("path").count()) == (2 * 2, 0)
+        requests_drawn = console.page.get_by_role("img", name=re.compile(r"^Requests a second\."))
+        path = str(await requests_drawn.locator("path").get_attribute("d"))
+        assert (path.count("M"), path.count("L")) == (2, 3)  # 600, 590, 580 and 300, 290
+        assert await requests_drawn.locator("circle").count() == 1  # 10
+        box = await latency.locator("circle").first.bounding_box()
+        assert box is not None
+        assert box["width"] > 3
+
+
+async def test_a_chart_without_data_says_so_in_words(gateway: Running, console_of: ConsoleOf) -> None:
+    async with console_of(gateway) as console:
+        page = console.page
+        await page.clock.install()
+        await console.open()
+        await page.get_by_role(
+            "img", name=re.compile(r"^Latency\. No data yet: the first point is there ten ")
+        ).wait_for()
+        past_hour(gateway, time.time() - 20, busy=False)
+        await page.clock.fast_forward(10_000)
+        for chart, words in (("Latency", "No requests since "), ("Errors a second by reason", "No errors since ")):
+            await page.get_by_role("img", name=re.compile(rf"^{chart}\. {words}")).wait_for()
+            await page.locator("figure").filter(has_text=chart).get_by_text(words).wait_for()
+
+
+async def test_what_was_missed_while_the_tab_was_hidden_is_asked_for(gateway: Running, console_of: ConsoleOf) -> None:
+    now, history = time.time(), gateway.gateway.watch.history
+    notes = [Reading(now - 900 + 10 * count, count, {}, (0,) * 17, 0, Gauges()) for count in range(90)]
+    for note in notes[:10]:
+        history.note(note)
+    async with console_of(gateway) as console:
+        page = console.page
+        await page.clock.install()
+        await console.open()
+        drawn = page.get_by_role("img", name=re.compile(r"^Requests a second\.")).locator("path")
+        assert str(await drawn.get_attribute("d")).count("L") == 8
+        for note in notes[10:]:
+            history.note(note)
+        await page.clock.fast_forward(10_000)
+
+        async def is_whole() -> bool:
+            return str(await drawn.get_attribute("d")).count("L") > 80
+
+        await comes_true(is_whole)
+        assert str(await drawn.get_attribute("d")).count("M") == 1
+
+
 async def test_of_more_reasons_than_a_chart_has_lines_none_is_lost(gateway: Running, console_of: ConsoleOf) -> None:
     reasons = [
         "rate_limited", "forwarded_5xx", "unauthenticated", "forbidden", "budget_exhausted", "token_invalid",
@@ -696,15 +946,20 @@ async def test_a_client_ca_is_among_the_certificates(gateway: Running, tmp_path:
 
 async def test_moments_of_the_audit_trail_are_told_as_such(gateway: Running, console_of: ConsoleOf) -> None:
     api, until = Api(gateway), "2096-08-03T12:00:00Z"
-    await api.make("acme")
+    await api.make("acme", limits={"pages_per_month": 7})
     await api("PATCH", "/admin/v1/keys/acme", {"expires_at": until})
     await api("POST", "/admin/v1/keys/acme/grants", {"pages": 7, "until": until})
     await api("POST", "/admin/v1/keys/acme/rotate", {})
     async with console_of(gateway, locale="en-GB", timezone_id="UTC") as console:
+        async with ledger_of(gateway) as write:
+            await write(lambda connection: append(connection, [REFUSED_ONCE]))
         await console.open("audit")
+        await console.page.get_by_text("first_at: 1 Jan 2026, 00:00:00", exact=True).wait_for()
         for name in ("expires_at", "until"):
             await console.page.get_by_text(f"{name}: 3 Aug 2096, 12:00:00", exact=True).wait_for()
         await console.page.get_by_text(re.compile(r"previous_ends_at: \d+ \w+ 20")).wait_for()
+        await console.page.get_by_text("limits: pages per month 7", exact=True).wait_for()
+        await console.page.get_by_text(re.compile(r"^scopes: \W$")).wait_for()
         assert await console.page.get_by_text(re.compile(r"\d{9}")).count() == 0
 
 
@@ -810,6 +1065,15 @@ async def test_axe_finds_nothing_serious(look: str, gateway: Running, console_of
             assert await console.serious_faults() == [], view
             width = await console.page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert width <= 0, view
+            if look == "phone":
+                assert await console.page.evaluate(CUT_OFF) == [], view
+        await console.page.get_by_role("button", name="Open ").first.click()
+        await console.page.get_by_role("dialog").wait_for()
+        begins = "[document.activeElement.tagName, document.querySelector('dialog').scrollTop]"
+        assert await console.page.evaluate(begins) == ["H2", 0]
+        assert await console.page.evaluate(CUT_OFF) == []
+        assert await console.serious_faults() == []
+        await console.does("Close")
         await console.view("Keys")
         await console.page.get_by_role("button", name="Create a key").click()
         assert await console.serious_faults() == []

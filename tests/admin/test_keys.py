@@ -50,8 +50,9 @@ async def test_a_key_is_made_and_opens_at_once(api: Api) -> None:
 
 async def test_an_id_that_is_taken_is_a_conflict(api: Api) -> None:
     await api.make("acme")
-    (await api("POST", KEYS, {"id": "acme"})).is_problem(409, "conflict")
-    (await api("POST", KEYS, {"id": "ci"})).is_problem(409, "conflict")
+    for taken in ("acme", "ci"):
+        problem = (await api("POST", KEYS, {"id": taken})).is_problem(409, "conflict")
+        assert [fault["path"] for fault in problem["errors"]] == ["id"]
 
 
 @pytest.mark.parametrize(
@@ -59,8 +60,9 @@ async def test_an_id_that_is_taken_is_a_conflict(api: Api) -> None:
     [
         ({"id": "A"}, ["id"]),
         ({}, ["id"]),
-        ({"id": "a", "profile": "gone"}, []),
-        ({"id": "a", "expires_at": "2020-01-01T00:00:00Z"}, []),
+        ({"id": "a", "profile": "gone"}, ["profile"]),
+        ({"id": "a", "expires_at": "2020-01-01T00:00:00Z"}, ["expires_at"]),
+        ({"id": "a", "limits": {"pages_in_flight": 1}}, ["limits.pages_in_flight"]),
         ({"id": "a", "expires_at": "2999-01-01T00:00:00"}, ["expires_at"]),
         ({"id": "a", "networks": ["10.0.0.1/8", 5]}, ["networks.0", "networks.1"]),
         ({"id": "a", "limits": {"pages_per_day": -1, "x": 1}, "y": 2}, ["limits.pages_per_day", "limits.x", "y"]),

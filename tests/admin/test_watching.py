@@ -1,5 +1,6 @@
 """What a replica tells of itself, whom it refused, and callers that are blocked: through the admin API."""
 
+import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,8 @@ import trustme
 from gateway.admin.cursors import written
 from gateway.ledger.audit import AuditMark, append
 from gateway.model.audit import Entry
+from gateway.model.meanings import OF_REASONS
+from gateway.model.reasons import Reason
 from gateway.observe.history import MOST
 from gateway.tls.file_ends import FileEnd
 from tests.admin.api import Api
@@ -33,7 +36,9 @@ async def test_the_overview_says_how_it_stands(gateway: Running) -> None:
     assert (told["status"], told["missing"], told["ledger"]["engine"]) == ("ready", [], "sqlite")
     (upstream,) = told["upstreams"]
     assert upstream.pop("url").startswith("http://127.0.0.1:")
-    assert upstream == {"name": "default", "up": True, "trouble": None}
+    assert told["started_at"] <= upstream.pop("since") <= told["at"]
+    never = {"last_trouble": None, "last_trouble_at": None}
+    assert upstream == {"name": "default", "up": True, "trouble": None, **never}
 
     async def is_counted() -> bool:
         return bool((await Api(gateway)("GET", "/admin/v1/overview")).json["standing"]["is_counted"])
@@ -130,8 +135,20 @@ async def test_refused_and_failed_requests_are_told_one_by_one_page_by_page_and_
     assert (row["key"], row["route"], row["method"], row["source"], row["requests"]) == (
         "ci", "submit", "POST", "upstream", 1,
     )  # fmt: skip
-    assert (row["container"], row["means"]) == ("default at http://127.0.0.1:1", None)
+    assert (row["container"], row["means"]) == (
+        "default at http://127.0.0.1:1", OF_REASONS[Reason.UPSTREAM_UNREACHABLE],
+    )  # fmt: skip
     assert "gateway check --live" in row["look_at"]
+
+    async def is_looked_at() -> bool:
+        return (await found("failed=true"))[0]["container_now"] is not None
+
+    await comes_true(is_looked_at)
+    (row,) = await found("failed=true")
+    health = row["container_now"]
+    assert (health["up"], health["trouble"], health["last_trouble"]) == (False, *["no answer (no connection)"] * 2)
+    assert health["since"] <= health["last_trouble_at"]
+    assert {one["container_now"] for one in await found("q=not_known")} == {None}
     assert all("`gateway keys list`" in one["look_at"] for one in await found("q=not_known"))
     means = {one["means"] for one in await found("q=not_known")}
     assert means == {"The key does not exist, or no longer exists."}
@@ -151,6 +168,35 @@ async def test_refused_and_failed_requests_are_told_one_by_one_page_by_page_and_
         after = page["next"]
     assert sorted(seen) == sorted(one["request_id"] for one in await found(""))
     (await api("GET", f"{REFUSED}?after=x")).is_problem(422, "invalid")
+
+
+async def test_a_refusal_that_is_looked_up_has_the_title_that_its_client_saw_and_says_what_would_help(
+    gateway: Running,
+) -> None:
+    api, refused = Api(gateway), dict[str, str]()
+    limits = {"paged": {"pages_per_month": 0}, "asked": {"requests_per_day": 0}, "off": {}}
+    for name, its in limits.items():
+        secret = await api.make(name, limits=its)
+        if name == "off":
+            assert (await api("PATCH", "/admin/v1/keys/off", {"disabled": True})).status == 200
+        problem = json.loads((await gateway.ask(submit(key=secret), b"POST")).body)
+        refused[name] = problem["request_id"]
+        assert problem["title"].startswith(
+            {"paged": "Page budget used up until 2", "asked": "Request budget used up until 2"}.get(name, "No valid")
+        )
+
+        async def is_kept(name: str = name) -> bool:
+            return (await api("GET", f"/admin/v1/refusals/{refused[name]}")).status == 200
+
+        await comes_true(is_kept)
+        told = (await api("GET", f"/admin/v1/refusals/{refused[name]}")).json
+        assert told["title"] == problem["title"]
+        helps = {
+            "paged": ("grant", "`gateway keys grant paged --pages N --until WHEN` adds pages to its budgets."),
+            "asked": (None, "See `gateway keys show asked`."),
+            "off": ("enable", "See `gateway keys show off`."),
+        }[name]
+        assert (told["act"], told["look_at"].partition("means. ")[2]) == helps
 
 
 async def test_keys_are_searched_and_told_with_what_they_used(gateway: Running) -> None:

@@ -55,6 +55,17 @@ async def test_they_are_listed_page_by_page_and_found_by_words_with_or_without_s
     assert await found(text="%") == await found(text="a\0") == ""
 
 
+async def test_the_title_that_was_told_is_kept(ledger: Ledger) -> None:
+    log = kept()
+    log.note(
+        exchange("own", status=403, reason=Reason.BUDGET_EXHAUSTED, title="Page budget used up until 2026-12-01")
+    )
+    log.note(exchange("plain", status=403, reason=Reason.FORBIDDEN))
+    await log.turn(ledger, 1)
+    titles = {one.request_id: one.title for one in await ledger.read(lambda c: latest(c, 9))}
+    assert titles == {"own": "Page budget used up until 2026-12-01", "plain": None}
+
+
 async def test_a_refusal_is_found_by_its_id_and_a_sum_is_a_row(ledger: Ledger) -> None:
     log = kept()
     log.note(exchange("a", status=401, reason=Reason.TOKEN_INVALID, why=Why.ISSUER, detail="no"))

@@ -14,8 +14,8 @@ from tests.support.ledgers import NOON
 MINUTE = int(NOON)
 
 
-def record(actor: str, reason: Reason, count: int, at: int = MINUTE) -> Entry:
-    return Entry(at, actor, Action.REFUSED, reason.value, {"count": count})
+def record(actor: str, reason: Reason, count: int, first: int = MINUTE, last: int = MINUTE) -> Entry:
+    return Entry(last, actor, Action.REFUSED, reason.value, {"count": count, "first_at": first})
 
 
 def test_a_minute_is_told_once_it_is_over() -> None:
@@ -26,12 +26,19 @@ def test_a_minute_is_told_once_it_is_over() -> None:
     assert refusals.over(NOON + 59.9) == []
     refusals.add("ci", Reason.RATE_LIMITED, NOON + 60)
     assert refusals.over(NOON + 60) == [
-        record("key:ci", Reason.RATE_LIMITED, 3),
-        record(ANYONE, Reason.UNAUTHENTICATED, 1),
+        record("key:ci", Reason.RATE_LIMITED, 3, MINUTE, MINUTE + 59),
+        record(ANYONE, Reason.UNAUTHENTICATED, 1, MINUTE + 30, MINUTE + 30),
     ]
     assert refusals.over(NOON + 60) == []
-    assert refusals.all() == [record("key:ci", Reason.RATE_LIMITED, 1, MINUTE + 60)]
+    assert refusals.all() == [record("key:ci", Reason.RATE_LIMITED, 1, MINUTE + 60, MINUTE + 60)]
     assert refusals.all() == []
+
+
+def test_a_record_bears_the_moment_of_the_last_refusal_and_tells_of_the_first() -> None:
+    refusals = Refusals()
+    for second in (41.5, 20, 35):  # a clock may be set back
+        refusals.add("ci", Reason.BUDGET_EXHAUSTED, NOON + second)
+    assert refusals.all() == [record("key:ci", Reason.BUDGET_EXHAUSTED, 3, MINUTE + 20, MINUTE + 41)]
 
 
 def test_a_clock_that_was_set_back_holds_nothing_back() -> None:

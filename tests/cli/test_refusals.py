@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from gateway.admin.command_for_refusal import command_for
 from gateway.cli.main import cli
 from gateway.ledger.refusals import RefusalRow, note
-from gateway.model.meanings import MEANINGS, meaning_of
-from gateway.model.reasons import Why
+from gateway.model.meanings import MEANINGS, OF_REASONS, meaning_of
+from gateway.model.reasons import Reason, Why
 from tests.support.commands import REFUSED, put, write_filled
 
 pytestmark = pytest.mark.usefixtures("restored_log")
@@ -27,9 +27,13 @@ def config(tmp_path: Path) -> Path:
         RefusalRow("bad", old, 1, 502, "upstream_unreachable", None, "submit", "POST", "ci", "10.0.0.1", "No."),
         RefusalRow("away", old, 1, 503, "ledger_unavailable", None, "submit", "POST", "ci", "10.0.0.1", "No."),
         RefusalRow("used", old, 1, 403, "budget_exhausted", None, "submit", "POST", "jwt:i#a b", "10.0.0.1", "No."),
+        RefusalRow("pages", old, 1, 403, "budget_exhausted", None, "submit", "POST", "ci", "10.0.0.1",
+                   "10 of 10 are used or reserved and this needs 1 (pages_per_month).", "Page budget used up"),
+        RefusalRow("spent", old, 1, 403, "budget_exhausted", None, "submit", "POST", "ci", "10.0.0.1",
+                   "10 of 10 are used or reserved and this needs 1 (spend_per_month).", "Spend budget used up"),
         RefusalRow("gone", old, 1, 401, "unauthenticated", "closed", "submit", "POST", "ci", "10.0.0.1", "No."),
         RefusalRow("sum-1", old, 7, 401, "unauthenticated", "missing", "submit", "POST", None, "10.0.0.2", None),
-    ]
+    ]  # fmt: skip
     put(tmp_path / "ledger.db", lambda connection: note(connection, rows))
     return path
 
@@ -49,6 +53,8 @@ def test_they_are_listed_the_newest_first_with_why(config: Path) -> None:
         ("bad", None, 1),
         ("gone", "closed", 1),
         ("old", None, 1),
+        ("pages", None, 1),
+        ("spent", None, 1),
         ("sum-1", "missing", 7),
         ("used", None, 1),
     ]
@@ -61,7 +67,14 @@ def test_they_are_listed_the_newest_first_with_why(config: Path) -> None:
 
 def test_they_can_be_narrowed(config: Path) -> None:
     assert [row["request_id"] for row in listed(config, "--since", "1h")] == [REFUSED]
-    assert [row["request_id"] for row in listed(config, "--key", "ci")] == ["away", "bad", "gone", "old"]
+    assert [row["request_id"] for row in listed(config, "--key", "ci")] == [
+        "away",
+        "bad",
+        "gone",
+        "old",
+        "pages",
+        "spent",
+    ]
     assert len(listed(config, "--limit", "2")) == 2
 
 
@@ -75,14 +88,21 @@ def explained(config: Path, request_id: str) -> dict[str, Any]:
 def test_one_is_explained_with_what_to_look_at(config: Path) -> None:
     audience = "Its aud matches none of the issuer's audiences."
     assert explained(config, REFUSED)["means"] == audience
-    assert explained(config, REFUSED)["look_at"] == f"the client: {audience} See `gateway explain --token FILE`"
+    assert explained(config, REFUSED)["look_at"] == f"the client: {audience} See `gateway explain --token FILE`."
     closed = "It is revoked or disabled, or its profile is gone."
-    assert explained(config, "gone")["look_at"] == f"the client: {closed} See `gateway keys show ci`"
-    assert explained(config, "old")["means"] is None
-    assert explained(config, "old")["look_at"].endswith("with the same request; see `gateway keys show ci`")
+    assert explained(config, "gone")["look_at"] == f"the client: {closed} See `gateway keys show ci`."
+    assert explained(config, "old")["means"] == OF_REASONS[Reason.FORBIDDEN]
+    assert explained(config, "bad")["means"] == OF_REASONS[Reason.UPSTREAM_UNREACHABLE]
+    assert explained(config, "old")["look_at"].endswith("or is blocked. See `gateway keys show ci`.")
     upstream = "the container default at http://127.0.0.1:8000, or the way to it: see its own log"
     assert explained(config, "away")["look_at"].startswith("the ledger: `ledger is unavailable` in the gateway's log")
-    assert explained(config, "used")["look_at"].endswith("see `gateway callers show 'jwt:i#a b'`")
+    assert explained(config, "used")["look_at"].endswith(
+        "`gateway callers grant 'jwt:i#a b' --pages N --until WHEN` adds pages to its budgets."
+    )
+    pages, spent = explained(config, "pages"), explained(config, "spent")
+    assert (pages["title"], spent["title"]) == ("Page budget used up", "Spend budget used up")
+    assert "`gateway keys grant ci --pages N --until WHEN` adds" in pages["look_at"]
+    assert spent["look_at"].endswith("See `gateway keys show ci`.")
     assert explained(config, "bad")["look_at"].startswith(upstream)
 
 

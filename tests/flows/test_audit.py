@@ -12,7 +12,7 @@ from gateway.ledger.ledger import open_ledger
 from tests.flows.test_jobs import MORE_ROUTES, Container, key, keys, poll, started
 from tests.support.backend import Backend, Connection, answer
 from tests.support.gateway import ENVIRON, KEY, Running, Start, request
-from tests.support.jobs import PROCESSING, administering, complete, ledger_path
+from tests.support.jobs import PROCESSING, administering, comes_true, complete, ledger_path
 
 READS = [
     *MORE_ROUTES,
@@ -130,6 +130,28 @@ async def test_refusals_are_one_record_for_a_caller_and_a_reason(start: Start, c
         ("key:ci", "job_not_found"): 1,
     }
     assert "canary" not in str(await written(gateway, "request.refused"))
+
+
+async def test_a_refusal_stands_behind_the_change_that_caused_it(start: Start, container: Container) -> None:
+    del container
+    gateway = await start()
+    async with administering(gateway) as admin:
+        made = await admin.create("cli:op", Wanted("acme", "default"))
+        await admin.set_disabled("cli:op", "acme", disabled=True)
+
+    async def is_refused() -> bool:
+        return b"This key is disabled." in (await gateway.ask(request(key=made.secret))).body
+
+    await comes_true(is_refused)
+    await gateway.end()
+    ledger = open_ledger(f"sqlite:///{ledger_path(gateway)}", 5.0)
+    try:
+        found = [row.entry for row in await ledger.read(recorded)]
+    finally:
+        await ledger.close()
+    acts = [entry.action for entry in found if entry.actor in {"key:acme", "cli:op"}]
+    assert acts == ["request.refused", "key.disable", "key.create"]
+    assert found[0].detail["first_at"] <= found[0].at
 
 
 async def test_what_the_command_line_changes_is_told_while_the_gateway_runs(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import sqlite3
 import time
@@ -21,7 +22,7 @@ from gateway.config.ledger_url import url_of
 from gateway.errors import LedgerUnavailable
 from tests.admin.filling import ledger_of
 from tests.support.backend import HEALTH_PATH, Backend
-from tests.support.gateway import Running, Start, request
+from tests.support.gateway import Running, Start, request, submit
 from tests.support.joblists import make_job
 from tests.support.jobs import comes_true, ledger_path
 from tests.support.pure import document, write
@@ -72,6 +73,29 @@ async def test_what_is_wrong_is_told_and_ends_with_1(start: Start, tmp_path: Pat
     assert result.stdout.startswith("not healthy\n")
     assert "problem: the configuration on the disk is refused" in result.stdout
     assert "problem: configuration: netwrok: " in result.stdout
+
+
+async def test_of_a_request_that_failed_it_is_told_how_the_container_is_now(start: Start, tmp_path: Path) -> None:
+    gateway = await start(upstream={"url": "http://127.0.0.1:1"})
+    failed = (await gateway.ask(submit())).is_refusal(502, "upstream_unreachable")["request_id"]
+    await eventually(lambda: bool([event for event in gateway.events if event["event"] == "upstream is down"]))
+    command = ("explain", "--request-id", failed)
+
+    async def is_kept() -> bool:
+        return (await told(gateway, tmp_path, *command)).exit_code == 0
+
+    await comes_true(is_kept)
+    found = json.loads((await told(gateway, tmp_path, *command, "--json")).stdout)
+    assert found["means"].startswith("No connection came about within upstream.connect_timeout")
+    now = found["container_now"]
+    assert (now["up"], now["trouble"], now["last_trouble"]) == (False, *["no answer (no connection)"] * 2)
+    text = (await told(gateway, tmp_path, *command)).stdout
+    assert re.search(r"^container now +down since .* ago\): no answer \(no connection\)$", text, re.MULTILINE), text
+    settings = gateway.gateway.live.state.settings
+    await gateway.end()
+    path = write(tmp_path, document(tmp_path, ledger={"url": url_of(settings)}, admin={"port": gateway.admin_port}))
+    gone = (await asyncio.to_thread(CliRunner().invoke, cli, [*command, "--config", str(path)])).stdout
+    assert f"not known: no gateway answers at http://127.0.0.1:{gateway.admin_port}: Connection refused" in gone
 
 
 async def test_a_faulty_file_hides_nothing_of_the_gateway_that_runs(start: Start, tmp_path: Path) -> None:

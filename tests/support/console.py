@@ -48,6 +48,17 @@ class Console:
         """Waits until it was said to everybody."""
         await self.page.locator("#said").filter(has_text=text).wait_for()
 
+    async def faults(self) -> dict[str, str]:
+        """What a screen reader hears to be wrong with each field of the open dialog, by the field's name."""
+        found: dict[str, str] = await self.page.evaluate(
+            """() => Object.fromEntries([...document.querySelectorAll("dialog [aria-invalid=true]")].map((input) => {
+                const ids = (input.getAttribute("aria-describedby") ?? "").split(" ");
+                const told = ids.filter((id) => id.endsWith("-fault")).map((id) => document.getElementById(id));
+                return [input.name, told.map((node) => node.textContent).join(" ")];
+            }))"""
+        )
+        return found
+
     async def serious_faults(self) -> list[tuple[Any, ...]]:
         """What axe finds that is serious."""
         found = await Axe().run(self.page)
@@ -100,13 +111,16 @@ async def console_of(chromium: str, gateway: Running, **given: Any) -> AsyncIter
     assert console.errors == []
 
 
-def past_hour(gateway: Running, now: float) -> None:
-    """Gives the gateway an hour to look back on, with a good deal happening in it."""
+def past_hour(gateway: Running, now: float, *, busy: bool = True) -> None:
+    """Gives the gateway an hour to look back on, with a good deal happening in it, or nothing."""
     history = gateway.gateway.watch.history
     requests, pages, errors = 0, 0, {"rate_limited": 0, "forwarded_5xx": 0, "unauthenticated": 0}
     durations = [0] * 17
     for number in range(MOST + 1):
         wave = abs((number % 120) - 60)
+        if not busy:
+            history.note(Reading(now - (MOST - number) * EVERY, 0, {}, tuple(durations), 0, Gauges()))
+            continue
         requests += 20 + 4 * wave
         pages += 30 + wave
         errors["rate_limited"] += wave // 10

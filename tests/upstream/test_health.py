@@ -248,9 +248,10 @@ async def test_it_follows_the_systems_cas(
     health = HealthProbe(lambda: {"default": target}, Iteration(lambda: now[0], asyncio.get_running_loop().call_soon))
     task = asyncio.get_running_loop().create_task(health.run())
     async with asyncio.timeout(10):
-        while not health.troubles:  # noqa: ASYNC110 -- it tells nobody
+        while not health.states:  # noqa: ASYNC110 -- it tells nobody
             await asyncio.sleep(0.01)
-        assert health.troubles == {"default": "no answer (its TLS certificate is not trusted, or it speaks no TLS)"}
+        trouble = health.states["default"].trouble
+        assert trouble == "no answer (its TLS certificate is not trusted, or it speaks no TLS)"
         shutil.copy(certificates / "ca.pem", file)
         now[0] += PAUSE
         while not health.is_up:  # noqa: ASYNC110 -- likewise
@@ -258,9 +259,42 @@ async def test_it_follows_the_systems_cas(
     task.cancel()
 
 
+@pytest.mark.usefixtures("plain_log")
+async def test_since_when_it_is_so_and_what_was_wrong_last_is_kept(
+    aiohttp_raw_server: AiohttpRawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.upstream.health.INTERVAL", 0.02)
+    now, status = [100.0], [200]
+
+    async def handle(request: web.BaseRequest) -> web.Response:
+        return await answer_with(status[0], request)
+
+    port = (await aiohttp_raw_server(handle)).port or 0
+    iteration = Iteration(lambda: now[0], asyncio.get_running_loop().call_soon)
+    health = HealthProbe(lambda: {"default": target_at(port)}, iteration)
+    task = asyncio.get_running_loop().create_task(health.run())
+
+    async def becomes(*state: object) -> None:
+        async with asyncio.timeout(10):
+            while health.states.get("default") != state:  # noqa: ASYNC110 -- it tells nobody
+                await asyncio.sleep(0.01)
+
+    await becomes(None, 100.0, None, None)
+    now[0], status[0] = 110.0, 503
+    await becomes("/health_check answers 503", 110.0, "/health_check answers 503", 110.0)
+    now[0], status[0] = 120.0, 500
+    await becomes("/health_check answers 500", 110.0, "/health_check answers 500", 120.0)
+    status[0], now[0] = 200, 130.0
+    await becomes(None, 130.0, "/health_check answers 500", 120.0)
+    now[0] = 140.0
+    await becomes(None, 130.0, "/health_check answers 500", 120.0)
+    assert health.age(health.states["default"].since) == 10
+    task.cancel()
+
+
 async def test_where_the_systems_cas_can_not_be_read_that_is_told() -> None:
     health = HealthProbe(lambda: {"default": replace(target_at(1), scheme="https")}, iteration_now())
     with patch("gateway.aio.shared_context.bounded_context", side_effect=OSError):
         events = await first_look(health, 2)
-    assert health.troubles == {"default": "the system's CAs can't be read"}
+    assert health.states["default"].trouble == "the system's CAs can't be read"
     assert events[-1]["why"] == "the system's CAs can't be read"

@@ -2,12 +2,13 @@
 
 const TOKEN = "gateway-admin-token";
 
-/** What the API refused: `status`, a `reason` of its closed set, and a sentence as the message. */
+/** What the API refused: `status`, a `reason` of its closed set, a sentence as the message and `errors`. */
 export class Problem extends Error {
-  constructor(status, reason, detail) {
+  constructor(status, reason, detail, errors = []) {
     super(detail);
     this.status = status;
     this.reason = reason;
+    this.errors = errors;
   }
 }
 
@@ -53,5 +54,6 @@ async function ask(method, address, body, signal) {
   const told = await answer.json().catch(() => ({}));
   if (answer.ok) return told;
   if (answer.status === 401) dispatchEvent(new Event("unauthenticated"));
-  throw new Problem(answer.status, told.reason ?? "", told.detail ?? `The gateway answered ${answer.status}.`);
+  const detail = told.detail ?? `The gateway answered ${answer.status}.`;
+  throw new Problem(answer.status, told.reason ?? "", detail, told.errors);
 }

@@ -1,8 +1,8 @@
 // The audit trail: who changed, read or was refused what.
 
-import { el } from "./dom.js";
+import { breakable, el } from "./dom.js";
 import { list } from "./lists.js";
-import { moment } from "./words.js";
+import { moment, plain } from "./words.js";
 
 const SINCE = [
   ["", "its beginning"],
@@ -24,7 +24,7 @@ const ACTIONS = [
   ["request.refused", "refused requests"],
 ];
 
-const MOMENTS = new Set(["until", "previous_ends_at", "expires_at"]); // in seconds since the epoch
+const MOMENTS = new Set(["until", "previous_ends_at", "expires_at", "first_at"]); // in seconds since the epoch
 
 export const title = "Audit";
 
@@ -42,11 +42,12 @@ export async function show(place, signal) {
     signal,
     columns: [
       { name: "When", cell: (change) => moment(change.at) },
-      { name: "Who", cell: (change) => change.actor },
-      { name: "Did", cell: (change) => change.action },
-      { name: "To", cell: (change) => change.subject },
+      { name: "Who", cell: (change) => breakable(change.actor) },
+      { name: "Did", word: true, cell: (change) => change.action },
+      { name: "To", cell: (change) => breakable(change.subject) },
       {
         name: "Detail",
+        long: true,
         cell: (change) =>
           el(
             "ul",
@@ -60,5 +61,10 @@ export async function show(place, signal) {
 
 function told(name, value) {
   if (MOMENTS.has(name) && typeof value === "number") return moment(value * 1000);
-  return typeof value === "string" ? value : JSON.stringify(value);
+  if (value !== null && typeof value !== "object") return String(value);
+  if (value === null || !Object.keys(value).length) return "–";
+  if (Array.isArray(value)) return value.map((one) => told("", one)).join(", ");
+  return Object.entries(value)
+    .map(([key, one]) => `${plain(key)} ${told(key, one)}`)
+    .join(", ");
 }

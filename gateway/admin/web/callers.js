@@ -2,7 +2,7 @@
 
 import { path, post } from "./api.js";
 import { ask } from "./dialogs.js";
-import { button, el, say } from "./dom.js";
+import { breakable, button, el, say } from "./dom.js";
 import { endGrants, grant, limitsOf, reset } from "./limits.js";
 import { list } from "./lists.js";
 import { ago, number } from "./words.js";
@@ -26,7 +26,7 @@ export async function show(place, signal) {
       {
         name: "Caller",
         cell: (caller) => [
-          caller.account,
+          breakable(caller.account),
           " ",
           caller.blocked_at && el("span", { class: "bad" }, `blocked ${ago(caller.blocked_at)}`),
         ],
@@ -107,7 +107,8 @@ async function blocked(name) {
   return caller;
 }
 
-async function unblock(name) {
+/** Lets one in again. */
+export async function unblock(name) {
   const caller = await post(path("callers", name, "unblock"));
   say(`${caller.account} is let in again.`);
   return caller;

@@ -2,34 +2,44 @@
 
 import { button, el, say } from "./dom.js";
 
-const UNREADABLE = { number: "not a number", date: "not a whole date" };
+const UNREADABLE = { number: "Not a number", date: "Not a whole date" };
 const LAST_DAY = "9999-12-31";
 
 let count = 0;
 
+/** What a page finds wrong itself: `errors` are as the API's, the path is a field's name. */
+export class Fault extends Error {
+  constructor(path, message) {
+    super(message);
+    this.errors = [{ path, message }];
+  }
+}
+
 /**
  * Asks for `fields` and does `act` with their values. Returns what it returned; null when it was called off.
- * While `act` refuses, the dialog stays and says why. A field is {name, label, type, value, hint, options, required,
- * note, more}: options are words or [value, word], `note` tells, of all values, what stands beside the field, and
- * those with `more` are folded away.
+ * While `act` refuses, the dialog stays and says why: each fault beside its field, what is of none above them.
+ * A field is {name, label, type, value, hint, options, required, note, more}: options are words or [value, word],
+ * `note` tells, of all values, what stands beside the field, and those with `more` are folded away.
  */
 export function ask({ title, text = "", fields = [], submit, danger = false, act }) {
   const problem = el("p", { class: "problem", role: "alert" });
   const done = el("button", { type: "submit", class: danger ? "danger" : "main" }, submit);
-  const inputs = fields.map(field);
-  const more = inputs.filter((made) => made.more);
+  const made = fields.map(field);
+  const more = made.filter((input) => input.more);
+  const inputs = [...made.filter((input) => !input.more), ...more]; // as they stand
   const form = el(
     "form",
     { novalidate: true },
     text && el("p", {}, text),
-    pair(inputs.filter((made) => !made.more)),
-    more.length > 0 && el("details", {}, el("summary", {}, "More limits"), pair(more)),
     problem,
+    pair(inputs.filter((input) => !input.more)),
+    more.length > 0 && el("details", {}, el("summary", {}, "More limits"), pair(more)),
   );
-  const values = () => Object.fromEntries(inputs.map((made) => [made.key, made.read()]));
-  const tell = () => inputs.forEach((made) => made.tell(values()));
-  form.addEventListener("input", () => {
+  const values = () => Object.fromEntries(inputs.map((input) => [input.key, input.read()]));
+  const tell = () => inputs.forEach((input) => input.tell(values()));
+  form.addEventListener("input", ({ target }) => {
     problem.textContent = "";
+    inputs.find(({ input }) => input === target)?.blame("");
     tell();
   });
   tell();
@@ -44,13 +54,13 @@ export function ask({ title, text = "", fields = [], submit, danger = false, act
     );
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
-      problem.textContent = faultOf(inputs);
-      if (problem.textContent) return;
+      if (blame(inputs, problem, unreadable(inputs))) return;
       done.disabled = true;
       try {
         close(await act(values()));
       } catch (error) {
-        problem.textContent = error.message;
+        done.disabled = false; // else the focus could not go on from it
+        blame(inputs, problem, error.errors ?? [], error.message);
       } finally {
         done.disabled = false;
       }
@@ -59,26 +69,53 @@ export function ask({ title, text = "", fields = [], submit, danger = false, act
 }
 
 /**
- * What is wrong with the first field that can't be sent, which gets the focus; empty if all can. What a browser can't
- * read it gives as empty, and empty means something else: "the profile's", or "never".
+ * What is wrong with each field that can't be sent. What a browser can't read it gives as empty, and empty means
+ * something else: "the profile's", or "never".
  */
-function faultOf(inputs) {
-  for (const { input } of inputs) input.removeAttribute("aria-invalid");
-  const found = inputs.find((made) => wordsOf(made) !== "");
-  if (!found) return "";
-  found.input.setAttribute("aria-invalid", "true");
-  const folded = found.input.closest("details");
-  if (folded) folded.open = true;
-  found.input.focus();
-  return wordsOf(found);
-}
+const unreadable = (inputs) =>
+  inputs.map((made) => ({ path: made.key, message: wordsOf(made) })).filter(({ message }) => message);
 
 function wordsOf({ name, input }) {
   const { badInput, rangeOverflow } = input.validity;
-  const unreadable = UNREADABLE[input.type] ?? "not readable";
-  if (badInput || rangeOverflow) return `${name}: ${unreadable}. Nothing is changed.`;
+  const words = UNREADABLE[input.type] ?? "Not readable";
+  if (badInput || rangeOverflow) return `${words}. Nothing is changed.`;
   return input.required && !input.value.trim() ? `${name} is needed.` : "";
 }
+
+/**
+ * Tells faults, {path, message} as in the API's `errors`: each beside its field, of which the first gets the focus,
+ * and above them what is of no field, or else how many there are. `whole` is told when there are none, or some of no
+ * field. Returns whether anything was told.
+ */
+function blame(inputs, problem, faults, whole = "") {
+  const found = new Map();
+  const rest = [];
+  for (const fault of faults) {
+    const made = inputs.find(({ key }) => fault.path.split(".").includes(key));
+    if (made) found.set(made, [...(found.get(made) ?? []), sentence(fault, made)]);
+    else rest.push(fault.path ? `${fault.path}: ${fault.message}` : fault.message);
+  }
+  const faulty = inputs.filter((made) => found.has(made));
+  for (const made of inputs) made.blame((found.get(made) ?? []).join(" "));
+  const names = faulty.map(({ name }) => name).join(", ");
+  problem.textContent = [
+    ...(faults.length ? rest.map(ended) : [whole]),
+    faulty.length > 1 || (names && rest.length) ? `To be mended: ${names}.` : "",
+  ].join(" ").trim();
+  for (const { input } of faulty) input.closest("details")?.setAttribute("open", "");
+  if (faulty.length) faulty[0].input.focus();
+  else if (problem.textContent) problem.scrollIntoView({ block: "nearest" });
+  return faulty.length > 0 || problem.textContent !== "";
+}
+
+/** `networks.1` is the second of them. */
+function sentence({ path, message }, { key }) {
+  const place = path.split(".").slice(-1)[0];
+  const of = path !== key && /^\d+$/.test(place) ? `Number ${Number(place) + 1}: ` : "";
+  return of + ended(of ? message : message.charAt(0).toUpperCase() + message.slice(1));
+}
+
+const ended = (text) => (/[.?!]$/.test(text) ? text : `${text}.`);
 
 const pair = (inputs) =>
   el(
@@ -108,24 +145,28 @@ export function showSecret(title, secret, text) {
     body.append(
       el("div", { class: "ends" }, copy, el("button", { type: "button", onclick: () => close(true) }, "Done")),
     );
-  return opened(title, body, build, () => isCopied);
+  return opened(title, body, build, { mayLeave: () => isCopied });
 }
 
 /** Shows something until it is closed. */
 export function show(title, ...content) {
   const body = el("div", {}, content);
-  return opened(title, body, (close) => {
+  const build = (close) =>
     body.append(
       el("div", { class: "ends" }, el("button", { type: "button", onclick: () => close(null) }, "Close")),
     );
-  });
+  return opened(title, body, build, { isRead: true });
 }
 
-/** `mayLeave` tells whether Escape closes it. */
-function opened(title, content, build, mayLeave = () => true) {
+/**
+ * `mayLeave` tells whether Escape closes it. What `isRead` begins at its title; the browser would begin at its first
+ * button, however far down.
+ */
+function opened(title, content, build, { mayLeave = () => true, isRead = false } = {}) {
   const name = `dialog-${(count += 1)}`;
   const before = document.activeElement;
-  const dialog = el("dialog", { "aria-labelledby": name }, el("h2", { id: name }, title), content);
+  const heading = el("h2", { id: name, tabindex: isRead && "-1", autofocus: isRead }, title);
+  const dialog = el("dialog", { "aria-labelledby": name }, heading, content);
   const giveBack = borrowed(dialog);
   return new Promise((resolve) => {
     let result = null;
@@ -158,24 +199,47 @@ function borrowed(dialog) {
   return () => home.append(said);
 }
 
-function field({ note, ...given }) {
+/** A field: `read` gives its value, `tell` says what its note has to, `blame` what is wrong with it. */
+function field({ note = null, ...given }) {
   const { label: name, name: key, more = false } = given;
-  const build = given.type === "checkbox" ? check : entry;
-  const made = { name, key, more, ...build(given) };
-  return note ? noted(made, note) : { ...made, node: made.label, tell() {} };
+  const id = `field-${(count += 1)}`;
+  const { input, read, shown } = (given.type === "checkbox" ? check : entry)(given, id);
+  const fault = el("span", { class: "fault", id: `${id}-fault` });
+  const said = note && el("span", { class: "note faint", id: `${id}-note`, "aria-live": "polite" });
+  const described = () => {
+    const ids = [fault, said].filter((found) => found?.textContent).map((found) => found.id);
+    if (ids.length) input.setAttribute("aria-describedby", ids.join(" "));
+    else input.removeAttribute("aria-describedby");
+  };
+  function blame(words) {
+    fault.textContent = words;
+    if (words) input.setAttribute("aria-invalid", "true");
+    else input.removeAttribute("aria-invalid");
+    described();
+  }
+  function tell(values) {
+    const text = note ? note(values, input) : "";
+    if (!said || said.textContent === text) return;
+    said.textContent = text;
+    described();
+  }
+  const node = el("div", { class: note ? "field noted" : "field" }, shown(fault), said);
+  return { name, key, more, input, read, node, blame, tell };
 }
 
-function check({ name, label, hint = "", value = false }) {
-  const input = el("input", { type: "checkbox", name, checked: value });
-  return { input, read: () => input.checked, label: el("label", { class: "check" }, input, worded(label, hint)) };
+function check({ name, label, hint = "", value = false }, id) {
+  const input = el("input", { type: "checkbox", name, id, checked: value });
+  const shown = (fault) => [fault, el("label", { class: "check" }, input, worded(label, hint))];
+  return { input, read: () => input.checked, shown };
 }
 
-function entry({ name, label, type = "text", value = "", hint = "", options = null, required = false }) {
+function entry({ name, label, type = "text", value = "", hint = "", options = null, required = false }, id) {
   const input = options
-    ? el("select", { name, required }, options.map(option(value)))
+    ? el("select", { name, id, required }, options.map(option(value)))
     : el("input", {
         type,
         name,
+        id,
         value,
         required,
         step: type === "number" && "any", // the gateway says which may have a fraction
@@ -183,7 +247,8 @@ function entry({ name, label, type = "text", value = "", hint = "", options = nu
         autocomplete: "off",
         spellcheck: "false",
       });
-  return { input, read: () => input.value.trim(), label: el("label", {}, worded(label, hint), input) };
+  const shown = (fault) => [el("label", { for: id }, worded(label, hint)), fault, input];
+  return { input, read: () => input.value.trim(), shown };
 }
 
 const worded = (label, hint) => (hint ? `${label} (${hint})` : label);
@@ -192,17 +257,6 @@ const option = (chosen) => (given) => {
   const [value, word] = Array.isArray(given) ? given : [given, given];
   return el("option", { value, selected: value === chosen }, word);
 };
-
-/** The field in a row of its own, with what there is to say of it beside it, also to a screen reader. */
-function noted(made, note) {
-  const said = el("span", { class: "note faint", id: `note-${(count += 1)}`, "aria-live": "polite" });
-  made.input.setAttribute("aria-describedby", said.id);
-  const tell = (values) => {
-    const text = note(values, made.input);
-    if (said.textContent !== text) said.textContent = text;
-  };
-  return { ...made, node: el("div", { class: "noted" }, made.label, said), tell };
-}
 
 async function copied(node) {
   if (navigator.clipboard) {

@@ -20,7 +20,7 @@ function filled(node, given, children) {
   }
   node.append(
     ...children
-      .flat()
+      .flat(Infinity)
       .filter((child) => child !== null && child !== undefined && child !== false)
       .map(child),
   );
@@ -30,6 +30,15 @@ function filled(node, given, children) {
 function child(value) {
   return value instanceof Node ? value : document.createTextNode(String(value));
 }
+
+/** Words of any length, which break behind a mark before they break anywhere: the name of a caller, an address. */
+export function breakable(text) {
+  const parts = text.split(/(?<=[@:/#,_.])/);
+  return parts.flatMap((part, place) => (place ? [el("wbr"), part] : [part]));
+}
+
+/** A text in which `what stands so` is code. */
+export const coded = (text) => text.split("`").map((part, place) => (place % 2 ? el("code", {}, part) : part));
 
 /** A button that tells of what goes wrong and can't be pressed twice at once. */
 export function button(label, act, more = {}) {

@@ -1,7 +1,7 @@
 // Keys of the ledger: made, rotated, granted, disabled and revoked.
 
 import { get, patch, path, post } from "./api.js";
-import { ask, showSecret } from "./dialogs.js";
+import { ask, Fault, showSecret } from "./dialogs.js";
 import { button, el, say } from "./dom.js";
 import { beginOf, dayOf, endGrants, grant, limitsOf, momentOf, reset } from "./limits.js";
 import { list, table } from "./lists.js";
@@ -243,12 +243,15 @@ async function rotate(key) {
   return made;
 }
 
+/** Lets a disabled key in again. */
+export async function enable(id) {
+  await patch(path("keys", id), { disabled: false });
+  say(`${id} is enabled.`);
+  return true;
+}
+
 async function disable(key, disabled) {
-  if (!disabled) {
-    await patch(path("keys", key.id), { disabled });
-    say(`${key.id} is enabled.`);
-    return true;
-  }
+  if (!disabled) return enable(key.id);
   return ask({
     title: `Disable ${key.id}?`,
     text: "All its secrets are refused until it is enabled again.",
@@ -292,21 +295,48 @@ function revoke(key) {
     submit: "Revoke",
     danger: true,
     act: async (values) => {
-      if (values.sure !== wanted(values)) throw new Error(`That is not ${wanted(values)}. Nothing is changed.`);
-      const ended = await post(path("keys", key.id, "revoke"), {
-        generation: values.which === "all" ? null : Number(values.which),
-        force: true,
-      });
-      say(`Secrets of ${key.id} that ended: ${ended.generations.join(", ") || "none"}.`);
-      return ended;
+      if (values.sure !== wanted(values))
+        throw new Fault("sure", `That is not ${wanted(values)}. Nothing is changed.`);
+      const isLast = !stays(values.which, live).length;
+      return isLast ? revokeLast(key, values.which) : revokeOne(key, values.which);
     },
   });
 }
 
+/** Without force: should the others have ended meanwhile, it is the last one. */
+async function revokeOne(key, which) {
+  try {
+    return await revoked(key, which, false);
+  } catch (error) {
+    if (!error.errors?.some(({ path: place }) => place === "force")) throw error;
+    return revokeLast(key, which);
+  }
+}
+
+/** Asks again before the last secret goes, as the command does by --force. */
+const revokeLast = (key, which) =>
+  ask({
+    title: `Leave ${key.id} without a secret?`,
+    text:
+      `No secret of ${key.id} is left then: whoever uses it is refused, until Rotate gives it another one. ` +
+      "To refuse it for a while, Disable is enough.",
+    submit: "Revoke the last secret",
+    danger: true,
+    act: () => revoked(key, which, true),
+  });
+
+async function revoked(key, which, force) {
+  const generation = which === "all" ? null : Number(which);
+  const ended = await post(path("keys", key.id, "revoke"), { generation, force });
+  say(`Secrets of ${key.id} that ended: ${ended.generations.join(", ") || "none"}.`);
+  return ended;
+}
+
+const stays = (which, live) => live.filter((found) => which !== "all" && String(found.generation) !== which);
+
 /** What can be used once that is revoked. */
 function leftBy(which, live) {
   if (which === "") return "";
-  const left = live.filter((found) => which !== "all" && String(found.generation) !== which);
-  const names = left.map((found) => found.generation).join(", ");
+  const names = stays(which, live).map((found) => found.generation).join(", ");
   return names ? `What can be used then: secret ${names}.` : "Then no secret is left that can be used.";
 }

@@ -1,6 +1,6 @@
 // The limits of an account as bars, and the question for pages on top: of keys and of callers alike.
 
-import { path, post } from "./api.js";
+import { get, path, post } from "./api.js";
 import { ask } from "./dialogs.js";
 import { el, say } from "./dom.js";
 import { left, moment, number, plain, zoned } from "./words.js";
@@ -49,13 +49,31 @@ function granted({ granted: pages, granted_until: until }) {
 
 const PAGE_BUDGETS = ["pages_per_day", "pages_per_month"];
 
-/** What a grant adds to. */
-function addedTo({ standing }) {
-  const known = Object.keys(standing ?? {});
-  const names = PAGE_BUDGETS.filter((name) => known.includes(name));
-  if (!known.length) return "They are added to its budgets of pages, if its profile has any: it is not known here.";
-  if (!names.length) return "It has no budget of pages, a day or a month, so a grant changes nothing.";
-  return `They are added to its ${names.map(plain).join(" and ")}, in full in each day and month that they touch.`;
+const GRANT =
+  "A grant is pages on top of its budgets of pages: until it ends, each of them allows so many more, in full in " +
+  "each day and month that the grant touches. Grants add up.";
+
+/** The budgets that a grant adds to; null: its profile is not known here. */
+function budgetsOf({ standing }) {
+  const known = Object.entries(standing ?? {});
+  return known.length ? known.filter(([name]) => PAGE_BUDGETS.includes(name)) : null;
+}
+
+/** What a grant is, and what it adds to. */
+function addedTo(found) {
+  const budgets = budgetsOf(found);
+  if (budgets === null) return `${GRANT} Whether its profile has such a budget is not known here.`;
+  if (!budgets.length) return "It has no budget of pages, a day or a month, so a grant changes nothing.";
+  return `${GRANT} Now: ${budgets.map(([name, budget]) => usedOf(name, budget, 0)).join("; ")}.`;
+}
+
+const usedOf = (name, { limit, used }, more) => `${plain(name)} ${number(used)} of ${number(limit + more)} used`;
+
+/** How its budgets stand then. */
+function grantedThen(found, pages) {
+  const more = Number(pages);
+  if (!(more > 0) || !budgetsOf(found)?.length) return "";
+  return `Then: ${budgetsOf(found).map(([name, budget]) => usedOf(name, budget, more)).join("; ")}.`;
 }
 
 /** Asks how many pages to add until when, and adds them. */
@@ -64,10 +82,18 @@ export function grant(kind, name, found) {
     title: `Grant pages to ${name}`,
     text: addedTo(found),
     fields: [
-      { name: "pages", label: "Pages", type: "number", required: true },
+      {
+        name: "pages",
+        label: "Pages",
+        hint: "on top",
+        type: "number",
+        required: true,
+        note: ({ pages }) => grantedThen(found, pages),
+      },
       {
         name: "until",
         label: "Until",
+        hint: "when it ends",
         type: "date",
         value: daysFromNow(30),
         required: true,
@@ -82,6 +108,13 @@ export function grant(kind, name, found) {
       return made;
     },
   });
+}
+
+/** The same of a key or caller that is known by its name alone. */
+export async function grantTo(name) {
+  if (name.includes(":")) return grant("callers", name, await get(path("callers", name)));
+  const { keys } = await get("configured-keys");
+  return grant("keys", name, keys.find((key) => key.id === name) ?? (await get(path("keys", name))));
 }
 
 /** Ends all that is granted before its time. */

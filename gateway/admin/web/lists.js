@@ -10,7 +10,8 @@ const PAGE = 50;
 const MOST = 1000;
 
 /**
- * Puts a list into `place`. `columns` are {name, cell, number}; the first one heads its row. `filters` are
+ * Puts a list into `place`. `columns` are {name, cell, number, word, long}; the first one heads its row; what is a
+ * `word` of a closed set is never broken, and what is `long` has more room. `filters` are
  * {name, label, options: [[value, word]]} or {name, label, type: "checkbox"}. `rows` picks the rows of an answer, and
  * `id` names one. `above` is {node, load}: what stands above it is loaded whenever it is, with what is searched. It
  * renews itself. Returns a function that loads it anew.
@@ -118,10 +119,12 @@ export function table(caption, columns, id = JSON.stringify) {
       return found.node;
     });
     lines = after;
+    const wasIn = body.contains(document.activeElement);
     arrange(
       body,
       [...lines.values()].map((found) => found.node),
     );
+    if (wasIn && !body.contains(document.activeElement)) node.focus({ preventScroll: true }); // its row is gone
     return made[0]?.firstElementChild;
   }
   return { node, fill, count: () => lines.size };
@@ -140,7 +143,10 @@ function renewed(known, row, columns) {
 function exchange(cell, made) {
   const focused = [...cell.querySelectorAll("button")].indexOf(document.activeElement);
   cell.replaceWith(made);
-  if (focused >= 0) made.querySelectorAll("button")[focused]?.focus({ preventScroll: true });
+  if (focused < 0) return;
+  const buttons = [...made.querySelectorAll("button")]; // what was done may have taken its own away
+  const next = buttons[focused] ?? buttons.at(-1) ?? made.parentNode.firstElementChild;
+  next.focus({ preventScroll: true });
 }
 
 /** Nodes that stay are not moved, as far as their order is the same: moved, one would lose the focus. */
@@ -161,11 +167,16 @@ function line(row, columns) {
     rest.map((column) =>
       el(
         "td",
-        { role: "cell", class: column.number ? "number" : "wide", "data-label": column.name },
+        { role: "cell", class: kindOf(column), "data-label": column.name },
         column.cell(row),
       ),
     ),
   );
+}
+
+function kindOf({ number, word, long }) {
+  if (number) return "number";
+  return word ? "" : long ? "wide long" : "wide";
 }
 
 function filterOf({ name, label, options, type }) {

@@ -15,6 +15,8 @@ import * as webhooks from "./webhooks.js";
 const VIEWS = { now, keys, callers, usage, jobs, webhooks, audit, refusals };
 const main = document.getElementById("main");
 const signOut = document.getElementById("sign-out");
+const nav = document.querySelector("nav");
+const status = document.getElementById("status");
 let leaving = new AbortController();
 
 const nameOfView = () => (Object.hasOwn(VIEWS, location.hash.slice(1)) ? location.hash.slice(1) : "now");
@@ -47,7 +49,8 @@ async function show(isMove) {
 function signIn(why = "") {
   leaving.abort();
   dropToken();
-  signOut.hidden = true;
+  signOut.hidden = nav.hidden = true; // of what is behind the token nothing stays
+  status.textContent = "";
   document.title = "Sign in – Gateway";
   const input = el("input", {
     type: "password",
@@ -80,6 +83,7 @@ function signIn(why = "") {
 
 function begin() {
   signOut.hidden = !hasToken();
+  nav.hidden = false;
   show(true);
 }
 
@@ -93,6 +97,6 @@ document
     ...Object.entries(VIEWS).map(([name, view]) => el("li", {}, el("a", { href: `#${name}` }, view.title))),
   );
 addEventListener("unauthenticated", () => signIn(hasToken() ? "The token is not valid any more." : ""));
-addEventListener("hashchange", () => show(true));
+addEventListener("hashchange", () => nav.hidden || show(true));
 signOut.hidden = !hasToken();
 show(false);

@@ -3,9 +3,10 @@
 import { get } from "./api.js";
 import { chart, MOST_LINES } from "./chart.js";
 import { el, say } from "./dom.js";
+import { table as tableOf } from "./lists.js";
 import { lookOf } from "./looks.js";
 import { every, trouble } from "./renewal.js";
-import { bytes, left, moment, number, plain, span } from "./words.js";
+import { bytes, clock, healthOf, left, moment, number, plain, span } from "./words.js";
 
 const MISSING = { ledger: "ledger down", jwks: "keys of an issuer missing" };
 const UNKNOWN = "of which the profile is not known: not seen since this replica's start, or gone";
@@ -31,10 +32,11 @@ export async function show(place, signal) {
       get("history", { since }, signal),
     ]);
     const known = new Set(points.map((point) => point.at));
+    const now = Date.parse(overview.at); // the clock of the browser may be another
     points = [...points, ...history.points.filter((point) => !known.has(point.at))];
-    points = points.filter((point) => Date.parse(point.at) > Date.now() - HOUR);
+    points = points.filter((point) => Date.parse(point.at) > now - HOUR);
     facts.replaceChildren(...factsOf(overview));
-    charts.replaceChildren(...chartsOf(points));
+    charts.replaceChildren(...chartsOf(points, { now, step: history.seconds * 1000 }));
     const told = JSON.stringify([overview.certificates, overview.certificate_files, overview.issuers]);
     if (told !== toldBefore) parts.replaceChildren(...partsOf(overview)); // who reads there keeps the place
     toldBefore = told;
@@ -42,8 +44,14 @@ export async function show(place, signal) {
     await near.load();
   }
 
+  /** From before the last point that is there: while the tab was hidden, nothing was asked. */
+  const missing = () => {
+    const age = points.length ? Date.now() - Date.parse(points.at(-1).at) : HOUR;
+    return `${Math.ceil(Math.min(HOUR, Math.max(0, age) + 60_000) / 1000)}s`;
+  };
+
   await load("1h");
-  every(signal, () => load("1m").catch((error) => error.name === "AbortError" || say(error.message)));
+  every(signal, () => load(missing()).catch((error) => error.name === "AbortError" || say(error.message)));
 }
 
 /** Who is near a limit: of the ledger, so what is known of it may be missing while all else is told. */
@@ -131,7 +139,7 @@ function factsOf(told) {
       down.length ? "bad" : "good",
       ...told.upstreams.map(
         (upstream) =>
-          `${upstream.name}${upstream.url ? ` at ${upstream.url}` : ""}: ${upstream.up ? "up" : upstream.trouble}`,
+          `${upstream.name}${upstream.url ? ` at ${upstream.url}` : ""}: ${healthOf(upstream)}`,
       ),
     ),
     fact("Ledger", ledger.up ? "up" : "down", ledger.up ? "good" : "bad", ledger.engine, ledger.trouble ?? ""),
@@ -179,8 +187,11 @@ function factsOf(told) {
   ];
 }
 
-function chartsOf(points) {
+const NONE_YET = "No data yet: the first point is there ten seconds after the start.";
+
+function chartsOf(points, scale) {
   const times = points.map((point) => Date.parse(point.at));
+  const none = (words) => (points.length ? `${words} since ${clock(times[0])}.` : NONE_YET);
   const of = (name) => ({ name: plain(name), values: points.map((point) => point[name]) });
   const reasons = [...new Set(points.flatMap((point) => Object.keys(point.errors)))];
   const sum = (reason) => points.reduce((total, point) => total + (point.errors[reason] ?? 0), 0);
@@ -190,16 +201,17 @@ function chartsOf(points) {
     look,
     values: points.map(({ errors }) => ofThese.reduce((total, reason) => total + (errors[reason] ?? 0), 0)),
   });
+  const draw = (title, series, words, say) => chart(title, times, series, { ...scale, say, empty: none(words) });
   const own = reasons.slice(0, reasons.length > MOST_LINES ? MOST_LINES - 1 : MOST_LINES);
   const others = reasons.slice(own.length);
   const errors = own.map((reason) => line(plain(reason), lookOf(reason), [reason]));
   if (others.length) errors.push(line(`${others.length} other reasons`, lookOf("others"), others));
   return [
-    chart("Requests a second", times, [of("requests")]),
-    chart("Errors a second by reason", times, errors),
-    chart("Latency", times, [of("p50"), of("p95")], span),
-    chart("Pages a minute", times, [of("pages_per_minute")]),
-    chart("Jobs and uploads", times, [of("jobs_running"), of("polls_held"), of("uploads")]),
+    draw("Requests a second", [of("requests")]),
+    draw("Errors a second by reason", errors, "No errors"),
+    draw("Latency", [of("p50"), of("p95")], "No requests", span),
+    draw("Pages a minute", [of("pages_per_minute")]),
+    draw("Jobs and uploads", [of("jobs_running"), of("polls_held"), of("uploads")]),
   ];
 }
 
@@ -235,37 +247,9 @@ function partsOf(told) {
 }
 
 function table(name, heads, rows, isHeaded = true) {
-  return el(
-    "section",
-    {},
-    isHeaded && el("h2", {}, name),
-    el(
-      "div",
-      { class: "scroll", tabindex: "0", role: "region", "aria-label": name },
-      el(
-        "table",
-        {},
-        el(
-          "thead",
-          {},
-          el(
-            "tr",
-            {},
-            heads.map((head) => el("th", { scope: "col" }, head)),
-          ),
-        ),
-        el(
-          "tbody",
-          {},
-          rows.map((cells) =>
-            el(
-              "tr",
-              {},
-              cells.map((cell) => el("td", { class: "wide" }, cell)),
-            ),
-          ),
-        ),
-      ),
-    ),
-  );
+  const columns = heads.map((head, place) => ({ name: head, cell: (row) => row[place] }));
+  const shown = tableOf(name, columns);
+  shown.fill(rows);
+  shown.node.querySelector("caption").className = "unseen"; // a heading stands above it
+  return el("section", {}, isHeaded && el("h2", {}, name), shown.node);
 }

@@ -2,12 +2,14 @@
 // replicas, from the ledger.
 
 import { get } from "./api.js";
-import { blockOf } from "./callers.js";
+import { blockOf, unblock } from "./callers.js";
 import { show as tell } from "./dialogs.js";
-import { button, el } from "./dom.js";
+import { breakable, button, coded, el } from "./dom.js";
+import { enable } from "./keys.js";
+import { grantTo } from "./limits.js";
 import { list, table } from "./lists.js";
 import { trouble } from "./renewal.js";
-import { ago, moment, number, plain } from "./words.js";
+import { ago, healthOf, moment, number, plain } from "./words.js";
 
 const FAILED = 500;
 const MOST_SUMS = 20;
@@ -15,7 +17,7 @@ const MOST_SUMS = 20;
 export const title = "Refusals";
 
 export async function show(place, signal) {
-  list(place, {
+  const reload = list(place, {
     of: "rows",
     caption:
       "Requests of the last day that were refused or failed, of all replicas, the newest first, some seconds late; " +
@@ -32,24 +34,32 @@ export async function show(place, signal) {
         cell: (row) => [
           el("code", {}, row.request_id),
           " ",
-          button("Open", () => open(row), { "aria-label": `Open ${row.request_id}` }),
+          el(
+            "span",
+            { class: "acts" },
+            button("Open", () => open(row, reload), { "aria-label": `Open ${row.request_id}` }),
+            act(row, reload),
+          ),
         ],
       },
       { name: "When", cell: (row) => moment(row.at) },
       {
         name: "Who",
         cell: (row) =>
-          row.key === null ? `${row.client} (no known credential)` : `${row.key} from ${row.client}`,
+          breakable(row.key === null ? `${row.client} (no known credential)` : `${row.key} from ${row.client}`),
       },
       {
         name: "Status",
         number: true,
         cell: (row) => el("span", { class: row.status >= FAILED ? "bad" : "" }, String(row.status)),
       },
-      { name: "Why", cell: whyOf },
-      { name: "Requests", number: true, cell: (row) => number(row.requests) },
+      {
+        name: "Why",
+        word: true,
+        cell: (row) => whyOf(row) + (row.requests > 1 ? `, ${number(row.requests)} times` : ""),
+      },
       { name: "Route", cell: (row) => (row.route === "-" ? "–" : `${row.method} ${row.route}`) },
-      { name: "Detail", cell: (row) => row.detail ?? "–" },
+      { name: "Detail", long: true, cell: (row) => row.detail ?? "–" },
     ],
   });
 }
@@ -59,7 +69,7 @@ function sums(signal) {
   const caption = "Who was refused how often, by this replica since its start, the latest first";
   const columns = [
     { name: "Who", cell: (row) => (row.is_stranger ? `${row.who} (stranger)` : row.who.replace(/^key:/, "")) },
-    { name: "Why", cell: whyOf },
+    { name: "Why", word: true, cell: whyOf },
     { name: "How often", number: true, cell: (row) => number(row.count) },
     { name: "Last seen", cell: (row) => `${ago(row.last_at)} from ${row.client}` },
     { name: "Was told", cell: (row) => row.detail },
@@ -86,11 +96,26 @@ function sums(signal) {
 
 const whyOf = (row) => plain(row.why === null ? row.reason : `${row.reason}: ${row.why}`);
 
+const ACTS = {
+  grant: ["Grant", grantTo],
+  enable: ["Enable", enable],
+  unblock: ["Unblock", unblock],
+};
+
+/** A button for what lets such a request in; null where there is no such act. */
+function act(row, reload) {
+  const [label, run] = ACTS[row.act] ?? [];
+  if (!label) return null;
+  const name = { "aria-label": `${label} ${row.key}` };
+  return button(label, async () => (await run(row.key)) !== null && reload(), name);
+}
+
 /** What is known of one, as `gateway explain --request-id` tells it, and a way to block who came with a token. */
-function open(row) {
-  const isCaller = row.key !== null && row.key.includes(":");
+function open(row, reload) {
+  const isCaller = row.key !== null && row.key.includes(":") && row.act !== "unblock";
   const facts = [
-    ["Reason", row.title === null ? plain(row.reason) : `${plain(row.reason)}: ${row.title}`],
+    ["The client was told", row.title],
+    ["Reason", plain(row.reason)],
     ["Why", row.why === null ? null : plain(row.why)],
     ["That means", row.means],
     ["Detail", row.detail],
@@ -98,16 +123,22 @@ function open(row) {
     ["From", row.client],
     ["Route", row.route === "-" ? null : `${row.method} ${row.route}`],
     ["Container", row.container],
+    ["It is now", row.container_now && healthOf(row.container_now)],
     ["Look at", row.look_at],
-    ["By command", `gateway explain --request-id ${row.request_id}`],
+    ["By command", `\`gateway explain --request-id ${row.request_id}\``],
   ];
   return tell(
     `Request ${row.request_id}, ${row.status}`,
     el(
       "dl",
       {},
-      facts.filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]),
+      facts.filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, coded(value))]),
     ),
-    isCaller && el("div", {}, button(`Block ${row.key}`, () => blockOf(row.key), { class: "danger" })),
+    el(
+      "div",
+      { class: "acts" },
+      act(row, reload),
+      isCaller && button(`Block ${row.key}`, () => blockOf(row.key), { class: "danger" }),
+    ),
   );
 }

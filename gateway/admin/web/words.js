@@ -49,5 +49,11 @@ export function bytes(count) {
   return `${NUMBER.format(count / 1024 ** power)} ${["B", "KB", "MB", "GB"][power]}`;
 }
 
+/** How a container is, since when, and what was wrong with it last. */
+export function healthOf({ up, trouble, since, last_trouble: last, last_trouble_at: failedAt }) {
+  if (!up) return `down since ${moment(since)} (${ago(since)}): ${trouble}`;
+  return `up since ${moment(since)} (${ago(since)})${last ? `; last error, ${ago(failedAt)}: ${last}` : ""}`;
+}
+
 /** `pages_per_month` as `pages per month`. */
 export const plain = (word) => word.replaceAll("_", " ");
