@@ -15,6 +15,7 @@ Facts this file rests on:
   that cache: so with client certificates each handshake begins with a context of its own.
 """
 
+import re
 import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ _INTERMEDIATE_1_2: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
     "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 )
+
+
+_KEY: Final = re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +129,7 @@ def load_pair(pair: CertificatePair, profile: str, client_ca: ClientCa | None = 
         SetupError: when it is unreadable, encrypted, mismatched, expired or not yet valid.
     """
     context = base_context(profile, asks=client_ca is not None)
-    certificate = _read_certificate(pair.certificate)
-    now = datetime.now(UTC)
-    if certificate.not_valid_after_utc <= now:
-        raise SetupError(f"{pair.certificate} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
-    if certificate.not_valid_before_utc > now:
-        raise SetupError(
-            f"{pair.certificate} is valid only from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
-        )
+    certificate = valid_certificate(pair.certificate)
     try:
         require_named(pair.private_key)  # OpenSSL would wait at a path that is not a regular file
         context.load_cert_chain(pair.certificate, pair.private_key, password=_no_password)
@@ -145,6 +142,21 @@ def load_pair(pair: CertificatePair, profile: str, client_ca: ClientCa | None = 
     trusted = None if client_ca is None else client_ca.digests
     names, addresses = _names(certificate)
     return LoadedPair(context, names, certificate.not_valid_after_utc, trusted, addresses, _common_name(certificate))
+
+
+def valid_certificate(path: Path) -> x509.Certificate:
+    """Reads a certificate that is valid now.
+
+    Raises:
+        SetupError: when it is unreadable, expired or not yet valid.
+    """
+    certificate = _read_certificate(path)
+    now = datetime.now(UTC)
+    if certificate.not_valid_after_utc <= now:
+        raise SetupError(f"{path} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
+    if certificate.not_valid_before_utc > now:
+        raise SetupError(f"{path} is valid only from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")
+    return certificate
 
 
 def names_of(pairs: Iterable[LoadedPair]) -> list[str]:
@@ -219,12 +231,15 @@ def _by_name(pairs: Sequence[LoadedPair]) -> dict[str, LoadedPair]:
 
 
 def _read_certificate(path: Path) -> x509.Certificate:
+    content = b""
     try:
-        return x509.load_pem_x509_certificates(read_named(path, PEM_BYTES))[0]
+        content = read_named(path, PEM_BYTES)
+        return x509.load_pem_x509_certificates(content)[0]
     except FileUnusable as error:
         raise SetupError(f"{path} {error}") from None
     except ValueError:
-        raise SetupError(f"{path} holds no PEM certificate") from None
+        instead = ", but a private key" if _KEY.search(content) else ""
+        raise SetupError(f"{path} holds no PEM certificate{instead}") from None
 
 
 def _names(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -257,6 +272,15 @@ def _why(pair: CertificatePair, error: Exception) -> str:
     reason = getattr(error, "reason", None)
     if reason == "KEY_VALUES_MISMATCH":
         return f"{pair.private_key} is not the key of {pair.certificate}"
+    if isinstance(error, ssl.SSLError) and not _holds_key(pair.private_key):
+        return f"{pair.private_key} can't be used: it holds no PEM private key"
     if isinstance(error, ssl.SSLError):
         return f"{pair.certificate} and {pair.private_key} can't be used: {reason or 'no PEM certificate and key'}"
     return f"{pair.private_key} can't be used: {error}"
+
+
+def _holds_key(path: Path) -> bool:
+    try:
+        return bool(_KEY.search(read_named(path, PEM_BYTES)))
+    except FileUnusable:  # since it was looked at
+        return False
