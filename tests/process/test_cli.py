@@ -134,7 +134,25 @@ def test_what_serve_prints_into_a_log_repeats_no_value(tmp_path: Path, certifica
     path = configured(tmp_path, certificates, "http://127.0.0.1:1", log={"level": "hunter2-hunter2"})
     line = the_complaint("serve", "--config", str(path))
     assert line.startswith("gateway: log.level: must be ")
+    assert line.endswith(": ***)")
     assert "hunter2" not in line
+
+
+def test_serve_tells_the_faults_that_check_tells(tmp_path: Path, certificates: Path) -> None:
+    """The log of a service had neither the value nor the mend."""
+    sections = {
+        "listen": {"port": "8443", "head_timeout": "5 minutes", "idle_timeout": 20},
+        "admin": {"port": 70000},
+        "network": {"allow": ["10.0.0.5/8", "fe80::1/10"]},
+        "body": {"spool_limit": "5XB"},
+    }
+    path = configured(tmp_path, certificates, "http://127.0.0.1:1", **sections)
+    served = [line.removeprefix("gateway: ") for line in complaints(in_process("serve", "--config", str(path))[1])]
+    checked = [line.removeprefix("fault: ") for line in complaints(in_process("check", "--config", str(path))[1])]
+    assert "write 8443 without quotes (line " in served[0]
+    masked = [re.sub(r': "5 minutes"\)|: "5XB"\)', ": ***)", line) for line in checked]
+    assert served == masked
+    assert len(served) == 7
 
 
 def test_a_spool_that_can_not_be_used_at_start(tmp_path: Path, certificates: Path) -> None:
