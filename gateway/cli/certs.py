@@ -10,7 +10,7 @@ from gateway.cli.output import answer, fail, or_fail, print_lines
 
 @click.group()
 def certs() -> None:
-    """Certificates for development."""
+    """Certificates for development, and tokens to try out."""
 
 
 @certs.command()

@@ -43,7 +43,7 @@ from gateway.cli.output import fail, or_fail
 def demo(
     context: click.Context, directory: Path, port: int, admin_port: int, upstream_port: int, upstream: str | None
 ) -> None:
-    """Try it out.
+    """Try it out: a whole gateway before a stand-in container.
 
     Makes all that a first run needs, starts a stand-in container and the gateway, and says how to call it. A
     gateway.yaml that is there already is used, and its ports hold unless others are given here.

@@ -33,7 +33,7 @@ T = TypeVar("T")
 LEDGER: Final = frozenset({"ledger"})
 _TOLD: Final = 5
 _FOR_TABLES: Final = 60.0  # seconds: a file of its own, which nobody else waits for
-_UNKNOWN: Final = "; it may have been done: see `gateway keys show ID` and `gateway keys audit`"
+_UNKNOWN: Final = "; it may have been done: see gateway keys show ID and gateway keys audit"
 
 
 class Session(NamedTuple):
@@ -157,7 +157,7 @@ async def read_ledger_of(found: Salvaged, work: Callable[[Session], Awaitable[T]
     if _is_there(url):
         with suppress(LedgerEmpty):
             return await _on(url, found, work, Upkeep(migrates=False))
-    say(f"There is no ledger {shown_url(url)} yet; `gateway serve` and `gateway keys create` make it.")
+    say(f"There is no ledger {shown_url(url)} yet; gateway serve and gateway keys create make it.")
     with tempfile.TemporaryDirectory(prefix="gateway-") as directory:
         ledger_settings = found.settings.ledger.model_copy(update={"timeout": _FOR_TABLES})
         patient = found._replace(settings=found.settings.model_copy(update={"ledger": ledger_settings}))

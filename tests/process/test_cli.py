@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -95,14 +96,21 @@ def test_help_and_version(option: str) -> None:
     assert (__version__ if option == "--version" else "serve") in output
 
 
-def every_command(command: click.Command, *path: str) -> Iterator[list[str]]:
-    yield list(path)
+def every_command(command: click.Command = cli, *path: str) -> Iterator[tuple[list[str], click.Command]]:
+    yield list(path), command
     if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
             yield from every_command(inner, *path, name)
 
 
-@pytest.mark.parametrize("command", list(every_command(cli)), ids=" ".join)
+EVERY = [path for path, _ in every_command()]
+GROUPS = [path for path, command in every_command() if isinstance(command, click.Group)]
+
+
+@pytest.mark.parametrize("command", EVERY, ids=" ".join)
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_each_command_has_help(command: list[str], option: str) -> None:
     code, output = in_process(*command, option)
@@ -400,7 +408,50 @@ def test_help_lists_all_commands() -> None:
     assert re.findall(r"^  (\w+)  ", output.partition("Commands:")[2], re.MULTILINE) == sorted(COMMANDS)
 
 
-def test_a_command_that_is_not_there() -> None:
-    code, output = in_process("kyes")
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["kyes"], "No such command 'kyes'. Did you mean 'keys'?"),
+        (["statsu", "--config", "x"], "No such command 'statsu'. Did you mean 'status'?"),
+        (["frobnicate"], "No such command 'frobnicate'."),
+        (["keys", "lst"], "No such command 'lst'. Did you mean 'list'?"),
+        (["--config", "x", "status"], "--config stands behind the command: gateway status --config ..."),
+        (["keys", "--config", "x", "list"], "--config stands behind the command: gateway keys list --config ..."),
+        (["--nope"], "No such option '--nope'."),
+        (["keys", "show", "--config", "x"], "Missing argument 'ID'."),
+        (["keys", "grant", "ci", "--config", "x", "--pages", "many"], "Invalid value for '--pages': 'many' is not"),
+        (["explain", "--config", "x"], "Name METHOD and PATH of a request"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_form_with_the_way_out(words: list[str], told: str) -> None:
+    code, output = in_process(*words)
     assert code == 2
-    assert "No such command 'kyes'" in output
+    usage, hint, nothing, line = output.splitlines()
+    assert usage.startswith("Usage: gateway")
+    assert re.fullmatch(r"Try 'gateway[a-z ]* --help' for help\.", hint)
+    assert nothing == ""
+    assert line.startswith(f"gateway: {told}")
+
+
+def test_without_a_word_all_is_told() -> None:
+    code, output = in_process()
+    assert code == 2
+    assert output.startswith("Usage: gateway")
+    assert "  webhooks" in output
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=" ".join)
+def test_a_list_of_commands_says_each_in_a_whole_line(group: list[str]) -> None:
+    _, output = in_process(*group, "--help")
+    listed = output.partition("Commands:\n")[2].splitlines()
+    assert listed
+    assert all(len(line) <= 80 for line in listed)
+    assert [line for line in listed if line.endswith("...")] == []
+
+
+@pytest.mark.parametrize("command", EVERY, ids=" ".join)
+def test_help_has_no_marks_and_breaks_no_example(command: list[str]) -> None:
+    _, output = in_process(*command, "--help")
+    assert "`" not in output
+    lines = [line.startswith("      ") for line in output.partition("Options:")[0].splitlines()]
+    assert (True, True) not in pairwise(lines), "an example takes one line, or can't be copied"
