@@ -25,6 +25,8 @@ _IDENTITY: Final = "authentication.certificates.identity"  # whether names of ce
 _SOON: Final = " A running gateway follows within 2 seconds."
 _NUMBERS: Final = ("pages today", "pages this month", "in flight", "granted")
 
+_NONE: Final = "No such callers: by token or certificate one is listed who has submitted, or is blocked."
+
 
 def list_callers(config: Path, text: str | None, limit: int, *, blocked: bool) -> None:
     """Prints callers by name."""
@@ -42,7 +44,7 @@ def list_callers(config: Path, text: str | None, limit: int, *, blocked: bool) -
         for row, counts in found
     ]  # fmt: skip
     document = [_fields(row, counts) for row, counts in found]
-    answer(document, lambda: show_table(("caller", "blocked", *_NUMBERS), cells, frozenset(_NUMBERS)))
+    answer(document, lambda: show_table(("caller", "blocked", *_NUMBERS), cells, frozenset(_NUMBERS), none=_NONE))
 
 
 def show_caller(config: Path, account: str) -> None:
