@@ -57,9 +57,10 @@ async def ask(settings: Settings, config: Path, near: Mapping[str, Any] | None =
             overview = await asks("overview")
             told = readiness, metrics, overview, await asks("near-limits") if near is None else near
     except TimeoutError:
-        raise SetupError(f"no answer from {base} within {PATIENCE:g} s") from None
+        raise SetupError(f"no answer from {base}, the admin listener of {config}, within {PATIENCE:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise SetupError(f"no gateway answers at {base}: {_words(error)}") from None
+        why = f"{_words(error)}. Asked was the admin listener of {config}, on this machine: does it run?"
+        raise SetupError(f"no gateway answers at {base}: {why}") from None
     return Samples(*(entry if isinstance(entry, dict) else {} for entry in told))
 
 
@@ -175,5 +176,6 @@ def _words(error: Exception) -> str:
     if isinstance(error, aiohttp.ServerFingerprintMismatch):
         return "the program that listens there has another certificate than admin.tls.certificate"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return str(error.strerror or error.os_error)
+        number = error.os_error.errno
+        return os.strerror(number) if number else str(error.strerror or error.os_error)
     return type(error).__name__

@@ -19,6 +19,8 @@ from gateway.config.yaml_places import value_at
 from gateway.errors import ConfigurationError, Fault
 
 _URL: Final = "ledger.url"
+_VARIABLE: Final = "GATEWAY__LEDGER__URL"
+_NOWHERE: Final = "sqlite:////dev/null/none"  # nothing can be made or read there
 _LEDGER: Final = frozenset({"ledger"})
 _OTHERS: Final = frozenset(Settings.model_fields) - _LEDGER
 _LAST: Final = ".secret"
@@ -28,11 +30,15 @@ _WITHOUT_DEFAULT: Final = frozenset({"network", "tls"})  # or one that is wrong 
 
 
 class Salvaged(NamedTuple):
-    """Settings; what was wrong with the file, and the sections that are left out for it."""
+    """Settings; what was wrong with the file, and the sections that are left out for it.
+
+    `unknown_ledger` says why the ledger is not known; then that of the settings is none.
+    """
 
     settings: Settings
     faults: tuple[Fault, ...] = ()
     without: tuple[str, ...] = ()
+    unknown_ledger: str = ""
 
 
 def salvage(path: Path, environ: Mapping[str, str], needs: frozenset[str]) -> Salvaged:
@@ -56,6 +62,24 @@ def salvage(path: Path, environ: Mapping[str, str], needs: frozenset[str]) -> Sa
         seen = {fault.path for fault in first}
         hidden = [fault for fault in found.faults if fault.path.endswith(_LAST) and fault.path not in seen]
         return found._replace(faults=(*first, *hidden))
+
+
+def salvage_for_look(path: Path, environ: Mapping[str, str], needs: frozenset[str]) -> Salvaged:
+    """The same for a command that goes on where it is not told the ledger: its variable is set for the gateway alone.
+
+    Raises:
+        ConfigurationError: as above.
+    """
+    try:
+        return salvage(path, environ, needs | _LEDGER)
+    except ConfigurationError as error:
+        unknown = next((fault for fault in error.faults if fault.path == _URL), None)
+        if unknown is None:
+            raise
+        with suppress(ConfigurationError):
+            found = salvage(path, {**environ, _VARIABLE: _NOWHERE}, needs)
+            return found._replace(unknown_ledger=str(unknown))
+        raise
 
 
 def _document(path: Path) -> dict[str, Any] | None:
