@@ -41,6 +41,7 @@ CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "callers show": (CALLER,),
     "callers unblock": (CALLER,),
     "certs dev": ("{DIR}/certs", "--client", "ann"),
+    "certs token": ("{DIR}/tokens", "--for", "ann"),
     "check": (),
     "config init": (
         "--certificate",
