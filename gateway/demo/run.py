@@ -207,7 +207,7 @@ def _upstream(demo: Demo) -> Iterator[str]:
         yield demo.upstream
         return
     if find_spec("PIL") is None or find_spec("python_multipart") is None:
-        raise SetupError("the stand-in container needs more than `serve`: install requirements/demo.txt")
+        raise SetupError("the stand-in container needs more than serve: install requirements/demo.txt")
     command = [sys.executable, "-m", "gateway.demo.container", "--port", str(demo.upstream_port)]
     # Its standard input is our pipe: however this process ends, the container sees it close and ends too.
     command += ["--processing-time", "1", "--until-stdin-closes"]

@@ -131,8 +131,8 @@ TABLE = [
      "body.spool_limit: write a size with its unit, such as 200MB or 1KB (units: B, KB, MB, GB) (line 24: 200)"),
     ("id: ci", "id: 7", 'keys[0].id: must be a text: write "7" with quotes (line 19: 7)'),
     ("id: ci", "name: ci", "keys[0].name: there is no such setting (line 19)\nkeys[0].id: is required (line 19)"),
-    (None, "# only a comment\n", "FILE is empty: `gateway config init` writes one that works"),
-    (None, "{}", "FILE is empty: `gateway config init` writes one that works"),
+    (None, "# only a comment\n", "FILE is empty: gateway config init writes one that works"),
+    (None, "{}", "FILE is empty: gateway config init writes one that works"),
 ]  # fmt: skip
 
 
