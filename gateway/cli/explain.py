@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from gateway.cli.complete import key_ids, refused_ids
+from gateway.cli.complete import http_methods, key_ids, refused_ids
 from gateway.cli.options import AS_JSON, CONFIG, WIDE, named_file
 from gateway.model.networks import parse_address
 
@@ -63,7 +63,7 @@ def _address(_: click.Context, __: click.Parameter, text: str | None) -> IPv4Add
 @click.option("--host", metavar="HOST", help="The Host header. [that of public_url, or of the certificate]")
 @WIDE
 @AS_JSON
-@click.argument("method", metavar="[METHOD", required=False)
+@click.argument("method", metavar="[METHOD", required=False, shell_complete=http_methods)
 @click.argument("path", metavar="PATH]", required=False)
 def explain(config: Path, method: str | None, path: str | None, **asked: Any) -> None:
     """Tell which rule decides a request, and what is left of limits.
