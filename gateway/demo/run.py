@@ -62,8 +62,8 @@ log:
 _WELCOME: Final = """\
 
 The gateway listens on {url} and hands on to {upstream}.
-Made in {directory}: ca.pem, server.pem, server.key, ledger.db, key.txt, webhook-secret.txt,
-gateway.yaml, sample.pdf
+Made in {directory}: ca.pem, server.pem, server.key, ledger.db, key.txt (the key demo),
+webhook-secret.txt, gateway.yaml, sample.pdf
 
 Convert the sample (one line, for another terminal: the upload, and a poll that waits for its end):
 
@@ -115,7 +115,7 @@ def run(demo: Demo) -> None:
 
 def _run(demo: Demo) -> None:
     directory = demo.directory.absolute()
-    _say(f"Preparing {directory}")
+    _say(f"Preparing {directory}: CA, certificate, key, configuration, sample")
     _prepare(directory)
     with _upstream(demo) as upstream:
         configuration = directory / "gateway.yaml"

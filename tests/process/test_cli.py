@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import click
@@ -24,7 +25,17 @@ from gateway import __version__
 from gateway.cli.main import COMMANDS, Listed, cli
 from gateway.cli.this_machine import local_addresses
 from tests.support.ledgers import write_sqlite_ledger
-from tests.support.process import Process, Upstream, configure, free_port, run, taken_port, trusting
+from tests.support.process import (
+    DEADLINE,
+    GATEWAY,
+    Process,
+    Upstream,
+    configure,
+    free_port,
+    run,
+    taken_port,
+    trusting,
+)
 
 
 def complaints(output: str) -> list[str]:
@@ -270,6 +281,19 @@ def test_a_good_configuration_is_zero(path: Path) -> None:
 def test_no_c_extension_is_one_line(path: Path) -> None:
     line = the_complaint("serve", "--config", str(path), environ={"AIOHTTP_NO_EXTENSIONS": "1"})
     assert "C extension" in line
+
+
+@pytest.mark.parametrize("form", ["--wide", "--json"])
+def test_a_reader_that_leaves_is_no_traceback(form: str, path: Path) -> None:
+    """As in `gateway config show | head`."""
+    command = (*GATEWAY, "config", "show", form, "--config", str(path))
+    with Popen(command, stdout=PIPE, stderr=PIPE) as process:  # noqa: S603 -- our own command
+        assert process.stdout
+        process.stdout.close()
+        assert process.wait(DEADLINE) == 1
+        told = process.stderr.read().decode() if process.stderr else ""
+    assert "Traceback" not in told
+    assert len(told.splitlines()) <= 1
 
 
 def test_live_finds_all_well(path: Path) -> None:
