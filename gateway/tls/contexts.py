@@ -17,7 +17,8 @@ Facts this file rests on:
 
 import re
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -30,7 +31,7 @@ from cryptography.x509.oid import NameOID
 from gateway.aio.named_files import PEM_BYTES, read_named, require_named
 from gateway.config.settings import CertificatePair, Settings
 from gateway.config.settings.fields import HOST
-from gateway.errors import FileUnusable, SetupError
+from gateway.errors import ConfigurationError, Fault, FileUnusable, SetupError
 from gateway.tls.client_ca import ClientCa, load_client_ca
 
 # Mozilla's intermediate profile 5.7, TLS 1.2 part without DHE: forward secrecy and AEAD only.
@@ -112,14 +113,38 @@ class Certificates:
 
 
 def load_pairs(settings: Settings) -> list[LoadedPair]:
-    """Loads every pair of the configuration, the default first.
+    """Loads every pair of the public listener, the default first.
 
     Raises:
-        SetupError: for the first unusable pair, with its files and the reason.
+        ConfigurationError: for the first unusable pair, or the CAs, with the setting, its files and the reason.
     """
-    client_ca = load_client_ca(settings.tls)
-    pairs = (settings.tls, *settings.tls.certificates)
-    return [load_pair(pair, settings.tls.profile, client_ca) for pair in pairs]
+    with _at("tls.client_ca"):
+        client_ca = load_client_ca(settings.tls)
+    loaded = []
+    for i, pair in enumerate((settings.tls, *settings.tls.certificates)):
+        with _at(f"tls.certificates[{i - 1}]" if i else "tls"):
+            loaded.append(load_pair(pair, settings.tls.profile, client_ca))
+    return loaded
+
+
+def load_admin_pairs(settings: Settings) -> list[LoadedPair]:
+    """Loads that of the admin listener, if it has one.
+
+    Raises:
+        ConfigurationError: as above.
+    """
+    if settings.admin.tls is None:
+        return []
+    with _at("admin.tls"):
+        return [load_pair(settings.admin.tls, settings.tls.profile)]
+
+
+@contextmanager
+def _at(setting: str) -> Iterator[None]:
+    try:
+        yield
+    except SetupError as error:
+        raise ConfigurationError([Fault(setting, str(error))]) from None
 
 
 def load_pair(pair: CertificatePair, profile: str, client_ca: ClientCa | None = None) -> LoadedPair:

@@ -230,6 +230,33 @@ def test_a_key_of_another_certificate(tmp_path: Path, certificates: Path, upstre
     assert "is not the key of " in the_complaint("serve", "--config", str(path))
 
 
+@pytest.mark.parametrize(
+    ("section", "wrong"),
+    [
+        ("tls", {"private_key": "server.pem"}),
+        ("tls.certificates[0]", {"certificates": [{"certificate": "server.key", "private_key": "server.pem"}]}),
+        ("tls.client_ca", {"client_ca": "server.key", "client_certificates": "optional"}),
+        ("admin.tls", {"certificate": "server.key", "private_key": "server.pem"}),
+    ],
+)
+def test_serve_and_check_name_the_setting_of_a_certificate_that_will_not_do(
+    section: str, wrong: dict[str, Any], tmp_path: Path, certificates: Path
+) -> None:
+    def placed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: placed(entry) for name, entry in value.items()}
+        if isinstance(value, list):
+            return list(map(placed, value))
+        return str(certificates / value) if str(value).startswith("server.") else value
+
+    pair = placed({"certificate": "server.pem", "private_key": "server.key"})
+    sections = {"admin": {"tls": placed(wrong)}} if section == "admin.tls" else {"tls": {**pair, **placed(wrong)}}
+    path = configured(tmp_path, certificates, "http://127.0.0.1:1", **sections)
+    served = the_complaint("serve", "--config", str(path)).removeprefix("gateway: ")
+    assert served == the_complaint("check", "--config", str(path)).removeprefix("fault: ")
+    assert served.startswith(f"{section}: {certificates}/server.")
+
+
 @pytest.mark.parametrize("text", ["listen: [", "a: b: c", "\tlisten: 1", "- listen", "listen: *x", "\x00", "&a [*a]"])
 @pytest.mark.parametrize("command", ["serve", "check"])
 def test_bad_yaml_is_one_line_of_complaint(tmp_path: Path, text: str, command: str) -> None:
