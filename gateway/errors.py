@@ -30,6 +30,7 @@ from gateway.model.reasons import RETRY_SOON, Denial, Reason, Why
 
 # The errors of the kernel when descriptors, or memory for one more, have run out.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+MASK: Final = "***"
 _RETRY_AFTER: Final = 2  # seconds: a ledger that is away is often back soon
 _ROOT: Final = __file__.rpartition("/")[0] + "/"
 _OURS: Final = "gateway/"
@@ -52,9 +53,9 @@ class SetupError(GatewayError):
 class Fault:
     """One fault of a configuration: the path of the key (`listen.port`) and what is wrong with it.
 
-    `where` is the line, or the variable, `value` what stands there, for the operator's eyes and not for the log:
-    a misplaced secret may be there. `says_value`: the message has all that may be shown. `plain` is the message
-    without what repeats a value, where there is such a thing.
+    `where` is the line, or the variable, `value` what stands there, for the operator's eyes and not for the log
+    unless it `is_for_log`: a misplaced secret may be there. `says_value`: the message has all that may be shown.
+    `plain` is the message without what repeats a value, where there is such a thing.
     """
 
     path: str
@@ -63,16 +64,18 @@ class Fault:
     value: str = ""
     says_value: bool = False
     plain: str = ""
+    is_for_log: bool = False
 
     def __str__(self) -> str:
-        return self._told(self.message, f"{self.where}: {self.value}" if self.value else self.where)
+        return self._told(self.message, self.value)
 
     @property
     def for_log(self) -> str:
-        """The fault without the value, also where a mend would repeat it."""
-        return self._told(self.plain or self.message, self.where)
+        """The same line with the value masked, unless it is no secret, also where a mend would repeat it."""
+        return self._told(self.plain or self.message, self.value if self.is_for_log or not self.value else MASK)
 
-    def _told(self, message: str, where: str) -> str:
+    def _told(self, message: str, value: str) -> str:
+        where = f"{self.where}: {value}" if self.where and value else self.where
         place = f" ({where})" if where else ""
         return f"{self.path}: {message}{place}" if self.path else message
 
@@ -86,7 +89,7 @@ class ConfigurationError(SetupError):
 
     @property
     def for_log(self) -> str:
-        """All faults without the values that stand there."""
+        """All faults, the values that stand there masked where they may be secrets."""
         return "\n".join(fault.for_log for fault in self.faults)
 
 

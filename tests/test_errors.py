@@ -8,7 +8,7 @@ def test_a_log_gets_faults_without_the_values_that_stand_there() -> None:
     fault = Fault("listen.port", "it is not a port: quote canary", "line 3", "canary", plain="it is not a port")
     error = ConfigurationError([fault, Fault("", "it is empty")])
     assert str(error) == "listen.port: it is not a port: quote canary (line 3: canary)\nit is empty"
-    assert error.for_log == "listen.port: it is not a port (line 3)\nit is empty"
+    assert error.for_log == "listen.port: it is not a port (line 3: ***)\nit is empty"
     assert SetupError("the port is taken").for_log == "the port is taken"
 
 

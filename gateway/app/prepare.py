@@ -12,7 +12,7 @@ from gateway.config.restart import with_what_stays
 from gateway.config.settings import SecretDigest, SecretValue, Section, Settings
 from gateway.config.state import State, with_names
 from gateway.errors import ConfigurationError, Fault
-from gateway.tls.contexts import LoadedPair, fingerprint, hosts_of, load_pair, load_pairs
+from gateway.tls.contexts import LoadedPair, fingerprint, hosts_of, load_admin_pairs, load_pairs
 from gateway.tls.file_ends import FileEnd, file_ends
 from gateway.webhooks.outbound.sender import require_ca
 
@@ -54,8 +54,7 @@ def prepare(
     local_keys = read_local_keys(settings.authentication.jwt)
     if settings.webhooks.out.ca is not None:
         require_ca(settings.webhooks.out.ca)
-    admin = settings.admin.tls
-    admin_pairs = [] if admin is None else [load_pair(admin, settings.tls.profile)]
+    admin_pairs = load_admin_pairs(settings)
     pairs = load_pairs(settings)
     state = with_names(compile_settings(settings), hosts_of(pairs))
     if state.origins.fault is not None:

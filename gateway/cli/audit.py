@@ -25,7 +25,7 @@ def audit(config: Path, since: float, key_id: str | None) -> None:
 
     Changes of keys and webhooks; secrets of the configuration that were set, replaced or removed; who was the first
     to read each job's result; and requests that were refused, counted by minute, caller and reason. Never a secret,
-    never content. How long it is kept is `audit.keep`. A table on a terminal, aligned text when piped.
+    never content. How long it is kept is audit.keep. A table on a terminal, aligned text when piped.
     """
     from gateway.cli.run_audit import show_trail  # noqa: PLC0415 -- not needed for `gateway --help`
 

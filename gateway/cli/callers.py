@@ -14,7 +14,7 @@ _CALLER = click.argument("account", metavar="CALLER", shell_complete=caller_name
 def callers() -> None:
     """Callers by token and certificate: watch, block, grant pages.
 
-    CALLER is the name of the log: `jwt:<issuer>#<owner>` or `cert:<name>`. A running gateway follows a block within
+    CALLER is the name of the log: jwt:<issuer>#<owner> or cert:<name>. A running gateway follows a block within
     2 seconds, on all replicas of one ledger.
     """
 
@@ -49,7 +49,10 @@ def show(config: Path, account: str) -> None:
 @CONFIG
 @AS_JSON
 def block(config: Path, account: str) -> None:
-    """Refuse a caller until he is unblocked, whatever token or certificate he shows."""
+    """Refuse a caller until he is unblocked.
+
+    Whatever token or certificate he shows.
+    """
     from gateway.cli.run_callers import block as run  # noqa: PLC0415 -- as above
 
     run(config, account)
@@ -73,7 +76,11 @@ def unblock(config: Path, account: str) -> None:
 @UNTIL
 @AS_JSON
 def grant(config: Path, account: str, pages: int, until: float) -> None:
-    """Add pages to a caller's budgets for a while, as `gateway keys grant` does."""
+    """Grant a caller more pages for a while, on top of his budgets.
+
+    As gateway keys grant does: they are added to pages_per_day and pages_per_month of his profile until the moment
+    named, and lapse then, used or not.
+    """
     from gateway.cli.run_callers import grant as run  # noqa: PLC0415 -- as above
 
     run(config, account, pages, until)
@@ -84,7 +91,10 @@ def grant(config: Path, account: str, pages: int, until: float) -> None:
 @CONFIG
 @AS_JSON
 def end_grants(config: Path, account: str) -> None:
-    """End all grants of a caller now, as `gateway keys end-grants` does."""
+    """End all grants of a caller now.
+
+    As gateway keys end-grants does: what was used of them stays used.
+    """
     from gateway.cli.run_callers import end_grants as run  # noqa: PLC0415 -- as above
 
     run(config, account)
@@ -95,7 +105,10 @@ def end_grants(config: Path, account: str) -> None:
 @CONFIG
 @AS_JSON
 def reset(config: Path, account: str) -> None:
-    """Reset a caller's budgets of this day and month, as `gateway keys reset` does."""
+    """Reset a caller's budgets of this day and month.
+
+    As gateway keys reset does: what is in flight still counts.
+    """
     from gateway.cli.run_callers import reset as run  # noqa: PLC0415 -- as above
 
     run(config, account)

@@ -10,7 +10,7 @@ from gateway.cli.output import answer, fail, or_fail, print_lines
 
 @click.group()
 def certs() -> None:
-    """Certificates for development."""
+    """Certificates for development, and tokens to try out."""
 
 
 @certs.command()
@@ -47,6 +47,27 @@ def dev(directory: Path, hosts: tuple[str, ...], clients: tuple[str, ...]) -> No
         "clients": [{"name": name, **pair} for name, pair in made.items()],
     }
     answer(document, lambda: print_lines(*_lines(directory, clients)))
+
+
+@certs.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--for", "names", multiple=True, metavar="NAME", help="Whom a token is for, its sub; may be repeated. [alice]"
+)
+@click.option("--audience", default="document-gateway", show_default=True, help="The aud of the tokens.")
+@AS_JSON
+def token(directory: Path, names: tuple[str, ...], audience: str) -> None:
+    """Make an issuer and tokens of it, to try tokens out.
+
+    Writes issuer.json, a JWK set, and NAME.jwt (0600), good for a day, into DIRECTORY; what is there is never
+    overwritten. Tells what the configuration needs. The issuer's key is thrown away, so all tokens are made now or
+    never. Not for production.
+
+        gateway certs token certs --for alice
+    """
+    from gateway.cli.run_token import make  # noqa: PLC0415 -- as above
+
+    make(directory, names or ("alice",), audience)
 
 
 def _pair(directory: Path, name: str) -> dict[str, str]:

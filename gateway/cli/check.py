@@ -18,7 +18,7 @@ from gateway.cli.output import answer, end_failed, or_fail, print_lines
 )
 @AS_JSON
 def check(config: Path, live: bool) -> None:
-    """Check a configuration.
+    """Check a configuration, and the files that it names.
 
     Tells every fault with its path, and looks at the certificates; exit 1 if there is a fault.
     """

@@ -10,7 +10,7 @@ from gateway.config.settings import Settings
 from gateway.config.state import with_names
 from gateway.errors import SetupError
 from gateway.tls.client_ca import load_client_ca
-from gateway.tls.contexts import LoadedPair, hosts_of, load_pair, load_pairs, names_in, names_of
+from gateway.tls.contexts import LoadedPair, hosts_of, load_admin_pairs, load_pairs, names_in, names_of
 from gateway.tls.file_ends import ENDS_SOON, FileEnd, file_ends, is_ca
 
 
@@ -19,10 +19,9 @@ def check_certificates(settings: Settings) -> Iterator[Checked]:
     try:
         pairs = load_pairs(settings)
         client_ca = load_client_ca(settings.tls)
-        if settings.admin.tls is not None:
-            load_pair(settings.admin.tls, settings.tls.profile)
+        load_admin_pairs(settings)
     except SetupError as error:
-        yield Checked("fault", f"tls: {error}")
+        yield Checked("fault", str(error))
         return
     for warning in client_ca.warnings if client_ca is not None else ():
         yield Checked("warning", f"tls.client_ca: {warning}")

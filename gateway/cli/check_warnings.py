@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from gateway.cli.checked import Checked, upstream_section
+from gateway.cli.dev_tokens import ISSUER
 from gateway.cli.this_machine import is_this_machine
 from gateway.config.compile import compile_settings
 from gateway.config.route_consistency import unread
@@ -26,6 +27,7 @@ def warnings(settings: Settings) -> Iterator[Checked]:
         _network_warnings,
         _upstream_warnings,
         _certificate_warnings,
+        _issuer_warnings,
         _spool_warnings,
         _key_warnings,
         _route_warnings,
@@ -69,6 +71,12 @@ def _certificate_warnings(settings: Settings) -> Iterator[str]:
         yield "tls.client_ca: is not used, since tls.client_certificates is none"
     if settings.authentication.certificates.identity is not None:
         yield "authentication.certificates.identity: is not used, since tls.client_certificates is none"
+
+
+def _issuer_warnings(settings: Settings) -> Iterator[str]:
+    for i, entry in enumerate(settings.authentication.jwt):
+        if entry.issuer == ISSUER:
+            yield f"authentication.jwt[{i}].issuer: is that of gateway certs token, for trying out alone"
 
 
 def _spool_warnings(settings: Settings) -> Iterator[str]:

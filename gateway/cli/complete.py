@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _MOST: Final = 1000
+_METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _SUM: Final = "sum-"
 _Find = Callable[[Path, str], Iterable[str | None]]
 
@@ -63,6 +64,19 @@ def retried_ids(context: click.Context, _: click.Parameter, begun: str) -> list[
 def refused_ids(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """The ids of the latest requests that were refused or failed."""
     return _offered(_refused_ids, context, begun)
+
+
+def limit_names(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The names of limits, each with the = behind it."""
+    from gateway.config.settings import LimitOverrides  # noqa: PLC0415 -- a command that runs does not need it
+
+    names = (f"{name}=" for name in LimitOverrides.model_fields)
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(begun)]
+
+
+def http_methods(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The methods of requests."""
+    return [CompletionItem(name) for name in _METHODS if name.startswith(begun.upper())]
 
 
 def _offered(find: _Find, context: click.Context, begun: str) -> list[CompletionItem]:

@@ -19,10 +19,10 @@ def config() -> None:
 @WIDE
 @AS_JSON
 def show(config: Path, only_set: bool) -> None:
-    """Show every setting, and where it comes from: a line of the file, a variable, or the default.
+    """Show every setting, and where it comes from.
 
-    It is what a gateway that starts now, with these variables, would have in force. Of secrets the reference is
-    shown, of URLs no password.
+    From a line of the file, a variable, or the default. It is what a gateway that starts now, with these variables,
+    would have in force. Of secrets the reference is shown, of URLs no password.
 
         gateway config show --config gateway.yaml --set
     """
@@ -58,7 +58,7 @@ def init(target: Path, **given: Any) -> None:
 
     Asks for what is not given, on a terminal; else certificate, key and a network must be given.
 
-        gateway config init --certificate server.pem --private-key server.key --allow 10.0.0.0/8
+        gateway config init --certificate a.pem --private-key a.key --allow ::1
     """
     from gateway.cli.init_config import init_config  # noqa: PLC0415 -- as above
 

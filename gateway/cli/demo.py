@@ -5,7 +5,9 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from gateway.cli.output import fail, or_fail
+from gateway.cli.output import fail, or_fail, say
+
+_BEGINS = "Starting the gateway in front of {container}, with all it needs in {directory}; this takes some seconds."
 
 
 @click.command()
@@ -43,11 +45,12 @@ from gateway.cli.output import fail, or_fail
 def demo(
     context: click.Context, directory: Path, port: int, admin_port: int, upstream_port: int, upstream: str | None
 ) -> None:
-    """Try it out.
+    """Try it out: a whole gateway before a stand-in container.
 
     Makes all that a first run needs, starts a stand-in container and the gateway, and says how to call it. A
     gateway.yaml that is there already is used, and its ports hold unless others are given here.
     """
+    say(_BEGINS.format(container=upstream or "a stand-in container", directory=directory))
     try:
         from gateway.demo.run import Demo, run  # noqa: PLC0415 -- not needed for `gateway --help`
     except ModuleNotFoundError as missing:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from gateway.cli.complete import key_ids, refused_ids
+from gateway.cli.complete import http_methods, key_ids, refused_ids
 from gateway.cli.options import AS_JSON, CONFIG, WIDE, named_file
 from gateway.model.networks import parse_address
 
@@ -63,15 +63,15 @@ def _address(_: click.Context, __: click.Parameter, text: str | None) -> IPv4Add
 @click.option("--host", metavar="HOST", help="The Host header. [that of public_url, or of the certificate]")
 @WIDE
 @AS_JSON
-@click.argument("method", metavar="METHOD", required=False)
-@click.argument("path", metavar="PATH", required=False)
+@click.argument("method", metavar="[METHOD", required=False, shell_complete=http_methods)
+@click.argument("path", metavar="PATH]", required=False)
 def explain(config: Path, method: str | None, path: str | None, **asked: Any) -> None:
-    """Tell which rule decides a request, and what is left of every limit.
+    """Tell which rule decides a request, and what is left of limits.
 
     Asks the configuration and the ledger as they are now, by the gateway's own rules in the gateway's order. Sends
     nothing and counts nothing. Exit 0 when it could tell, whether the request is allowed or refused.
 
-        gateway explain --config gateway.yaml --key ci --ip 10.1.2.3 POST /api/v1/marker --pages 20
+        gateway explain --key ci --ip 10.1.2.3 POST /api/v1/marker
 
     A token or a client's certificate may be judged alone, or for a request:
 
@@ -79,7 +79,7 @@ def explain(config: Path, method: str | None, path: str | None, **asked: Any) ->
 
     Or a request that a client asks about, by the X-Request-Id of its answer:
 
-        gateway explain --config gateway.yaml --request-id 4f0c8a52b8f34b0f9b0c8a52b8f34b0f
+        gateway explain --request-id 4f0c8a52b8f34b0f9b0c8a52b8f34b0f
     """
     _check_usage(method, path, asked)
     if asked["request_id"] is not None:

@@ -24,7 +24,7 @@ def _id_or_help(context: click.Context, _: click.Parameter, value: str) -> str:
 
 @click.group()
 def jobs() -> None:
-    """Jobs of the ledger: whose they are, how far they are, what they cost.
+    """Jobs of the ledger: whose they are, how far, what they cost.
 
     Nothing of what was sent or of a result is shown: the ledger has none of it. Of the URL that a client polls there
     is the path, of a webhook's host and port.
@@ -55,7 +55,9 @@ def jobs() -> None:
 def list_(config: Path, owner: str | None, state: str | None, limit: int, is_lost: bool) -> None:
     """List the latest jobs, the newest first.
 
-    gateway jobs list --config gateway.yaml --lost
+    Or what was charged without an answer:
+
+        gateway jobs list --config gateway.yaml --lost
     """
     if is_lost:
         if state is not None:
@@ -80,7 +82,7 @@ def list_(config: Path, owner: str | None, state: str | None, limit: int, is_los
 )
 @AS_JSON
 def show(config: Path, request_id: str, upstream: str | None) -> None:
-    """Show one job, also one that is gone, for as long as its record is kept."""
+    """Show one job, also one that is gone while its record is kept."""
     from gateway.cli.run_jobs import show_job  # noqa: PLC0415 -- as above
 
     show_job(config, request_id, upstream)
@@ -99,7 +101,7 @@ def show(config: Path, request_id: str, upstream: str | None) -> None:
 def refund(config: Path, request_id: str, upstream: str | None) -> None:
     """Give back what a job was charged without an answer, for good.
 
-    REQUEST_ID is the job's, or the id of a submit that has none (see `jobs list --lost`).
+    REQUEST_ID is the job's, or the id of a submit that has none (see gateway jobs list --lost).
 
         gateway jobs refund 0f4d2a8b --config gateway.yaml
     """

@@ -25,7 +25,7 @@ def keys() -> None:
     """API keys of the ledger: make, watch, rotate, revoke.
 
     A running gateway follows every change within 2 seconds, on all replicas of one ledger. A key's id stands for its
-    limits, usage and jobs; its secrets may be replaced under it. Keys that stand under `keys:` in the configuration
+    limits, usage and jobs; its secrets may be replaced under it. Keys that stand under keys in the configuration
     are shown here, and changed there.
     """
 
@@ -41,9 +41,9 @@ def keys() -> None:
     help="The profile whose limits it has.",
 )
 @click.option("--owner", help="Whom its jobs belong to; keys of one owner share them. [its own id]")
-@click.option("--scope", "scopes", multiple=True, help="What it may do besides; `admin` opens the admin routes.")
+@click.option("--scope", "scopes", multiple=True, help="What it may do besides; admin opens the admin routes.")
 @click.option("--network", "networks", multiple=True, metavar="CIDR", help="May be used from there alone. [any]")
-@limit_option("A limit of its own, such as pages_per_month=10000; `none` for no limit. May be repeated.")
+@limit_option("A limit of its own, such as pages_per_month=10000; NAME=none for no limit. May be repeated.")
 @click.option("--expires", callback=FUTURE, metavar="WHEN", help="When it ends: 90d, or 2027-01-31 (00:00 UTC).")
 @AS_JSON
 def create(config: Path, key_id: str, expires: float | None, **wanted: Any) -> None:
@@ -66,7 +66,7 @@ def create(config: Path, key_id: str, expires: float | None, **wanted: Any) -> N
 def list_(config: Path) -> None:
     """List all keys.
 
-    Those of the configuration (source: file) come first. `secrets` are the numbers of the live ones.
+    Those of the configuration (source: file) come first. Secrets are told by the numbers of the live ones.
     """
     from gateway.cli.show_keys import list_keys  # noqa: PLC0415 -- as above
 
@@ -79,7 +79,7 @@ def list_(config: Path) -> None:
 @WIDE
 @AS_JSON
 def show(config: Path, key_id: str) -> None:
-    """Show one key: its secrets, its limits, and what is left of them.
+    """Show one key: its secrets, its limits, what is left of them.
 
     Of each secret: when it was made, until when it is live, and when it was last used, which a running gateway notes
     every 10 seconds.
@@ -117,14 +117,16 @@ def rotate(config: Path, key_id: str, overlap: float, operation: str | None) -> 
 @keys.command()
 @KEY_ID
 @CONFIG
-@click.option("--generation", type=click.IntRange(1), metavar="N", help="This secret alone; see `show`. [all]")
+@click.option(
+    "--generation", type=click.IntRange(1), metavar="N", help="This secret alone; see gateway keys show. [all]"
+)
 @click.option("--force", is_flag=True, help="Even if no live secret is left.")
 @AS_JSON
 def revoke(config: Path, key_id: str, generation: int | None, force: bool) -> None:
     """End secrets of a key at once, for good.
 
-    For a secret that has leaked: requests that still use it are refused within 2 seconds. The key stays, and `rotate`
-    gives it another secret.
+    For a secret that has leaked: requests that still use it are refused within 2 seconds. The key stays, and gateway
+    keys rotate gives it another secret.
     """
     from gateway.cli.run_keys import revoke as run  # noqa: PLC0415 -- as above
 
@@ -137,7 +139,10 @@ def revoke(config: Path, key_id: str, generation: int | None, force: bool) -> No
 @WIDE
 @AS_JSON
 def audit(config: Path, key_id: str | None) -> None:
-    """Show who changed which key, how and when: the latest 1000 changes, the newest first."""
+    """Show who changed which key, how and when.
+
+    The latest 1000 changes, the newest first.
+    """
     from gateway.cli.show_keys import show_audit  # noqa: PLC0415 -- as above
 
     show_audit(config, key_id)
@@ -148,7 +153,10 @@ def audit(config: Path, key_id: str | None) -> None:
 @CONFIG
 @AS_JSON
 def disable(config: Path, key_id: str) -> None:
-    """Refuse a key until it is enabled again; nothing else of it changes."""
+    """Refuse a key until it is enabled again.
+
+    Nothing else of it changes.
+    """
     from gateway.cli.run_keys import set_disabled as run  # noqa: PLC0415 -- as above
 
     run(config, key_id, disabled=True)
@@ -172,7 +180,7 @@ def enable(config: Path, key_id: str) -> None:
 @click.option("--owner", help="Whom its jobs belong to.")
 @click.option("--scope", "scopes", multiple=True, help="All scopes it is to have; '' for none.")
 @click.option("--network", "networks", multiple=True, metavar="CIDR", help="All its networks; '' for any.")
-@limit_option("A limit of its own; `none` for no limit, `default` for its profile's again. May be repeated.")
+@limit_option("A limit of its own; NAME=none for no limit, NAME=default for its profile's again. May be repeated.")
 @click.option("--expires", "expires_at", callback=FUTURE_OR_NEVER, metavar="WHEN", help="90d, 2027-01-31, or never.")
 @AS_JSON
 def change(config: Path, key_id: str, expires_at: float | str | None, **wanted: Any) -> None:
@@ -199,9 +207,10 @@ def change(config: Path, key_id: str, expires_at: float | str | None, **wanted: 
 @UNTIL
 @AS_JSON
 def grant(config: Path, key_id: str, pages: int, until: float) -> None:
-    """Add pages to a key's budgets for a while.
+    """Grant a key more pages for a while, on top of its budgets.
 
-    They are added to pages_per_day and pages_per_month until the moment named; a key without these limits needs none.
+    A grant is so many pages, until a moment: they are added to pages_per_day and pages_per_month, and lapse then,
+    used or not. Grants add up, and end early by gateway keys end-grants. A key without these limits needs none.
     """
     from gateway.cli.run_keys import grant as run  # noqa: PLC0415 -- as above
 
@@ -226,7 +235,7 @@ def end_grants(config: Path, key_id: str) -> None:
 def reset(config: Path, key_id: str) -> None:
     """Reset a key's budgets of this day and month.
 
-    What is in flight still counts, and `gateway usage` still tells all that was used.
+    What is in flight still counts, and gateway usage still tells all that was used.
     """
     from gateway.cli.run_keys import reset as run  # noqa: PLC0415 -- as above
 

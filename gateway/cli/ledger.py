@@ -15,7 +15,7 @@ _WHILE_SERVING = click.option(
 
 @click.group()
 def ledger() -> None:
-    """The ledger as a whole: back it up, restore it, move it, upgrade it.
+    """The ledger as a whole: back up, restore, move, upgrade it.
 
     A backup is one SQLite file, whichever engine it is of: keys, usage, grants, jobs, webhooks, audit and all else,
     as they were at one moment. Gateways may run meanwhile.
@@ -27,9 +27,11 @@ def ledger() -> None:
 @CONFIG
 @AS_JSON
 def backup(config: Path, file: Path) -> None:
-    """Write a backup to FILE, mode 0600; one that is there is not overwritten.
+    """Write a backup to FILE, which must not be there yet.
 
-    gateway ledger backup /backup/ledger-2026-11-29.db --config gateway.yaml
+    Its mode is 0600.
+
+        gateway ledger backup /backup/ledger-2026-11-29.db --config gateway.yaml
     """
     from gateway.cli.run_ledger import back_up  # noqa: PLC0415 -- not needed for `gateway --help`
 
@@ -43,10 +45,11 @@ def backup(config: Path, file: Path) -> None:
 @_WHILE_SERVING
 @AS_JSON
 def restore(config: Path, file: Path, replaces: bool, while_serving: bool) -> None:
-    """Fill the ledger of the configuration from a backup, whole or not at all.
+    """Fill the ledger of the configuration from a backup.
 
-    Also from one of an older version. A ledger that is not empty is refused without --replace. What was used after
-    the backup was made is forgotten, so stop the gateways first: while one serves from it, it is refused.
+    Whole or not at all, also from one of an older version. A ledger that is not empty is refused without --replace.
+    What was used after the backup was made is forgotten, so stop the gateways first: while one serves from it, it is
+    refused.
 
         gateway ledger restore /backup/ledger-2026-11-29.db --config gateway.yaml
     """
@@ -69,9 +72,10 @@ def restore(config: Path, file: Path, replaces: bool, while_serving: bool) -> No
 @_WHILE_SERVING
 @AS_JSON
 def copy(config: Path, target: str, replaces: bool, while_serving: bool) -> None:
-    """Copy the ledger of the configuration into another one, on either engine, whole or not at all.
+    """Copy the ledger of the configuration into another one.
 
-    Stop the gateways first, so that nothing is used in between; then start them with `ledger.url` changed.
+    On either engine, whole or not at all. Stop the gateways first, so that nothing is used in between; then start
+    them with ledger.url changed.
 
         gateway ledger copy --config gateway.yaml --to env:LEDGER_URL
     """
@@ -85,9 +89,11 @@ def copy(config: Path, target: str, replaces: bool, while_serving: bool) -> None
 @CONFIG
 @AS_JSON
 def upgrade(config: Path) -> None:
-    """Bring the tables up to this version, as a gateway does when it starts; make a backup before.
+    """Bring the ledger's tables up to this version.
 
-    gateway ledger upgrade --config gateway.yaml
+    As a gateway does when it starts. Make a backup before.
+
+        gateway ledger upgrade --config gateway.yaml
     """
     from gateway.cli.run_ledger import bring_up_ledger  # noqa: PLC0415 -- as above
 

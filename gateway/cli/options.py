@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from gateway.cli.complete import key_ids
+from gateway.cli.complete import key_ids, limit_names
 from gateway.cli.output import choose_json, remember, widen
 from gateway.cli.time_arguments import coming, gone
 from gateway.cli.which_config import NONE, NotOurs, which
@@ -120,4 +120,12 @@ def limits_of(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
 
 def limit_option(text: str) -> Callable[[Any], Any]:
     """The option --limit, with this help text."""
-    return click.option("--limit", "limits", multiple=True, metavar="NAME=VALUE", callback=limits_of, help=text)
+    return click.option(
+        "--limit",
+        "limits",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=limits_of,
+        shell_complete=limit_names,
+        help=text,
+    )

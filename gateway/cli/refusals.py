@@ -30,7 +30,7 @@ def refusals(config: Path, since: float, key_id: str | None, limit: int) -> None
     """List what was refused or failed in the last day, and why.
 
     The newest first; of all replicas, from the ledger, where a gateway notes it within some seconds. What strangers
-    did beyond some a second is summed up (`requests`). All that is known of one: gateway explain --request-id ID.
+    did beyond some a second is summed up (requests). All that is known of one: gateway explain --request-id ID.
     """
     from gateway.cli.run_refusals import list_refusals  # noqa: PLC0415 -- not needed for `gateway --help`
 

@@ -16,6 +16,7 @@ _PAGE: Final = 1000
 MAX_ROWS: Final = 10_000
 _HEADINGS: Final = ("at", "actor", "action", "subject", "detail")
 _MOMENTS: Final = frozenset({"until", "previous_ends_at", "expires_at", "first_at"})
+_NONE: Final = "Nothing of this is in the audit trail since then: --since 365d looks further back."
 _Take = Callable[[list[AuditRecord]], None]
 
 
@@ -29,7 +30,7 @@ def show_trail(config: Path, since: float, of: str | None) -> None:
     rows = read_ledger(
         config, lambda session: session.ledger.read(lambda c: recorded(c, since=since, of=of, most=MAX_ROWS + 1))
     )
-    show_table(_HEADINGS, [_cells(row) for row in rows[:MAX_ROWS]])
+    show_table(_HEADINGS, [_cells(row) for row in rows[:MAX_ROWS]], none=_NONE)
     if len(rows) > MAX_ROWS:
         say(f"These are the latest {MAX_ROWS}; --json tells all.")
 

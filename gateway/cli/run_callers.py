@@ -26,6 +26,8 @@ from gateway.units import maybe_moment, moment
 _IDENTITY: Final = "authentication.certificates.identity"  # whether names of certificates have a case
 _NUMBERS: Final = ("pages today", "pages this month", "in flight", "granted")
 
+_NONE: Final = "No such callers: by token or certificate one is listed who has submitted, or is blocked."
+
 
 def list_callers(config: Path, text: str | None, limit: int, *, blocked: bool) -> None:
     """Prints callers by name."""
@@ -43,7 +45,7 @@ def list_callers(config: Path, text: str | None, limit: int, *, blocked: bool) -
         for row, counts in found
     ]  # fmt: skip
     document = [_fields(row, counts) for row, counts in found]
-    answer(document, lambda: show_table(("caller", "blocked", *_NUMBERS), cells, frozenset(_NUMBERS)))
+    answer(document, lambda: show_table(("caller", "blocked", *_NUMBERS), cells, frozenset(_NUMBERS), none=_NONE))
 
 
 def show_caller(config: Path, account: str) -> None:

@@ -55,7 +55,7 @@ def _start(path: Path, environ: Mapping[str, str]) -> Iterator[Checked]:
     except ConfigurationError as error:
         yield from (Checked("fault", str(fault)) for fault in error.faults)
     except SetupError as error:
-        yield Checked("fault", f"tls: {error}")
+        yield Checked("fault", str(error))
 
 
 def _spool(directory: Path | None) -> Iterator[Checked]:

@@ -15,6 +15,9 @@ from gateway.model.account_names import qualified
 
 _LISTED: Final = ("request_id", "upstream", "owner", "key", "state", "created_at", "ended_at", "expires_at")
 
+_KEPT: Final = "Those that are gone have --state gone, while their records are kept."
+_NONE: Final = f"No jobs yet: each submit that the container accepts is one. {_KEPT}"
+
 
 def list_jobs(config: Path, owner: str | None, state: str | None, limit: int) -> None:
     """Prints the latest jobs."""
@@ -25,7 +28,8 @@ def list_jobs(config: Path, owner: str | None, state: str | None, limit: int) ->
     )
     views = list(map(job_facts, rows))
     headings = [name.removesuffix("_at").replace("_", " ") for name in _LISTED]
-    answer(views, lambda: show_table([*headings, "pages", "webhook"], list(map(_cells, views))))
+    none = _NONE if owner is state is None else f"None of the jobs in the ledger is so. {_KEPT}"
+    answer(views, lambda: show_table([*headings, "pages", "webhook"], list(map(_cells, views)), none=none))
 
 
 def show_job(config: Path, request_id: str, upstream: str | None) -> None:

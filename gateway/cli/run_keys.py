@@ -74,7 +74,7 @@ def rotate(config: Path, key_id: str, overlap: float, operation: str | None) -> 
             "Nothing has changed. If that secret is lost, rotate once more with another --operation.",
         )
     elif not is_json:
-        silent = [f"`gateway keys show {key_id}` says when the old one has fallen silent."] if previous else []
+        silent = [f"gateway keys show {key_id} says when the old one has fallen silent."] if previous else []
         say(
             f"Key {key_id} has secret {made.generation} now; {_until_then(previous)}",
             _ONCE,
@@ -187,7 +187,7 @@ def reset(config: Path, key_id: str) -> None:
     spent = shown(spend(used.spend, currency))
     text = (
         f"The windows of {key_id} are reset; forgotten of this month: {used.requests} requests, {used.pages} pages, "
-        f"spend {spent}. What is in flight stays, and so does what `gateway usage` tells."
+        f"spend {spent}. What is in flight stays, and so does what gateway usage tells."
     )
     answer({"id": key_id, **used._asdict(), "spend": used.spend / MILLION}, lambda: print_lines(text))
 

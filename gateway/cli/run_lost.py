@@ -14,6 +14,8 @@ from gateway.units import maybe_moment, moment
 
 _LISTED: Final = ("request_id", "submit", "upstream", "owner", "key", "created_at", "charged_at", "pages")
 
+_NONE: Final = "Nothing to refund: no job or submit was charged without an answer."
+
 
 def list_lost(config: Path, owner: str | None, limit: int) -> None:
     """Prints what was charged without an answer."""
@@ -22,7 +24,7 @@ def list_lost(config: Path, owner: str | None, limit: int) -> None:
     views = list(map(_facts, rows))
     headings = [name.removesuffix("_at").replace("_", " ") for name in _LISTED]
     cells = [[at(view[name]) if name.endswith("_at") else view[name] for name in _LISTED] for view in views]
-    answer(views, lambda: show_table(headings, cells, frozenset({"pages"})))
+    answer(views, lambda: show_table(headings, cells, frozenset({"pages"}), none=_NONE))
 
 
 def refund_job(config: Path, name: str, upstream: str | None) -> None:

@@ -13,6 +13,11 @@ from gateway.units import moment
 
 _LISTED: Final = ("request_id", "at", "status", "why", "key", "client", "route", "requests", "detail")
 
+_NONE: Final = (
+    "Nothing of this was refused or failed since then. A running gateway notes what is within some seconds, and the "
+    "ledger keeps it for a day; the changes of keys are in gateway audit."
+)
+
 
 def list_refusals(config: Path, since: float, key_id: str | None, limit: int) -> None:
     """Prints the latest; `since` is in seconds since the epoch."""
@@ -21,7 +26,7 @@ def list_refusals(config: Path, since: float, key_id: str | None, limit: int) ->
     now = time.time()
     cells = [[_cell(view, name, now) for name in _LISTED] for view in views]
     headings = [name.replace("_", " ") for name in _LISTED]
-    answer(views, lambda: show_table(headings, cells, frozenset({"status", "requests"})))
+    answer(views, lambda: show_table(headings, cells, frozenset({"status", "requests"}), none=_NONE))
 
 
 def _cell(view: dict[str, Any], name: str, now: float) -> object:

@@ -11,20 +11,22 @@ from gateway.cli.health_facts import HealthFacts, facts_of
 from gateway.cli.output import answer, end_failed, print_lines
 from gateway.cli.running_gateway import ask, base_of
 from gateway.cli.samples import Samples
-from gateway.cli.session import Session, attempt, read_ledger_of
+from gateway.cli.session import Session, look_at, read_ledger_of
 from gateway.cli.table import show_table
 from gateway.cli.words import away, why_of
-from gateway.config.salvage import LEDGER, LEDGER_URL, Salvaged
+from gateway.config.ledger_url import url_of
+from gateway.config.salvage import LEDGER_URL, Salvaged
 from gateway.config.settings import Settings
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.jobs import count
 from gateway.ledger.refusals import RefusalRow, latest
+from gateway.ledger.url import SQLITE, shown_url
 from gateway.model.jobs import JOB_STATES
 from gateway.units import moment
 
 T = TypeVar("T")
 _REFUSALS: Final = 5
-ASKED: Final = LEDGER | {"admin"}
+ASKED: Final = frozenset({"admin"})
 _HOUR: Final = 3600
 AGE: Final = "jobs as counted up to 10 s ago"
 _COUNTED: Final = {
@@ -48,27 +50,35 @@ class _Looked(NamedTuple):
     refusals: list[RefusalRow]
     jobs: Mapping[str, int] | None
     now: float
+    ledger: Mapping[str, str] | None
 
 
 def show_status(config: Path) -> None:
     """Prints the status; exits 1 when something is wrong."""
-    looked = attempt(config, lambda settings: asyncio.run(_look(settings, config)), ASKED)
+    looked = look_at(config, lambda found: asyncio.run(_look(found, config)), ASKED)
     answer(_object(looked), lambda: _print(looked))
     if looked.facts.problems:
         end_failed()
 
 
-async def _look(settings: Settings, config: Path) -> _Looked:
+async def _look(known: Salvaged, config: Path) -> _Looked:
+    settings = known.settings
     found, now = await ask(settings, config), time.time()
     facts = facts_of(found, now, _addresses(settings))
     told = _InLedger()
     if _is_elsewhere(found):
         facts.warnings.append(f"{ELSEWHERE}; jobs are as it counted them, and its refusals are in that one")
     else:
-        told = await _in_ledger(settings)
+        told = _InLedger(trouble=known.unknown_ledger) if known.unknown_ledger else await _in_ledger(settings)
     if told.trouble:
         facts.problems.append(f"ledger: {told.trouble}")
-    return _Looked(base_of(settings), found, facts, told.refusals or [], told.jobs, now)
+    ledger = None if known.unknown_ledger else _ledger(url_of(settings))
+    return _Looked(base_of(settings), found, facts, told.refusals or [], told.jobs, now, ledger)
+
+
+def _ledger(url: str) -> dict[str, str]:
+    """Which one the configuration names, without user and password."""
+    return {"engine": "SQLite" if url.startswith(SQLITE) else "PostgreSQL", "name": shown_url(url)}
 
 
 def _is_elsewhere(found: Samples) -> bool:
@@ -124,6 +134,8 @@ def _print(looked: _Looked) -> None:
     facts = looked.facts
     print_lines("healthy" if not facts.problems else "not healthy")
     print_lines(f"gateway {version} at {looked.address}" if (version := _version(looked)) else f"at {looked.address}")
+    if looked.ledger is not None:
+        print_lines("ledger {engine}, {name}".format(**looked.ledger))
     print_lines(*(f"problem: {text}" for text in facts.problems))
     print_lines(*(f"warning: {text}" for text in facts.warnings))
     age = "" if looked.jobs is not None else f" ({AGE})"
@@ -150,6 +162,7 @@ def _object(looked: _Looked) -> dict[str, Any]:
         "healthy": not facts.problems,
         "address": looked.address,
         "version": _version(looked) or None,
+        "ledger": looked.ledger,
         "problems": facts.problems,
         "warnings": facts.warnings,
         "now": now_of(looked.found, looked.jobs),

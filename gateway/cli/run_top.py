@@ -22,7 +22,7 @@ from gateway.cli.rates import Pace, pace_of
 from gateway.cli.run_status import AGE, ASKED, counts_of, limits_of, now_of
 from gateway.cli.running_gateway import ask
 from gateway.cli.samples import Samples
-from gateway.cli.session import attempt
+from gateway.cli.session import look_at
 from gateway.cli.table import printable
 from gateway.config.settings import Settings
 from gateway.units import moment
@@ -43,7 +43,7 @@ def show_top(config: Path, every: float, count: int | None) -> None:
     """Tells until Ctrl-C, or `count` times."""
     show = _tell if wants_json() else _draw
     with suppress(KeyboardInterrupt):
-        attempt(config, lambda settings: asyncio.run(show(_looks(settings, config, every, count), count)), ASKED)
+        look_at(config, lambda found: asyncio.run(show(_looks(found.settings, config, every, count), count)), ASKED)
 
 
 async def _looks(settings: Settings, config: Path, every: float, count: int | None) -> AsyncIterator[Look]:

@@ -25,6 +25,7 @@ from gateway.units import day
 _COUNTED: Final = ("requests", "failed", "pages", "refunded", "spend")
 _HEADINGS: Final = ("day", "key", *_COUNTED)
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NONE: Final = "Nothing was settled since then: a job is counted when its end was seen. What runs: gateway jobs list."
 _NOBODY: Final = "(without a key)"
 
 
@@ -50,7 +51,7 @@ def show_usage(config: Path, key_id: str | None, since: float, *, is_csv: bool) 
 def _print(rows: Sequence[UsedOnDay], gone: LostSum, currency: str | None) -> None:
     sums = [sum(getattr(row, name) for row in rows) for name in _COUNTED]
     total = ["total", "", *sums[:-1], spend(sums[-1], currency)]
-    show_table(_HEADINGS, [_cells(row, currency) for row in rows], frozenset(_COUNTED), total)
+    show_table(_HEADINGS, [_cells(row, currency) for row in rows], frozenset(_COUNTED), total, none=_NONE)
     if gone.jobs:
         jobs = "1 job" if gone.jobs == 1 else f"{gone.jobs} jobs"
         say(f"Of these, {jobs} with {gone.pages} pages had no answer: see gateway jobs list --lost.")

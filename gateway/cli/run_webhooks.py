@@ -18,6 +18,8 @@ from gateway.ledger.schema import DeliveryState
 _MOST: Final = 1000
 _LISTED: Final = ("id", "state", "owner", "request_id", "destination", "attempts", "trouble", "created_at", "next_at")
 
+_NONE: Final = "No such webhooks: a submit whose form has a webhook_url has one, where webhooks.out allows it."
+
 
 def list_webhooks(config: Path, state: str | None) -> None:
     """Prints the latest webhooks."""
@@ -26,7 +28,7 @@ def list_webhooks(config: Path, state: str | None) -> None:
     views = list(map(webhook_facts, rows))
     headings = [name.removesuffix("_at").replace("_", " ") for name in _LISTED]
     cells = [[_cell(view, name) for name in _LISTED] for view in views]
-    answer(views, lambda: show_table(headings, cells, frozenset({"attempts"})))
+    answer(views, lambda: show_table(headings, cells, frozenset({"attempts"}), none=_NONE))
 
 
 def show_webhook(config: Path, delivery: str) -> None:

@@ -40,7 +40,7 @@ async def ask(settings: Settings, config: Path, near: Mapping[str, Any] | None =
         SetupError: it does not answer, or not as a gateway does; the message says what is wrong.
     """
     base, context, headers = _reach(settings, config)
-    with _told_in_words(base, PATIENCE):
+    with _told_in_words(base, config, PATIENCE):
         async with _asking(PATIENCE) as session:
             async with session.get(f"{base}/readyz", ssl=context, allow_redirects=False) as answer:
                 readiness = json.loads(await answer.text())
@@ -62,7 +62,7 @@ async def upstream_now(settings: Settings, config: Path, name: str) -> Mapping[s
         SetupError: it does not answer, or has not looked at such a one.
     """
     base, context, headers = _reach(settings, config)
-    with _told_in_words(base, PATIENCE_BESIDE):
+    with _told_in_words(base, config, PATIENCE_BESIDE):
         async with _asking(PATIENCE_BESIDE) as session:
             url = f"{base}/admin/v1/overview"
             answer = await session.get(url, ssl=context, headers=headers, allow_redirects=False)
@@ -85,13 +85,14 @@ def _reach(settings: Settings, config: Path) -> tuple[str, aiohttp.Fingerprint |
 
 
 @contextmanager
-def _told_in_words(base: str, patience: float) -> Iterator[None]:
+def _told_in_words(base: str, config: Path, patience: float) -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        raise SetupError(f"no answer from {base} within {patience:g} s") from None
+        raise SetupError(f"no answer from {base}, the admin listener of {config}, within {patience:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise SetupError(f"no gateway answers at {base}: {_words(error)}") from None
+        why = f"{_words(error)}. Asked was the admin listener of {config}, on this machine: does it run?"
+        raise SetupError(f"no gateway answers at {base}: {why}") from None
 
 
 async def _beside(session: aiohttp.ClientSession, base: str, name: str, **how: Any) -> Any:
@@ -112,7 +113,7 @@ async def ask_verdict(settings: Settings, config: Path, token: str) -> TokenVerd
     base, context, headers = _reach(settings, config)
     if settings.admin.tls is None:
         _require_trusted_listener(settings, config)  # what is shown is a secret, too
-    with _told_in_words(base, PATIENCE_BESIDE):
+    with _told_in_words(base, config, PATIENCE_BESIDE):
         async with _asking(PATIENCE_BESIDE) as session:
             url = f"{base}/admin/v1/tokens/judge"
             asked = session.post(url, json={"token": token}, ssl=context, headers=headers, allow_redirects=False)

@@ -14,7 +14,7 @@ from gateway.cli.output import or_fail
 @click.command()
 @CONFIG
 def serve(config: Path) -> None:
-    """Run the gateway.
+    """Run the gateway until it is told to end.
 
     SIGTERM or Ctrl-C ends it without losing a request; SIGHUP reloads the configuration.
     """

@@ -9,7 +9,7 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from gateway.cli.output import fail, say, say_configuration
 from gateway.config.document import LEDGER_VARIABLE
 from gateway.config.ledger_url import url_of
 from gateway.config.load import load
-from gateway.config.salvage import LEDGER, Salvaged, salvage
+from gateway.config.salvage import LEDGER, Salvaged, salvage, salvage_for_look
 from gateway.config.settings import Settings
 from gateway.errors import LedgerEmpty, LedgerUnavailable, SetupError, whereabouts
 from gateway.keys.key_changes import KeyService, user_name
@@ -31,9 +31,10 @@ from gateway.ledger.url import SQLITE, shown_url
 from gateway.observe.log import quietly
 
 T = TypeVar("T")
+_Salvage = Callable[[Path, Mapping[str, str], frozenset[str]], Salvaged]
 _TOLD: Final = 5
 _FOR_TABLES: Final = 60.0  # seconds: a file of its own, which nobody else waits for
-_UNKNOWN: Final = "; it may have been done: see `gateway keys show ID` and `gateway keys audit`"
+_UNKNOWN: Final = "; it may have been done: see gateway keys show ID and gateway keys audit"
 
 
 class Session(NamedTuple):
@@ -100,13 +101,25 @@ def attempt(config: Path, act: Callable[[Settings], T], needs: frozenset[str] = 
     return _attempt(config, lambda found: act(found.settings), needs)
 
 
+def look_at(config: Path, act: Callable[[Salvaged], T], needs: frozenset[str]) -> T:
+    """The same for what looks at a running gateway, also where the ledger is not known."""
+    return _attempt(config, act, needs, find=salvage_for_look)
+
+
 def _attempt(
-    config: Path, act: Callable[[Salvaged], T], needs: frozenset[str] = LEDGER, *, needs_all: bool = False
+    config: Path,
+    act: Callable[[Salvaged], T],
+    needs: frozenset[str] = LEDGER,
+    *,
+    needs_all: bool = False,
+    find: _Salvage = salvage,
 ) -> T:
     """The same; all has to be right, secrets included, if `needs_all`."""
     quietly()
     try:
-        return act(Salvaged(load(config, os.environ)) if needs_all else _well(config, needs))
+        return act(
+            Salvaged(load(config, os.environ)) if needs_all else _well(config, find(config, os.environ, needs))
+        )
     except (SetupError, KeyProblem) as error:
         fail(str(error))
     except BrokenPipeError:
@@ -117,8 +130,7 @@ def _attempt(
         fail(f"an error of the gateway: {whereabouts(error)}")
 
 
-def _well(config: Path, needs: frozenset[str]) -> Salvaged:
-    found = salvage(config, os.environ, needs)
+def _well(config: Path, found: Salvaged) -> Salvaged:
     if found.without:
         more = [f"warning: and {len(found.faults) - _TOLD} faults more"] if len(found.faults) > _TOLD else []
         say(*(f"warning: {fault}" for fault in found.faults[:_TOLD]), *more)
@@ -157,7 +169,7 @@ async def read_ledger_of(found: Salvaged, work: Callable[[Session], Awaitable[T]
     if _is_there(url):
         with suppress(LedgerEmpty):
             return await _on(url, found, work, Upkeep(migrates=False))
-    say(f"There is no ledger {shown_url(url)} yet; `gateway serve` and `gateway keys create` make it.")
+    say(f"There is no ledger {shown_url(url)} yet; gateway serve and gateway keys create make it.")
     with tempfile.TemporaryDirectory(prefix="gateway-") as directory:
         ledger_settings = found.settings.ledger.model_copy(update={"timeout": _FOR_TABLES})
         patient = found._replace(settings=found.settings.model_copy(update={"ledger": ledger_settings}))

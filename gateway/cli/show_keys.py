@@ -29,6 +29,9 @@ from gateway.units import moment
 _NOTED_EVERY: Final = 10
 _LISTED: Final = ("id", "source", "state", "profile", "owner", "scopes", "live secrets", "expires", "last used")
 
+_NO_KEYS: Final = "No keys yet: gateway keys create ID makes one and prints its secret."
+_NO_CHANGES: Final = "No such changes: what gateway keys create, rotate, revoke and others do to a key is listed."
+
 
 class ShownKey(NamedTuple):
     """A key and its account."""
@@ -44,7 +47,7 @@ class ShownKey(NamedTuple):
 def list_keys(config: Path) -> None:
     """Prints all keys, those of the configuration first."""
     views = read_ledger(config, _all)
-    answer(views, lambda: show_table(_LISTED, [_listed(view) for view in views]))
+    answer(views, lambda: show_table(_LISTED, [_listed(view) for view in views], none=_NO_KEYS))
 
 
 def show_key(config: Path, key_id: str) -> None:
@@ -72,7 +75,7 @@ def show_audit(config: Path, key_id: str | None) -> None:
     rows = [{"id": number, **entry._asdict(), "at": moment(entry.at)} for number, entry in found]
     names = ("at", "actor", "action", "subject", "detail")
     cells = [[at(row["at"]), *(row[name] for name in names[1:-1]), _detail(row["detail"])] for row in rows]
-    answer(rows, lambda: show_table(names, cells))
+    answer(rows, lambda: show_table(names, cells, none=_NO_CHANGES))
 
 
 def limit_rows(

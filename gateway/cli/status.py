@@ -30,12 +30,12 @@ def _every(_: click.Context, __: click.Parameter, text: str) -> float:
 @WIDE
 @AS_JSON
 def status(config: Path) -> None:
-    """Tell whether the gateway that runs here is healthy, or what is wrong.
+    """Tell whether the gateway here is healthy, or what is wrong.
 
     Asks its admin listener and the ledger. Exit 0: healthy, with warnings at the most; 1: something is wrong, or
     nobody answers.
 
-        gateway status --config gateway.yaml > status.txt || mail -s gateway ops < status.txt
+        gateway status > status.txt || mail -s gateway ops < status.txt
     """
     from gateway.cli.run_status import show_status  # noqa: PLC0415 -- not needed for `gateway --help`
 
@@ -61,7 +61,7 @@ def top(config: Path, every: float, count: int | None) -> None:
 
     Requests and errors a second, latency, pages, jobs, limits near their end.
 
-    gateway top --config gateway.yaml
+        gateway top --config gateway.yaml
     """
     from gateway.cli.run_top import show_top  # noqa: PLC0415 -- as above
 

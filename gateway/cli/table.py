@@ -19,8 +19,9 @@ from gateway.cli.words import Shown
 _NAMES: Final = frozenset({"id", "caller", "request id", "setting", "subject"})
 _IDS: Final = _NAMES | {"day", "key", "submit"}
 _FOLDED: Final = frozenset({"value", "detail"})
-_STAYS: Final = frozenset({"value", "why"})
-_FIRST_TO_GO: Final = frozenset({"key"})  # beside a `why`, which tells more
+_WRAPPED: Final = "why"  # at its blanks: two words are as good in two lines
+_STAYS: Final = frozenset({"value", _WRAPPED})
+_LAST_TO_GO: Final = ("key", "status")  # beside a `why`: who, and then with what status
 _LEAST: Final = 16
 
 
@@ -34,6 +35,14 @@ class _Rows(NamedTuple):
         """Of each column."""
         lines = [self.headings, *self.cells, *([self.total] if self.total else [])]
         return [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+
+    def needs(self) -> list[int]:
+        """The same, where what may be wrapped is."""
+        words = [self._longest_word(i) if name == _WRAPPED else 0 for i, name in enumerate(self.headings)]
+        return [word or width for word, width in zip(words, self.widths(), strict=True)]
+
+    def _longest_word(self, i: int) -> int:
+        return max(cell_len(word) for row in (self.headings, *self.cells) for word in row[i].split())
 
     def only(self, kept: Sequence[int]) -> "_Rows":
         """The same with some columns alone."""
@@ -67,8 +76,17 @@ def show_table(
     rows: Sequence[Sequence[object]],
     numbers: frozenset[str] = frozenset(),
     total: Sequence[object] | None = None,
+    none: str = "",
 ) -> None:
-    """Prints rows below headings; `numbers` names the right-aligned columns."""
+    """Prints rows below headings; `numbers` names the right-aligned columns.
+
+    `none` is what is said where there are no rows: on a terminal in place of the table, else beside its headings, for
+    what reads a pipe finds the same columns always.
+    """
+    if none and not rows:
+        say(none)
+        if is_terminal() and total is None:
+            return
     cells = [list(map(shown, row)) for row in rows]
     whole = _Rows(list(headings), cells, None if total is None else list(map(shown, total)), numbers)
     if is_terminal():
@@ -80,8 +98,8 @@ def show_table(
 def fitting(headings: Sequence[str], widths: Sequence[int], room: int) -> list[int]:
     """The columns that a terminal has room for; none when it has none for those that tell rows apart.
 
-    The last ones go first, then ids that a row can do without; what then has room all the same comes back. What folds
-    needs a part of its width.
+    The last ones go first, then ids that a row can do without; what then has room all the same comes back. Of what
+    was refused, who it was and with what status go last. What folds needs a part of its width.
     """
     needed = [min(width, _LEAST) if name in _FOLDED else width for name, width in zip(headings, widths, strict=True)]
     kept, gone = list(range(len(headings))), list[int]()
@@ -99,10 +117,11 @@ def fitting(headings: Sequence[str], widths: Sequence[int], room: int) -> list[i
 def _expendable(headings: Sequence[str]) -> Iterator[int]:
     ids = [i for i, heading in enumerate(headings) if heading in _IDS]
     names = [i for i in ids if headings[i] in _NAMES][:1] or ids
-    first = [i for i in ids if i and "why" in headings and headings[i] in _FIRST_TO_GO]
-    yield from first
-    yield from (i for i in reversed(range(1, len(headings))) if i not in ids and headings[i] not in _STAYS)
-    yield from (i for i in reversed(ids) if i and i not in (*names, *first))
+    last = [headings.index(name) for name in _LAST_TO_GO if _WRAPPED in headings and name in headings]
+    kept = (*ids, *last)
+    yield from (i for i in reversed(range(1, len(headings))) if i not in kept and headings[i] not in _STAYS)
+    yield from (i for i in reversed(ids) if i and i not in (*names, *last))
+    yield from last
 
 
 def _fitted(console: Console, rows: _Rows) -> None:
@@ -114,7 +133,7 @@ def _fitted(console: Console, rows: _Rows) -> None:
     if is_wide():
         _framed(Console(width=max(console.width, _frame(widths))), rows)
         return
-    kept = fitting(rows.headings, widths, console.width)
+    kept = fitting(rows.headings, rows.needs(), console.width)
     if not kept:
         _in_blocks(rows)
         return
@@ -133,7 +152,7 @@ def _framed(console: Console, rows: _Rows) -> None:
     for i, heading in enumerate(rows.headings):
         footer = "" if rows.total is None else rows.total[i]
         side: Literal["left", "right"] = "right" if heading in rows.numbers else "left"
-        folds = heading in _FOLDED
+        folds = heading in _FOLDED or heading == _WRAPPED
         table.add_column(heading, footer=Text(footer), justify=side, overflow="fold", no_wrap=not folds)
     for row in rows.cells:
         table.add_row(*map(Text, row))

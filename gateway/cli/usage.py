@@ -20,7 +20,7 @@ def usage(config: Path, key_id: str | None, since: float, as_csv: bool) -> None:
     """Tell what keys have used, by day (UTC).
 
     Counted when a job is settled: requests, those that failed, pages that were charged, pages that were reserved and
-    given back, and spend by `prices`. What is in flight is not among it: see `gateway keys show`. A table on a
+    given back, and spend by prices. What is in flight is not among it: see gateway keys show. A table on a
     terminal, aligned text when piped.
     """
     if as_csv and wants_json():

@@ -13,7 +13,7 @@ _STATES: Final = ("waiting", "due", "delivered", "dead")
 
 @click.group()
 def webhooks() -> None:
-    """Webhooks that report ended jobs: look at them, send dead letters once more.
+    """Webhooks that report ended jobs: watch, send once more.
 
     They are shown without the path and query of their URLs, which may have a secret in them.
     """
@@ -36,7 +36,7 @@ def list_(config: Path, state: str | None) -> None:
 @CONFIG
 @AS_JSON
 def show(config: Path, delivery: str) -> None:
-    """Show one: whose job it is about, where it goes, how far it has come and what went wrong."""
+    """Show one: where it goes, how far it is, what went wrong."""
     from gateway.cli.run_webhooks import show_webhook  # noqa: PLC0415 -- as above
 
     show_webhook(config, delivery)
@@ -47,7 +47,7 @@ def show(config: Path, delivery: str) -> None:
 @CONFIG
 @AS_JSON
 def retry(config: Path, delivery: str) -> None:
-    """Send a dead letter once more, or one that waits for its next attempt at once.
+    """Send one once more that was given up, or at once that waits.
 
     A running gateway does it within 2 seconds, and goes on for webhooks.out.give_up_after. The audit notes it.
     """

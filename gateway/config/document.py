@@ -17,7 +17,7 @@ LEDGER_VARIABLE: Final = f"{PREFIX}LEDGER__URL"
 _MAX_BYTES: Final = 1_048_576
 _MAX_DIGITS: Final = 100
 _NUMBERS: Final = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
-_EMPTY: Final = "is empty: `gateway config init` writes one that works"
+_EMPTY: Final = "is empty: gateway config init writes one that works"
 
 
 class _Loader(yaml.SafeLoader):

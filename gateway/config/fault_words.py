@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_interface
 from typing import Any, Final
+
+from gateway.errors import MASK
 
 _NUMBER: Final = re.compile(r"[+-]?[0-9_]+\Z")
 _FLOAT: Final = re.compile(r"[+-]?[0-9.]+[eE]\+?[0-9]{1,2}\Z")
@@ -11,6 +14,9 @@ _FILLED_IN: Final = re.compile(r"\$(\{[A-Za-z_]\w*\}|[A-Z_]\w*)")
 _CURLY: Final = re.compile("[\u2018\u2019\u201c\u201d]")  # quotation marks of word processors
 _LISTED: Final = re.compile(r"[\w.:/*-]{1,60}\Z")
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}\Z")
+_NO_SECRET: Final = re.compile(
+    r"(?:true|false|-?[0-9]{1,5}(?:\.[0-9]{1,3})?(?: ?(?:ms|s|m|h|d|B|KB|MB|GB))?)\Z", re.IGNORECASE
+)
 _HIDDEN: Final = object()
 _SHORTEST: Final = 4
 _REQUIRED: Final = {
@@ -33,10 +39,27 @@ def fault_words(path: str, kind: str, said: str, context: Mapping[str, Any], val
 
 
 def plain_words(path: str, kind: str, said: str, context: Mapping[str, Any], value: Any) -> str:
-    """The same for the log: without what stands there, which may be a secret in the wrong place."""
+    """The same for the log: without what stands there, if it may be a secret in the wrong place."""
+    if may_be_logged(value):
+        return fault_words(path, kind, said, context, value)
     for text in _secretive(value):
-        said = said.replace(text, "***")
+        said = said.replace(text, MASK)
     return fault_words(path, kind, said, context, value if value is None else _HIDDEN)
+
+
+def may_be_logged(value: Any) -> bool:
+    """Whether a value is no secret, wherever it stands: a switch, a short number, a span, a size, a network."""
+    return isinstance(value, bool | int | float | str) and (
+        _NO_SECRET.match(str(value)) is not None or _is_network(str(value))
+    )
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_interface(text)
+    except ValueError:
+        return False
+    return not text.isdigit()
 
 
 def _secretive(value: Any, name: str = "") -> Iterator[str]:

@@ -15,9 +15,9 @@ from pydantic_core import PydanticUndefined
 from gateway.config.consistency import Document
 from gateway.config.sections import fields_of, is_plain_section, section_of
 from gateway.config.settings import SecretDigest, SecretValue, Settings
+from gateway.errors import MASK
 
 _PROFILES: Final = "profiles"
-_MASK: Final = "***"
 _SHOWN_OF_A_DIGEST: Final = 8
 
 
@@ -104,19 +104,19 @@ def masked(path: str, value: Any) -> Any:
 
 
 def _mask_digest(digest: Any) -> str:
-    return f"{str(digest)[:_SHOWN_OF_A_DIGEST]}{_MASK}"
+    return f"{str(digest)[:_SHOWN_OF_A_DIGEST]}{MASK}"
 
 
 def _url(path: str, url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:
-        return _MASK
+        return MASK
     host = parts.netloc.rpartition("@")[2]
     user = parts.netloc.rpartition("@")[0].partition(":")[0]
-    login = f"{user}:{_MASK}@" if "@" in parts.netloc else ""
+    login = f"{user}:{MASK}@" if "@" in parts.netloc else ""
     if path.startswith("webhooks."):
-        return f"{parts.scheme}://{login}{host}/{_MASK}" if parts.path.strip("/") or parts.query else url
+        return f"{parts.scheme}://{login}{host}/{MASK}" if parts.path.strip("/") or parts.query else url
     query = f"?{'&'.join(map(_without_value, parts.query.split('&')))}" if parts.query else ""
     return f"{parts.scheme}://{login}{host}{parts.path}{query}"
 
@@ -124,4 +124,4 @@ def _url(path: str, url: str) -> str:
 def _without_value(parameter: str) -> str:
     """A parameter by its name alone: an API key of an identity provider has any name."""
     name, is_named, _ = parameter.partition("=")
-    return f"{name}={_MASK}" if is_named else _MASK
+    return f"{name}={MASK}" if is_named else MASK

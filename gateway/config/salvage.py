@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from gateway.config.consistency import near
-from gateway.config.document import override, read_file
+from gateway.config.document import LEDGER_VARIABLE, override, read_file
 from gateway.config.faults import parts_of
 from gateway.config.load import load_for_ledger, validate
 from gateway.config.settings import Settings
@@ -20,6 +20,7 @@ from gateway.errors import ConfigurationError, Fault
 
 LEDGER_URL: Final = "ledger.url"
 LEDGER: Final = frozenset({"ledger"})
+_NOWHERE: Final = "sqlite:////dev/null/none"  # nothing can be made or read there
 _OTHERS: Final = frozenset(Settings.model_fields) - LEDGER
 _LAST: Final = ".secret"
 """Two keys of one secret are looked for once all else is right. Other faults of later passes come of leaving out."""
@@ -28,11 +29,15 @@ _WITHOUT_DEFAULT: Final = frozenset({"network", "tls"})  # or one that is wrong 
 
 
 class Salvaged(NamedTuple):
-    """Settings; what was wrong with the file, and the sections that are left out for it."""
+    """Settings; what was wrong with the file, and the sections that are left out for it.
+
+    `unknown_ledger` says why the ledger is not known; then that of the settings is none.
+    """
 
     settings: Settings
     faults: tuple[Fault, ...] = ()
     without: tuple[str, ...] = ()
+    unknown_ledger: str = ""
 
 
 def salvage(path: Path, environ: Mapping[str, str], needs: frozenset[str]) -> Salvaged:
@@ -56,6 +61,24 @@ def salvage(path: Path, environ: Mapping[str, str], needs: frozenset[str]) -> Sa
         seen = {fault.path for fault in first}
         hidden = [fault for fault in found.faults if fault.path.endswith(_LAST) and fault.path not in seen]
         return found._replace(faults=(*first, *hidden))
+
+
+def salvage_for_look(path: Path, environ: Mapping[str, str], needs: frozenset[str]) -> Salvaged:
+    """The same for a command that goes on where it is not told the ledger: its variable is set for the gateway alone.
+
+    Raises:
+        ConfigurationError: as above.
+    """
+    try:
+        return salvage(path, environ, needs | LEDGER)
+    except ConfigurationError as error:
+        unknown = next((fault for fault in error.faults if fault.path == LEDGER_URL), None)
+        if unknown is None:
+            raise
+        with suppress(ConfigurationError):
+            found = salvage(path, {**environ, LEDGER_VARIABLE: _NOWHERE}, needs)
+            return found._replace(unknown_ledger=str(unknown))
+        raise
 
 
 def _document(path: Path) -> dict[str, Any] | None:

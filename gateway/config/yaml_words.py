@@ -27,7 +27,7 @@ _WORDS: Final = {
     "expected <block end>, but found '<block sequence start>'": _ITEM,
     "expected <block end>, but found '<scalar>'": "a text ends here and more follows: quote it whole",
     _UNCLOSED: "a quote begins here that is never closed",
-    "could not find expected ':'": "a setting is written `name: value`, and here is no colon with a blank after it",
+    "could not find expected ':'": "a setting is written name: value, and here is no colon with a blank after it",
     "but found another document": "a second document begins (---): a configuration has one",
     "found unhashable key": "a list or a mapping can't be the name of a setting",
 }

@@ -62,8 +62,8 @@ log:
 _WELCOME: Final = """\
 
 The gateway listens on {url} and hands on to {upstream}.
-Made in {directory}: ca.pem, server.pem, server.key, ledger.db, key.txt, webhook-secret.txt,
-gateway.yaml, sample.pdf
+Made in {directory}: ca.pem, server.pem, server.key, ledger.db, key.txt (the key demo),
+webhook-secret.txt, gateway.yaml, sample.pdf
 
 Convert the sample (one line, for another terminal: the upload, and a poll that waits for its end):
 
@@ -115,7 +115,7 @@ def run(demo: Demo) -> None:
 
 def _run(demo: Demo) -> None:
     directory = demo.directory.absolute()
-    _say(f"Preparing {directory}")
+    _say(f"Preparing {directory}: CA, certificate, key, configuration, sample")
     _prepare(directory)
     with _upstream(demo) as upstream:
         configuration = directory / "gateway.yaml"
@@ -207,7 +207,7 @@ def _upstream(demo: Demo) -> Iterator[str]:
         yield demo.upstream
         return
     if find_spec("PIL") is None or find_spec("python_multipart") is None:
-        raise SetupError("the stand-in container needs more than `serve`: install requirements/demo.txt")
+        raise SetupError("the stand-in container needs more than serve: install requirements/demo.txt")
     command = [sys.executable, "-m", "gateway.demo.container", "--port", str(demo.upstream_port)]
     # Its standard input is our pipe: however this process ends, the container sees it close and ends too.
     command += ["--processing-time", "1", "--until-stdin-closes"]

@@ -6,7 +6,6 @@ A refusal is one sentence for the caller, on the command line or in the admin AP
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from gateway.config.compile import compile_overrides
 from gateway.config.consistency import nearest
 from gateway.config.fault_words import fault_words
+from gateway.config.networks import read_network
 from gateway.config.settings import LimitOverrides, Settings
 from gateway.ledger.keys import KeyProblem, NewKeyRow
 from gateway.model import patterns
@@ -126,9 +126,10 @@ def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
 
 def _network(text: str) -> str:
     try:
-        return str(ip_network(text))
+        return str(read_network(text))
     except ValueError as error:
-        raise KeyProblem(f"{error}; a network is written such as 10.0.0.0/8", "invalid", "networks") from None
+        what = text if len(text) <= _MAX_SHOWN and text.isprintable() else "that"
+        raise KeyProblem(f"{what} {error}", "invalid", "networks") from None
 
 
 def _end(moment: float | None, now: float) -> int | None:

@@ -24,7 +24,7 @@ MIGRATION_SECONDS: Final = 300.0  # for all of it: an index on millions of rows,
 _LOCK: Final = 0x6761_7465  # PostgreSQL's advisory lock for migrations: "gate"
 _NEWER: Final = "it was made by a newer version of the gateway"
 _OLDER: Final = (
-    "its tables are of an older version: `gateway ledger upgrade`, or a start of this version, brings them up"
+    "its tables are of an older version: gateway ledger upgrade, or a start of this version, brings them up"
 )
 
 

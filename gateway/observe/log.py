@@ -123,10 +123,10 @@ def _printable(value: Any) -> Any:
 
 
 def console_line(event: Event) -> bytes:
-    """Renders an event for people: time, level, what happened, and the rest as key=value."""
+    """Renders an event for people: day and time, level, what happened, and the rest as key=value."""
     at, level, what = event.pop("timestamp"), event.pop("level", "info"), event.pop("event", "")
     pairs = " ".join(f"{key}={_plain(value)}" for key, value in event.items() if value is not None)
-    return f"{at.astimezone():%H:%M:%S} {level:<7} {what:<20} {pairs}\n".encode()
+    return f"{at.astimezone():%Y-%m-%d %H:%M:%S} {level:<7} {what:<20} {pairs}\n".encode()
 
 
 def shows_colours(environ: Mapping[str, str], descriptor: int = 1) -> bool:

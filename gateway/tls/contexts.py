@@ -15,8 +15,10 @@ Facts this file rests on:
   that cache: so with client certificates each handshake begins with a context of its own.
 """
 
+import re
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -29,7 +31,7 @@ from cryptography.x509.oid import NameOID
 from gateway.aio.named_files import PEM_BYTES, read_named, require_named
 from gateway.config.settings import CertificatePair, Settings
 from gateway.config.settings.fields import HOST
-from gateway.errors import FileUnusable, SetupError
+from gateway.errors import ConfigurationError, Fault, FileUnusable, SetupError
 from gateway.tls.client_ca import ClientCa, load_client_ca
 
 # Mozilla's intermediate profile 5.7, TLS 1.2 part without DHE: forward secrecy and AEAD only.
@@ -37,6 +39,9 @@ _INTERMEDIATE_1_2: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
     "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 )
+
+
+_KEY: Final = re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +113,38 @@ class Certificates:
 
 
 def load_pairs(settings: Settings) -> list[LoadedPair]:
-    """Loads every pair of the configuration, the default first.
+    """Loads every pair of the public listener, the default first.
 
     Raises:
-        SetupError: for the first unusable pair, with its files and the reason.
+        ConfigurationError: for the first unusable pair, or the CAs, with the setting, its files and the reason.
     """
-    client_ca = load_client_ca(settings.tls)
-    pairs = (settings.tls, *settings.tls.certificates)
-    return [load_pair(pair, settings.tls.profile, client_ca) for pair in pairs]
+    with _at("tls.client_ca"):
+        client_ca = load_client_ca(settings.tls)
+    loaded = []
+    for i, pair in enumerate((settings.tls, *settings.tls.certificates)):
+        with _at(f"tls.certificates[{i - 1}]" if i else "tls"):
+            loaded.append(load_pair(pair, settings.tls.profile, client_ca))
+    return loaded
+
+
+def load_admin_pairs(settings: Settings) -> list[LoadedPair]:
+    """Loads that of the admin listener, if it has one.
+
+    Raises:
+        ConfigurationError: as above.
+    """
+    if settings.admin.tls is None:
+        return []
+    with _at("admin.tls"):
+        return [load_pair(settings.admin.tls, settings.tls.profile)]
+
+
+@contextmanager
+def _at(setting: str) -> Iterator[None]:
+    try:
+        yield
+    except SetupError as error:
+        raise ConfigurationError([Fault(setting, str(error))]) from None
 
 
 def load_pair(pair: CertificatePair, profile: str, client_ca: ClientCa | None = None) -> LoadedPair:
@@ -125,14 +154,7 @@ def load_pair(pair: CertificatePair, profile: str, client_ca: ClientCa | None = 
         SetupError: when it is unreadable, encrypted, mismatched, expired or not yet valid.
     """
     context = base_context(profile, asks=client_ca is not None)
-    certificate = _read_certificate(pair.certificate)
-    now = datetime.now(UTC)
-    if certificate.not_valid_after_utc <= now:
-        raise SetupError(f"{pair.certificate} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
-    if certificate.not_valid_before_utc > now:
-        raise SetupError(
-            f"{pair.certificate} is valid only from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
-        )
+    certificate = valid_certificate(pair.certificate)
     try:
         require_named(pair.private_key)  # OpenSSL would wait at a path that is not a regular file
         context.load_cert_chain(pair.certificate, pair.private_key, password=_no_password)
@@ -145,6 +167,21 @@ def load_pair(pair: CertificatePair, profile: str, client_ca: ClientCa | None = 
     trusted = None if client_ca is None else client_ca.digests
     names, addresses = _names(certificate)
     return LoadedPair(context, names, certificate.not_valid_after_utc, trusted, addresses, _common_name(certificate))
+
+
+def valid_certificate(path: Path) -> x509.Certificate:
+    """Reads a certificate that is valid now.
+
+    Raises:
+        SetupError: when it is unreadable, expired or not yet valid.
+    """
+    certificate = _read_certificate(path)
+    now = datetime.now(UTC)
+    if certificate.not_valid_after_utc <= now:
+        raise SetupError(f"{path} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
+    if certificate.not_valid_before_utc > now:
+        raise SetupError(f"{path} is valid only from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")
+    return certificate
 
 
 def names_of(pairs: Iterable[LoadedPair]) -> list[str]:
@@ -219,12 +256,15 @@ def _by_name(pairs: Sequence[LoadedPair]) -> dict[str, LoadedPair]:
 
 
 def _read_certificate(path: Path) -> x509.Certificate:
+    content = b""
     try:
-        return x509.load_pem_x509_certificates(read_named(path, PEM_BYTES))[0]
+        content = read_named(path, PEM_BYTES)
+        return x509.load_pem_x509_certificates(content)[0]
     except FileUnusable as error:
         raise SetupError(f"{path} {error}") from None
     except ValueError:
-        raise SetupError(f"{path} holds no PEM certificate") from None
+        instead = ", but a private key" if _KEY.search(content) else ""
+        raise SetupError(f"{path} holds no PEM certificate{instead}") from None
 
 
 def _names(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -257,6 +297,15 @@ def _why(pair: CertificatePair, error: Exception) -> str:
     reason = getattr(error, "reason", None)
     if reason == "KEY_VALUES_MISMATCH":
         return f"{pair.private_key} is not the key of {pair.certificate}"
+    if isinstance(error, ssl.SSLError) and not _holds_key(pair.private_key):
+        return f"{pair.private_key} can't be used: it holds no PEM private key"
     if isinstance(error, ssl.SSLError):
         return f"{pair.certificate} and {pair.private_key} can't be used: {reason or 'no PEM certificate and key'}"
     return f"{pair.private_key} can't be used: {error}"
+
+
+def _holds_key(path: Path) -> bool:
+    try:
+        return bool(_KEY.search(read_named(path, PEM_BYTES)))
+    except FileUnusable:  # since it was looked at
+        return False

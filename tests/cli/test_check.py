@@ -209,7 +209,9 @@ def check_client_ca(directory: Path, pem: bytes) -> list[str]:
 
 
 def test_a_client_ca_that_can_not_be_used_is_a_fault(tmp_path: Path) -> None:
-    assert check_client_ca(tmp_path, b"") == [f"fault: tls: {tmp_path}/clients.pem holds no PEM certificate"]
+    assert check_client_ca(tmp_path, b"") == [
+        f"fault: tls.client_ca: {tmp_path}/clients.pem holds no PEM certificate"
+    ]
 
 
 def test_a_client_ca_that_has_expired_is_warned_of(tmp_path: Path) -> None:
@@ -435,7 +437,7 @@ def test_the_admin_listeners_certificate_is_loaded_too(tmp_path: Path) -> None:
     tls = {"certificate": str(tmp_path / "junk.pem"), "private_key": str(tmp_path / "server.key")}
     path = write(tmp_path, document(tmp_path, keys=[KEY], ledger=ledger_in(tmp_path), admin={"tls": tls}))
     assert [str(finding) for finding in check_settings(path, ENVIRON)][1:] == [
-        f"fault: tls: {tmp_path}/junk.pem holds no PEM certificate"
+        f"fault: admin.tls: {tmp_path}/junk.pem holds no PEM certificate"
     ]
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from gateway.cli.main import cli
 from gateway.config.load import load
 from gateway.config.origins import masked
+from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.pure import document, write
 
 CANARY = "canary-secret-of-the-file-1a2b3c"
@@ -80,9 +81,20 @@ def test_a_secret_is_masked(path: str, value: object, told: object) -> None:
     assert masked(path, value) == told
 
 
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """A directory with server.pem and server.key, and another pair in other/."""
+    make_development_certificates(tmp_path, ["localhost"])
+    make_development_certificates(tmp_path / "other", ["localhost"])
+    return tmp_path
+
+
+PAIR = ("--certificate", "server.pem", "--private-key", "server.key")
+
+
+@pytest.mark.usefixtures("pairs")
 def test_what_is_written_is_a_configuration(run: Run, tmp_path: Path) -> None:
-    document(tmp_path)
-    flags = ("--certificate", "server.pem", "--private-key", "server.key", "--allow", "10.0.0.0/8", "--allow", "::1")
+    flags = (*PAIR, "--allow", "10.0.0.0/8", "--allow", "::1")
     result = run("init", *flags, "--port", "7", "--ledger", "env:LEDGER_URL", "--config", "new.yaml")
     written = (tmp_path / "new.yaml").read_text()
     assert result.stdout == written
@@ -95,31 +107,83 @@ def test_what_is_written_is_a_configuration(run: Run, tmp_path: Path) -> None:
     assert list(map(str, settings.network.allow)) == ["10.0.0.0/8", "::1/128"]
     assert settings.tls.certificate == tmp_path / "server.pem"
     assert "is there already" in run("init", *flags, "--config", "new.yaml", code=1).stderr
-    run("init", *flags)
+    result = run("init", *flags)
+    assert "  gateway serve --config gateway.yaml\n" in result.stderr
     assert yaml.safe_load((tmp_path / "gateway.yaml").read_text())["ledger"]["url"] == (
         f"sqlite:///{tmp_path}/data/ledger.db"
     )
 
 
+@pytest.mark.usefixtures("pairs")
 def test_what_is_wrong_is_not_written(run: Run, tmp_path: Path) -> None:
-    document(tmp_path)
-    flags = ("--certificate", "server.pem", "--private-key", "server.key")
-    told = run("init", *flags, "--allow", "10.0.0.5/8", code=1).stderr
+    told = run("init", *PAIR, "--allow", "10.0.0.5/8", code=1).stderr
     assert "so write 10.0.0.0/8" in told
     assert "line " not in told
-    told = run("init", *flags, "--allow", "::1", "--upstream", "ftp://x", code=1).stderr
+    told = run("init", *PAIR, "--allow", "::1", "--upstream", "ftp://x", code=1).stderr
     assert "upstream.url: " in told
     assert '(--upstream: "ftp://x")' in told
-    assert "Name --allow" in run("init", *flags, code=2).stderr
+    assert "admin.port: 9090 is listen.port" in run("init", *PAIR, "--allow", "::1", "--port", "9090", code=1).stderr
     assert not (tmp_path / "gateway.yaml").exists()
-    told = run("init", *flags, "--allow", "10.0.0.0/8", "--config", "no/where.yaml", code=1).stderr
+    told = run("init", *PAIR, "--allow", "10.0.0.0/8", "--config", "no/where.yaml", code=1).stderr
     assert "no/where.yaml can't be written: No such file or directory" in told
 
 
+@pytest.mark.parametrize(
+    ("certificate", "key", "told"),
+    [
+        ("server.key", "server.pem", "server.key holds no PEM certificate, but a private key (--certificate)"),
+        ("server.pem", "other/server.key", "other/server.key is not the key of server.pem (--private-key)"),
+        ("server.pem", "server.pem", "server.pem can't be used: it holds no PEM private key (--private-key)"),
+        ("empty", "server.key", "empty holds no PEM certificate (--certificate)"),
+        ("server.pem", "empty", "empty can't be used: it holds no PEM private key (--private-key)"),
+        ("server.pem", "/dev/zero", "/dev/zero is not a regular file (--private-key)"),
+    ],
+)
+def test_a_pair_that_can_not_be_served_is_not_written(
+    certificate: str, key: str, told: str, run: Run, pairs: Path
+) -> None:
+    (pairs / "empty").touch()
+    result = run("init", "--certificate", certificate, "--private-key", key, "--allow", "::1", code=1)
+    assert told in result.stderr
+    assert not (pairs / "gateway.yaml").exists()
+
+
+def test_without_a_terminal_all_that_is_missing_is_named_at_once(run: Run) -> None:
+    told = run("init", code=2).stderr
+    assert all(option in told for option in ("--certificate", "--private-key", "--allow"))
+    assert "--port" not in told
+
+
+def test_what_is_given_is_checked_before_anything_is_asked(
+    run: Run, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.cli.init_config.is_terminal", lambda: True)
+    told = run("init", "--certificate", str(pairs / "server.key"), code=1).stderr
+    assert "(--certificate)" in told
+    assert "private key (PEM file)" not in told
+
+
+@pytest.mark.usefixtures("pairs")
 def test_it_asks_on_a_terminal(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    document(tmp_path)
     monkeypatch.setattr("gateway.cli.init_config.is_terminal", lambda: True)
     run("init", "--upstream", "http://[::1]:9", input="server.pem\nserver.key\n10.0.0.0/8, ::1\n\n7\n")
     settings = load(tmp_path / "gateway.yaml", {})
     assert list(map(str, settings.network.allow)) == ["10.0.0.0/8", "::1/128"]
     assert (settings.upstream.url, settings.listen.port) == ("http://[::1]:9", 7)
+
+
+@pytest.mark.usefixtures("pairs")
+def test_an_answer_that_will_not_do_is_asked_for_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.cli.init_config.is_terminal", lambda: True)
+    answers = (
+        "server.key", "server.pem", "other/server.key", "server.key", "10.0.0.5/8", "10.0.0.0/8",
+        "ftp://x", "", "nonsense", "", "many", "9090", "7",
+    )  # fmt: skip
+    told = run("init", input="".join(f"{line}\n" for line in answers)).stderr
+    for wrong in ("holds no PEM certificate", "is not the key of server.pem", "so write 10.0.0.0/8", "http://host:port",
+                  "sqlite:///path", "must be a whole number", "9090 is listen.port"):  # fmt: skip
+        assert f"{wrong}" in told
+    assert told.count("Error: ") == 7
+    assert load(tmp_path / "gateway.yaml", {}).listen.port == 7

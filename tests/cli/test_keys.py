@@ -95,6 +95,9 @@ def test_a_key_is_shown_as_it_was_made(run: Run) -> None:
         assert word in text.replace("notes", "noted")
 
 
+NONE = "is not a network, such as 10.0.0.0/8 or ::1/128"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -108,7 +111,7 @@ def test_a_key_is_shown_as_it_was_made(run: Run) -> None:
         (("create", "b", "--limit", "polls_per_minute=none"),
          "polls_per_minute can't be none (null), as budgets of a day or a month can: leave it out"),
         (("create", "b", "--network", "10.0.0.1/8"),
-         "10.0.0.1/8 has host bits set; a network is written such as 10.0.0.0/8"),
+         f"10.0.0.1/8 {NONE}: 10.0.0.1 is within one, so write 10.0.0.0/8, or 10.0.0.1 alone"),
         (("create", "B"), "an id has 1 to 63 characters of a-z, 0-9 and -"),
         (("show", "b"), "there is no key b in the ledger"),
         (("rotate", "b"), "there is no key b in the ledger"),

@@ -115,18 +115,17 @@ def test_a_closed_standard_output_is_no_terminal(monkeypatch: pytest.MonkeyPatch
     assert not is_terminal()
 
 
-@pytest.mark.parametrize(("is_terminal", "told"), [(True, "3333"), (False, "")])
+@pytest.mark.parametrize(("is_terminal", "told"), [(True, "canary"), (False, "***")])
 def test_a_fault_for_the_log_has_no_value_but_on_a_terminal(
     is_terminal: bool, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails() -> None:
-        raise ConfigurationError([Fault("a.b", "is wrong", "line 3", "3333")])
+        raise ConfigurationError([Fault("a.b", "is wrong", "line 3", "canary")])
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
     with pytest.raises(SystemExit):
         or_fail(fails, is_logged=True)
-    place = f"line 3: {told}" if told else "line 3"
-    assert capsys.readouterr().err == f"gateway: a.b: is wrong ({place})\n"
+    assert capsys.readouterr().err == f"gateway: a.b: is wrong (line 3: {told})\n"
 
 
 def test_nothing_else_writes_to_standard_output() -> None:

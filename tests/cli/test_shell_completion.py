@@ -48,6 +48,15 @@ def test_key_ids_and_profiles_are_offered(config: Path, monkeypatch: pytest.Monk
     assert "status" in offered(begun="st")
 
 
+def test_names_of_limits_and_methods_are_offered() -> None:
+    """Without a configuration: they are the same for all."""
+    for command in ("create", "change"):
+        assert offered("keys", command, "x", "--limit", begun="pages_per_m") == ["pages_per_month="]
+    assert len(offered("keys", "create", "x", "--limit")) > 10
+    assert offered("explain", begun="p") == ["PATCH", "POST", "PUT"]
+    assert offered("explain", "--ip", "::1", begun="DE") == ["DELETE"]
+
+
 def test_ids_of_jobs_webhooks_and_refusals_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_CONFIG", str(write_filled(tmp_path, upstreams={"staging": {"url": "http://h:1"}})))
     assert offered("jobs", "show") == sorted([JOB, LOST])

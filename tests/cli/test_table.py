@@ -14,6 +14,8 @@ from gateway.cli.run_top import picture
 from gateway.cli.samples import Samples
 from gateway.cli.table import fitting
 from tests.support.commands import CALLER, HOOK, JOB, KEY, LOST, REFUSED, call_of, leaves, takes, write_filled
+from tests.support.ledgers import write_sqlite_ledger
+from tests.support.pure import document, write
 
 pytestmark = pytest.mark.usefixtures("restored_log")
 
@@ -34,14 +36,29 @@ def test_what_has_room_when_others_are_gone_is_shown() -> None:
     assert fitting(("request id", "upstream", "owner", "key", "state"), [32, 10, 67, 63, 10], 80) == [0, 1, 4]
 
 
-def test_why_stays_and_its_key_is_the_first_to_go() -> None:
+def test_why_stays_and_beside_it_who_and_with_what_status_go_last() -> None:
     headings = ("request id", "at", "status", "why", "key", "client", "route")
     widths = [32, 10, 6, 24, 12, 15, 10]
     assert fitting(headings, widths, 200) == [0, 1, 2, 3, 4, 5, 6]
-    assert fitting(headings, widths, 105) == [0, 1, 2, 3, 5]
-    assert fitting(headings, widths, 90) == [0, 1, 2, 3]
-    assert fitting(headings, widths, 80) == [0, 1, 3]
+    assert fitting(headings, widths, 105) == [0, 1, 2, 3, 4]
+    assert fitting(headings, widths, 90) == [0, 2, 3, 4]
+    assert fitting(headings, widths, 80) == [0, 2, 3]
+    assert fitting(headings, widths, 71) == [0, 3]
     assert fitting(headings, widths, 62) == []
+
+
+def test_at_80_columns_a_refusal_has_who_and_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its reason takes two lines, and no id is broken."""
+    monkeypatch.setattr(table, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    row = ("0" * 32, "2 h 20 min ago", "401", "token_invalid: audience", "a-team", "203.0.113.9", "submit")
+    table.show_table(("request id", "at", "status", "why", "key", "client", "route"), [row])
+    told = capsys.readouterr()
+    assert all(word in told.out for word in ("0" * 32, "401", "token_invalid:", "audience", "a-team"))
+    assert told.err == "Left out, for want of room: at, client (--wide shows all).\n"
+    assert max(map(len, told.out.splitlines())) <= 80
 
 
 def test_what_folds_is_not_left_out() -> None:
@@ -125,8 +142,9 @@ def test_a_table_of_a_command_fits_and_breaks_no_id(
     framed = [line for line in told.stdout.splitlines() if line[:1] in "┏┃┡│└├"]
     assert all(len(line) <= columns for line in framed), told.stdout
     if name in {"refusals", "status"} and columns >= 80:
-        assert "token_invalid: audience" in told.stdout
-        assert "status, why" not in told.stderr
+        assert "token_invalid:" in told.stdout
+        assert "audience" in told.stdout
+        assert "401" in told.stdout
     if "Left out, for want of room" in told.stderr:
         wide = run(directory, "", *words, "--wide")
         assert "Left out" not in wide.stderr
@@ -155,3 +173,41 @@ def test_without_room_for_ids_a_row_is_a_block(directory: Path, monkeypatch: pyt
     assert f"id           {HOOK}" in told.stdout.splitlines()
     assert "destination  hooks.example:443" in told.stdout.splitlines()
     assert told.stderr == ""
+
+
+EMPTY = {
+    "audit --since 1s": "audit trail",
+    "callers list": "who has submitted, or is blocked",
+    "jobs list": "each submit that the container accepts is one",
+    "jobs list --state gone": "--state gone",
+    "jobs list --lost": "Nothing to refund",
+    "keys audit": "gateway keys create",
+    "keys list": "gateway keys create ID makes one",
+    "refusals": "notes what is within some seconds",
+    "usage": "when its end was seen",
+    "webhooks list": "webhook_url",
+}
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+@pytest.mark.parametrize("name", sorted(EMPTY))
+def test_a_list_without_entries_says_what_would_be_in_it(
+    name: str, is_terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sqlite_ledger(tmp_path / "ledger.db")
+    write(tmp_path, document(tmp_path, ledger={"url": f"sqlite:///{tmp_path}/ledger.db"}))
+    monkeypatch.setattr(table, "is_terminal", lambda: is_terminal)
+    told = run(tmp_path, name)
+    assert EMPTY[name] in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+    headings = ["day"] if name == "usage" else [] if is_terminal else ["caller", "id", "request", "at"]
+    assert any(word in told.stdout for word in headings) == bool(headings)
+    if name != "usage":
+        assert run(tmp_path, name, "--json").stdout.split() == ["[]"] or name.startswith("audit")
+
+
+def test_every_list_says_what_would_be_in_it() -> None:
+    lists = {
+        name for name, _ in leaves() if name.endswith(" list") or name in {"audit", "keys audit", "refusals", "usage"}
+    }
+    assert {name.split(" --")[0] for name in EMPTY} == lists

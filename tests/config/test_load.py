@@ -56,7 +56,7 @@ def test_an_empty_file_says_what_helps(tmp_path: Path) -> None:
         assert read_file(write(tmp_path, text)).document == {}
     with pytest.raises(ConfigurationError) as caught:
         load(write(tmp_path, ""), {})
-    assert str(caught.value) == f"{tmp_path}/gateway.yaml is empty: `gateway config init` writes one that works"
+    assert str(caught.value) == f"{tmp_path}/gateway.yaml is empty: gateway config init writes one that works"
     with pytest.raises(ConfigurationError) as caught:
         load(write(tmp_path, ""), {"GATEWAY__LISTEN__PORT": "1"})
     required = "is required: at least allow, the networks of your clients, such as allow: [10.0.0.0/8]"

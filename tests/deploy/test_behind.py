@@ -340,3 +340,24 @@ def test_the_page_tells_how_soon_the_balancers_notice_a_drain() -> None:
 def test_the_page_names_each_file_and_no_other() -> None:
     there = {path.name for path in BEHIND.iterdir()}
     assert set(re.findall(r"\.\./deploy/behind/([\w.-]+)\)", PAGE)) == there
+
+
+def bare(text: str) -> list[str]:
+    """The lines of an HAProxy's file without comments and indentation."""
+    return [line for told in text.splitlines() if (line := told.partition("#")[0].strip())]
+
+
+def test_the_file_for_a_move_is_the_usual_one_without_a_check_and_tries_again() -> None:
+    usual = bare((BEHIND / "haproxy-tcp.cfg").read_text())
+    moved = bare((BEHIND / "haproxy-move.cfg").read_text())
+    usual = [line for line in usual if not line.startswith(("option httpchk", "http-check"))]
+    usual = [line.partition(" check ")[0] for line in usual]
+    assert [line for line in moved if line != "retries 60"] == usual
+    assert "retries 60" in moved
+
+
+def test_the_page_of_the_ledger_shows_the_file_for_a_move() -> None:
+    page = (ROOT / "docs" / "ledger.md").read_text()
+    found = re.search(r"^    defaults\n(?:^    .*\n)+", page, re.MULTILINE)
+    assert found
+    assert ["global", "maxconn 4000", *bare(found[0])] == bare((BEHIND / "haproxy-move.cfg").read_text())

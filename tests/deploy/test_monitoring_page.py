@@ -88,3 +88,9 @@ def test_every_row_has_a_place_to_look_and_a_reason() -> None:
         cells = re.split(r"\s*\|\s*", row.strip("| "))
         assert len(cells) == 3, row
         assert all(cells), row
+
+
+def test_it_begins_with_what_users_of_the_sdk_can_be_asked_for() -> None:
+    """They see no header, and so no request id."""
+    first = SECTION.strip().partition("\n\n")[0]
+    assert first.index("gateway refusals --key ID --since 1h") < first.index("X-Request-Id")

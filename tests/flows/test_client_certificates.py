@@ -398,7 +398,7 @@ async def test_a_bundle_that_can_not_be_used_changes_nothing(
     write(bundle, b"nonsense")
     asking.gateway.reloader.force()
     event = await asking.says("reload refused, the old configuration stays in force")
-    assert event["faults"] == [f"{bundle} holds no PEM certificate"]
+    assert event["faults"] == [f"tls.client_ca: {bundle} holds no PEM certificate"]
     assert (await client.ask(request())).status == 200
 
 

@@ -123,6 +123,35 @@ async def test_a_ledger_that_is_away_is_a_problem_among_others(start: Start, tmp
     assert (status["jobs_are_exact"], status["refusals"]) == (False, [])
 
 
+@pytest.mark.parametrize("reference", [{"env": "LEDGER_URL_OF_THE_GATEWAY"}, {"file": "/not/there"}])
+async def test_without_the_ledgers_url_all_else_is_told(
+    start: Start, tmp_path: Path, reference: dict[str, str]
+) -> None:
+    """It stood in a variable of the service alone, and nothing was told."""
+    gateway = await start()
+    result = await told(gateway, tmp_path, "status", ledger={"url": reference})
+    assert result.exit_code == 1
+    assert result.stdout.startswith(f"not healthy\ngateway {__version__} at http://127.0.0.1:{gateway.admin_port}\n")
+    assert "problem: ledger: ledger.url: the " in result.stdout
+    assert f"{reference.get('env') or reference['file']}" in result.stdout
+    assert "(jobs as counted up to 10 s ago)\n" in result.stdout
+    status = json.loads((await told(gateway, tmp_path, "status", "--json", ledger={"url": reference})).stdout)
+    assert (status["ledger"], status["jobs_are_exact"], len(status["problems"])) == (None, False, 1)
+    assert (await told(gateway, tmp_path, "top", "--count", "1", ledger={"url": reference})).exit_code == 0
+    faulty = await told(gateway, tmp_path, "status", ledger={"url": reference}, nope=1)
+    assert "warning: nope: " in faulty.stderr
+    assert "problem: ledger: ledger.url: " in faulty.stdout
+
+
+async def test_the_ledger_is_named_without_its_password(start: Start, tmp_path: Path) -> None:
+    gateway = await start()
+    assert f"\nledger SQLite, {ledger_path(gateway)}\n" in (await told(gateway, tmp_path, "status")).stdout
+    url = "postgresql://gateway:canary@127.0.0.1:1/ledger?application_name=x"
+    result = await told(gateway, tmp_path, "status", "--json", ledger={"url": url})
+    assert json.loads(result.stdout)["ledger"] == {"engine": "PostgreSQL", "name": "postgresql://127.0.0.1:1/ledger"}
+    assert "canary" not in result.output
+
+
 async def test_a_locked_ledger_is_told_with_its_why(start: Start, tmp_path: Path) -> None:
     gateway = await start(ledger={"timeout": "1s"})
     with closing(sqlite3.connect(ledger_path(gateway), isolation_level=None, timeout=5)) as other:
@@ -205,12 +234,21 @@ def test_a_wrong_span_is_told(wrong: str, tmp_path: Path) -> None:
     assert "is not within 0.5s and 60s" in result.stderr or "(units: ms, s, m, h, d)" in result.stderr
 
 
+def test_what_status_needs_has_to_be_right(tmp_path: Path) -> None:
+    path = write(tmp_path, document(tmp_path, ledger={"url": {"env": "NOT_SET"}}, admin={"port": "x"}))
+    result = CliRunner().invoke(cli, ["status", "--config", str(path)])
+    assert result.exit_code == 1
+    assert "gateway: admin.port: " in result.stderr
+    assert "gateway: ledger.url: " in result.stderr
+
+
 def test_nobody_there_is_told(tmp_path: Path) -> None:
     path = write(tmp_path, document(tmp_path, admin={"port": 1}))
     for command in ("status", "top"):
         result = CliRunner().invoke(cli, [command, "--config", str(path)])
         assert result.exit_code == 1
-        assert "gateway: no gateway answers at http://127.0.0.1:1: " in result.stderr
+        asked = f"Asked was the admin listener of {path}, on this machine: does it run?"
+        assert result.stderr == f"gateway: no gateway answers at http://127.0.0.1:1: Connection refused. {asked}\n"
 
 
 async def test_the_token_is_sent_and_a_wrong_one_is_told(

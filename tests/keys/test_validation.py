@@ -26,6 +26,9 @@ def record(**values: Any) -> KeyRecord:
     return KeyRecord(**{"id": "a", "profile": "default", "owner": "a", "created_at": 1, "revision": 1, **values})
 
 
+NONE = "is not a network, such as 10.0.0.0/8 or ::1/128"
+
+
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
@@ -37,7 +40,11 @@ def record(**values: Any) -> KeyRecord:
         ({"profile": "x"}, "there is no profile x; there are: default, premium, small"),
         ({"owner": "a b"}, "an owner has 1 to 128 characters of A-Z, a-z, 0-9 and ._@-"),
         ({"scopes": ("a b",)}, "a scope has 1 to 64 characters of A-Z, a-z, 0-9 and :._-"),
-        ({"networks": ("10.0.0.1/8",)}, "10.0.0.1/8 has host bits set; a network is written such as 10.0.0.0/8"),
+        ({"networks": ("192.168.3.4/16",)},
+         f"192.168.3.4/16 {NONE}: 192.168.3.4 is within one, so write 192.168.0.0/16, or 192.168.3.4 alone"),
+        ({"networks": ("host.example",)},
+         f"host.example {NONE}: names are not looked up, so write addresses"),
+        ({"networks": ("\x1b[2J",)}, f"that {NONE}: Expected 4 octets in '\\x1b[2J'"),
         ({"expires_at": NOW}, "the expiry is in the past"),
         ({"expires_at": float("nan")}, "the expiry is in the past"),
         ({"expires_at": LATEST + 1.0}, "the expiry is too far away"),

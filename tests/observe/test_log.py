@@ -69,7 +69,7 @@ def test_console_is_for_people() -> None:
         "timestamp": AT, "level": "warning", "event": "request", "key": None, "duration": 0.1234567891, "status": 200,
         "detail": "two words", "evil": "a\x1b[31m\nb", "empty": "",
     })  # fmt: skip
-    clock = f"{AT.astimezone():%H:%M:%S}"
+    clock = f"{AT.astimezone():%Y-%m-%d %H:%M:%S}"
     assert line.decode() == (
         f"{clock} warning request              duration=0.123457 status=200 detail='two words' "
         "evil='a\\x1b[31m\\nb' empty=\n"

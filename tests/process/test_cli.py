@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import click
@@ -23,7 +25,17 @@ from gateway import __version__
 from gateway.cli.main import COMMANDS, Listed, cli
 from gateway.cli.this_machine import local_addresses
 from tests.support.ledgers import write_sqlite_ledger
-from tests.support.process import Process, Upstream, configure, free_port, run, taken_port, trusting
+from tests.support.process import (
+    DEADLINE,
+    GATEWAY,
+    Process,
+    Upstream,
+    configure,
+    free_port,
+    run,
+    taken_port,
+    trusting,
+)
 
 
 def complaints(output: str) -> list[str]:
@@ -95,14 +107,21 @@ def test_help_and_version(option: str) -> None:
     assert (__version__ if option == "--version" else "serve") in output
 
 
-def every_command(command: click.Command, *path: str) -> Iterator[list[str]]:
-    yield list(path)
+def every_command(command: click.Command = cli, *path: str) -> Iterator[tuple[list[str], click.Command]]:
+    yield list(path), command
     if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
             yield from every_command(inner, *path, name)
 
 
-@pytest.mark.parametrize("command", list(every_command(cli)), ids=" ".join)
+EVERY = [path for path, _ in every_command()]
+GROUPS = [path for path, command in every_command() if isinstance(command, click.Group)]
+
+
+@pytest.mark.parametrize("command", EVERY, ids=" ".join)
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_each_command_has_help(command: list[str], option: str) -> None:
     code, output = in_process(*command, option)
@@ -134,7 +153,25 @@ def test_what_serve_prints_into_a_log_repeats_no_value(tmp_path: Path, certifica
     path = configured(tmp_path, certificates, "http://127.0.0.1:1", log={"level": "hunter2-hunter2"})
     line = the_complaint("serve", "--config", str(path))
     assert line.startswith("gateway: log.level: must be ")
+    assert line.endswith(": ***)")
     assert "hunter2" not in line
+
+
+def test_serve_tells_the_faults_that_check_tells(tmp_path: Path, certificates: Path) -> None:
+    """The log of a service had neither the value nor the mend."""
+    sections = {
+        "listen": {"port": "8443", "head_timeout": "5 minutes", "idle_timeout": 20},
+        "admin": {"port": 70000},
+        "network": {"allow": ["10.0.0.5/8", "fe80::1/10"]},
+        "body": {"spool_limit": "5XB"},
+    }
+    path = configured(tmp_path, certificates, "http://127.0.0.1:1", **sections)
+    served = [line.removeprefix("gateway: ") for line in complaints(in_process("serve", "--config", str(path))[1])]
+    checked = [line.removeprefix("fault: ") for line in complaints(in_process("check", "--config", str(path))[1])]
+    assert "write 8443 without quotes (line " in served[0]
+    masked = [re.sub(r': "5 minutes"\)|: "5XB"\)', ": ***)", line) for line in checked]
+    assert served == masked
+    assert len(served) == 7
 
 
 def test_a_spool_that_can_not_be_used_at_start(tmp_path: Path, certificates: Path) -> None:
@@ -193,6 +230,33 @@ def test_a_key_of_another_certificate(tmp_path: Path, certificates: Path, upstre
     assert "is not the key of " in the_complaint("serve", "--config", str(path))
 
 
+@pytest.mark.parametrize(
+    ("section", "wrong"),
+    [
+        ("tls", {"private_key": "server.pem"}),
+        ("tls.certificates[0]", {"certificates": [{"certificate": "server.key", "private_key": "server.pem"}]}),
+        ("tls.client_ca", {"client_ca": "server.key", "client_certificates": "optional"}),
+        ("admin.tls", {"certificate": "server.key", "private_key": "server.pem"}),
+    ],
+)
+def test_serve_and_check_name_the_setting_of_a_certificate_that_will_not_do(
+    section: str, wrong: dict[str, Any], tmp_path: Path, certificates: Path
+) -> None:
+    def placed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: placed(entry) for name, entry in value.items()}
+        if isinstance(value, list):
+            return list(map(placed, value))
+        return str(certificates / value) if str(value).startswith("server.") else value
+
+    pair = placed({"certificate": "server.pem", "private_key": "server.key"})
+    sections = {"admin": {"tls": placed(wrong)}} if section == "admin.tls" else {"tls": {**pair, **placed(wrong)}}
+    path = configured(tmp_path, certificates, "http://127.0.0.1:1", **sections)
+    served = the_complaint("serve", "--config", str(path)).removeprefix("gateway: ")
+    assert served == the_complaint("check", "--config", str(path)).removeprefix("fault: ")
+    assert served.startswith(f"{section}: {certificates}/server.")
+
+
 @pytest.mark.parametrize("text", ["listen: [", "a: b: c", "\tlisten: 1", "- listen", "listen: *x", "\x00", "&a [*a]"])
 @pytest.mark.parametrize("command", ["serve", "check"])
 def test_bad_yaml_is_one_line_of_complaint(tmp_path: Path, text: str, command: str) -> None:
@@ -244,6 +308,19 @@ def test_a_good_configuration_is_zero(path: Path) -> None:
 def test_no_c_extension_is_one_line(path: Path) -> None:
     line = the_complaint("serve", "--config", str(path), environ={"AIOHTTP_NO_EXTENSIONS": "1"})
     assert "C extension" in line
+
+
+@pytest.mark.parametrize("form", ["--wide", "--json"])
+def test_a_reader_that_leaves_is_no_traceback(form: str, path: Path) -> None:
+    """As in `gateway config show | head`."""
+    command = (*GATEWAY, "config", "show", form, "--config", str(path))
+    with Popen(command, stdout=PIPE, stderr=PIPE) as process:  # noqa: S603 -- our own command
+        assert process.stdout
+        process.stdout.close()
+        assert process.wait(DEADLINE) == 1
+        told = process.stderr.read().decode() if process.stderr else ""
+    assert "Traceback" not in told
+    assert len(told.splitlines()) <= 1
 
 
 def test_live_finds_all_well(path: Path) -> None:
@@ -382,7 +459,50 @@ def test_help_lists_all_commands() -> None:
     assert re.findall(r"^  (\w+)  ", output.partition("Commands:")[2], re.MULTILINE) == sorted(COMMANDS)
 
 
-def test_a_command_that_is_not_there() -> None:
-    code, output = in_process("kyes")
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["kyes"], "No such command 'kyes'. Did you mean 'keys'?"),
+        (["statsu", "--config", "x"], "No such command 'statsu'. Did you mean 'status'?"),
+        (["frobnicate"], "No such command 'frobnicate'."),
+        (["keys", "lst"], "No such command 'lst'. Did you mean 'list'?"),
+        (["--config", "x", "status"], "--config stands behind the command: gateway status --config ..."),
+        (["keys", "--config", "x", "list"], "--config stands behind the command: gateway keys list --config ..."),
+        (["--nope"], "No such option '--nope'."),
+        (["keys", "show", "--config", "x"], "Missing argument 'ID'."),
+        (["keys", "grant", "ci", "--config", "x", "--pages", "many"], "Invalid value for '--pages': 'many' is not"),
+        (["explain", "--config", "x"], "Name METHOD and PATH of a request"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_form_with_the_way_out(words: list[str], told: str) -> None:
+    code, output = in_process(*words)
     assert code == 2
-    assert "No such command 'kyes'" in output
+    usage, hint, nothing, line = output.splitlines()
+    assert usage.startswith("Usage: gateway")
+    assert re.fullmatch(r"Try 'gateway[a-z ]* --help' for help\.", hint)
+    assert nothing == ""
+    assert line.startswith(f"gateway: {told}")
+
+
+def test_without_a_word_all_is_told() -> None:
+    code, output = in_process()
+    assert code == 2
+    assert output.startswith("Usage: gateway")
+    assert "  webhooks" in output
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=" ".join)
+def test_a_list_of_commands_says_each_in_a_whole_line(group: list[str]) -> None:
+    _, output = in_process(*group, "--help")
+    listed = output.partition("Commands:\n")[2].splitlines()
+    assert listed
+    assert all(len(line) <= 80 for line in listed)
+    assert [line for line in listed if line.endswith("...")] == []
+
+
+@pytest.mark.parametrize("command", EVERY, ids=" ".join)
+def test_help_has_no_marks_and_breaks_no_example(command: list[str]) -> None:
+    _, output = in_process(*command, "--help")
+    assert "`" not in output
+    lines = [line.startswith("      ") for line in output.partition("Options:")[0].splitlines()]
+    assert (True, True) not in pairwise(lines), "an example takes one line, or can't be copied"

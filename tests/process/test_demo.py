@@ -91,6 +91,13 @@ def test_the_printed_line_works_as_it_stands(tmp_path: Path) -> None:
     assert (directory / "key.txt").read_text().startswith("dgw_demo_")
 
 
+def test_it_says_at_once_what_it_starts_and_then_the_key(tmp_path: Path) -> None:
+    with demo(tmp_path / "demo") as process:
+        first = process.lines[0]
+        assert first.startswith("Starting the gateway in front of a stand-in container, with all it needs in ")
+        assert any("key.txt (the key demo)" in line for line in process.lines)
+
+
 def test_it_says_where_to_look_and_when_its_container_has_ended(tmp_path: Path) -> None:
     with demo(tmp_path / "demo") as process:
         page = process.line(lambda line: line.startswith("What runs: ")).removeprefix("What runs: ")

@@ -1,12 +1,10 @@
 """From SQLite to PostgreSQL, as docs/ledger.md says: one gateway behind its HAProxy, and no client sees an error.
 
-The frontend is the one of that page, but for its addresses. The clients try nothing twice.
+The frontend is deploy/behind/haproxy-move.cfg, but for its addresses. The clients try nothing twice.
 """
 
 import json
-import re
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGTERM
@@ -22,16 +20,14 @@ from tests.support.process import ROOT, Process, configure, eventually, free_por
 
 pytestmark = [needs["haproxy"], pytest.mark.timeout(600)]
 
-PAGE: Final = (ROOT / "docs" / "ledger.md").read_text()
+FILE: Final = ROOT / "deploy" / "behind" / "haproxy-move.cfg"
 TO: Final = ("ledger", "copy", "--to", "env:LEDGER_URL")
 
 
 def frontend(port: int, gateway: int) -> str:
-    """What stands in the page, with ports of this test."""
-    found = re.search(r"^    defaults\n(?:^    .*\n)+", PAGE, re.MULTILINE)
-    assert found
-    text = textwrap.dedent(found[0])
-    for told, here in (("bind :443", f"bind 127.0.0.1:{port}"), ("127.0.0.1:8443", f"127.0.0.1:{gateway}")):
+    """The file as it stands, with ports of this test."""
+    text = FILE.read_text()
+    for told, here in (("bind :443", f"bind 127.0.0.1:{port}"), ("10.0.5.10:8443", f"127.0.0.1:{gateway}")):
         assert text.count(told) == 1
         text = text.replace(told, here)
     return text
@@ -58,7 +54,8 @@ def configured(site: Site, port: int, ledger: object) -> Path:
         site.directory,
         site.certificates,
         site.upstream,
-        listen={"address": "127.0.0.1", "port": port},
+        listen={"address": "127.0.0.1", "port": port, "proxy_protocol": True},
+        network={"allow": ["127.0.0.0/8"], "trusted_proxies": ["127.0.0.1/32"]},
         keys=[{"id": key, "secret": {"file": str(site.directory / key)}} for key in KEYS],
         ledger={"url": ledger, "timeout": "20s"},
         profiles={"default": LIMITS},

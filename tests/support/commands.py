@@ -16,6 +16,7 @@ from gateway.ledger.ledger import open_ledger
 from gateway.ledger.refusals import RefusalRow, note
 from gateway.ledger.reservations import charge_one
 from gateway.ledger.schema import reservations
+from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.endings import end
 from tests.support.joblists import make_job
 from tests.support.ledgers import write_sqlite_ledger
@@ -40,8 +41,16 @@ CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "callers show": (CALLER,),
     "callers unblock": (CALLER,),
     "certs dev": ("{DIR}/certs", "--client", "ann"),
+    "certs token": ("{DIR}/tokens", "--for", "ann"),
     "check": (),
-    "config init": ("--certificate", "{DIR}/server.pem", "--private-key", "{DIR}/server.key", "--allow", "::1"),
+    "config init": (
+        "--certificate",
+        "{DIR}/pair/server.pem",
+        "--private-key",
+        "{DIR}/pair/server.key",
+        "--allow",
+        "::1",
+    ),
     "config show": (),
     "explain": ("POST", "/api/v1/marker", "--ip", "10.0.0.1", "--key", KEY),
     "jobs list": (),
@@ -96,7 +105,11 @@ def call_of(name: str, directory: Path) -> list[str]:
 
 
 def write_filled(directory: Path, **sections: Any) -> Path:
-    """A configuration and its ledger, with long ids: keys, jobs, one that is lost, a dead letter, a refusal."""
+    """A configuration and its ledger, with long ids: keys, jobs, one that is lost, a dead letter, a refusal.
+
+    Beside it pair/ has a certificate that is one; the configuration's own is an empty file.
+    """
+    make_development_certificates(directory / "pair", ["localhost"])
     ledger = directory / "ledger.db"
     write_sqlite_ledger(ledger)
     path = write(directory, document(directory, ledger={"url": f"sqlite:///{ledger}", "timeout": "30s"}, **sections))

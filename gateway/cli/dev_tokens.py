@@ -1,0 +1,68 @@
+"""An issuer for trying out tokens: its JWK set, and tokens that it signed. Never for production.
+
+Its private key is in no file and ends with the command, as that of the development CA does: nobody can sign a further
+token that a gateway with this JWK set would take.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from gateway.errors import SetupError
+from gateway.tls.dev_certificates import write_private
+from gateway.units import DAY
+
+ISSUER: Final = "https://issuer.invalid"  # a name that nobody can have (RFC 6761)
+KEYS: Final = "issuer.json"
+LIFETIME: Final = DAY
+_ALGORITHM: Final = "ES256"
+_KEY_ID: Final = "development"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+CONFIGURATION: Final = """\
+authentication:
+  jwt:
+    - issuer: {issuer}
+      audience: {audience}
+      jwks: {keys}
+"""
+
+
+def token_file(directory: Path, name: str) -> Path:
+    """Where the token of a name is written."""
+    return directory / f"{name}.jwt"
+
+
+def make_tokens(directory: Path, names: Sequence[str], audience: str, now: float) -> None:
+    """Writes issuer.json and for each name NAME.jwt (0600), which ends a day after `now`, in seconds since the epoch.
+
+    Raises:
+        OSError: when a file can't be written.
+        SetupError: when one of them is there already, or a name can't be a file's.
+    """
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise SetupError(f"{name!r} is not a name for a token: letters, digits, dots, _ and -, 63 at the most")
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {name: token_file(directory, name) for name in names}
+    for path in (directory / KEYS, *files.values()):
+        if path.is_symlink() or path.exists():
+            raise SetupError(f"{path} is there already, and never overwritten: choose another directory")
+    key = ec.generate_private_key(ec.SECP256R1())
+    (directory / KEYS).write_text(json.dumps({"keys": [_public(key)]}, indent=2) + "\n", encoding="utf-8")
+    for name, path in files.items():
+        token = jwt.encode(_claims(name, audience, now), key, _ALGORITHM, headers={"kid": _KEY_ID})
+        write_private(path, f"{token}\n".encode())
+
+
+def _claims(name: str, audience: str, now: float) -> dict[str, Any]:
+    return {"iss": ISSUER, "aud": audience, "sub": name, "iat": int(now), "exp": int(now) + LIFETIME}
+
+
+def _public(key: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
+    members: dict[str, Any] = jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    return {**members, "kid": _KEY_ID, "alg": _ALGORITHM, "use": "sig"}
