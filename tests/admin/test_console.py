@@ -1063,7 +1063,9 @@ async def test_axe_finds_nothing_serious(look: str, gateway: Running, console_of
             await console.page.get_by_role("heading", level=1, name=view).wait_for()
             await console.page.wait_for_load_state("networkidle")
             assert await console.serious_faults() == [], view
-            width = await console.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            width = await console.page.evaluate(
+                "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
             assert width <= 0, view
             if look == "phone":
                 assert await console.page.evaluate(CUT_OFF) == [], view
