@@ -46,6 +46,8 @@ def complaints(output: str) -> list[str]:
 def in_process(*arguments: str) -> tuple[int, str]:
     """The same as `run`, without a process: for what needs no start of Python of its own."""
     result = CliRunner().invoke(cli, arguments, prog_name="gateway")
+    if sys.modules.get("rich", cli) is None:
+        del sys.modules["rich"]  # `serve` keeps it out of its process, and this one has other tests
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return result.exit_code, result.output
 
