@@ -9,6 +9,9 @@ def test_a_log_gets_faults_without_the_values_that_stand_there() -> None:
     error = ConfigurationError([fault, Fault("", "it is empty")])
     assert str(error) == "listen.port: it is not a port: quote canary (line 3: canary)\nit is empty"
     assert error.for_log == "listen.port: it is not a port (line 3: ***)\nit is empty"
+    assert Fault("listen.port", "it is not a port", "line 3", "70000", is_for_log=True).for_log == (
+        "listen.port: it is not a port (line 3: 70000)"
+    )
     assert SetupError("the port is taken").for_log == "the port is taken"
 
 

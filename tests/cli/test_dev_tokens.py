@@ -13,6 +13,8 @@ from gateway.cli.main import cli
 from gateway.errors import SetupError
 from tests.support.pure import make_settings
 
+pytestmark = pytest.mark.usefixtures("restored_log")
+
 NOW = 1_800_000_000.0
 
 

@@ -17,6 +17,8 @@ from tests.support.commands import HOOK, JOB, LOST, REFUSED, leaves, write_fille
 from tests.support.process import ROOT
 from tests.support.pure import document, write
 
+pytestmark = pytest.mark.usefixtures("restored_log")
+
 
 def needs(command: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(shutil.which(command) is None, reason=f"{command} is not here")
