@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.cli.audit import audit
+from gateway.cli.main import cli
 from gateway.ledger.audit import append, record
 from gateway.ledger.ledger import open_ledger
 from gateway.model.audit import Action, Entry
@@ -28,7 +28,7 @@ def run(tmp_path: Path, ledger_url: str) -> Run:
     config = write(tmp_path, document(tmp_path, ledger={"url": ledger_url, "timeout": "30s"}))
 
     def invoke(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(audit, [*arguments, "--config", str(config)], prog_name="gateway audit")
+        result = CliRunner().invoke(cli, ["audit", *arguments, "--config", str(config)], prog_name="gateway")
         assert result.exit_code == code, result.output
         assert result.exception is None or isinstance(result.exception, SystemExit)
         return result
@@ -96,6 +96,6 @@ def test_a_moment_that_is_none_is_wrong_usage(run: Run, since: str) -> None:
 
 def test_a_ledger_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
     config = write(tmp_path, document(tmp_path, ledger={"url": f"sqlite:///{tmp_path}"}))
-    result = CliRunner().invoke(audit, ["--json", "--config", str(config)])
+    result = CliRunner().invoke(cli, ["audit", "--json", "--config", str(config)])
     assert result.exit_code == 1
     assert result.stdout == ""
