@@ -15,6 +15,8 @@ from gateway.config.origins import masked
 from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.pure import document, write
 
+pytestmark = pytest.mark.usefixtures("restored_log")
+
 CANARY = "canary-secret-of-the-file-1a2b3c"
 Run = Callable[..., Result]
 
