@@ -2,7 +2,7 @@
 
 A read on a hung mount can't be cancelled, and the process waits for asyncio's own threads when it ends. So each call
 has a daemon thread to itself, which dies with the process; callers wait for it with a timeout. A thread costs more
-than what it does for a call that comes each second: so one that has ended its call may wait for the next one.
+than what it does for a call that comes each second: so some that have ended their calls may wait for the next ones.
 """
 
 import asyncio
@@ -22,13 +22,12 @@ _MOST: Final = 4
 class DaemonThreads:
     """Runs calls on threads, at most `most` at once; a hung call counts. For one event loop.
 
-    `keeps`: one thread that has ended its call is kept for the next one.
+    `workers` makes its threads, and may keep some for the next calls.
     """
 
-    def __init__(self, most: int = _MOST, *, keeps: bool = False) -> None:
+    def __init__(self, most: int = _MOST, workers: "Workers | None" = None) -> None:
         self._free = asyncio.Semaphore(most)
-        self._keeps = keeps
-        self._kept: Worker | None = None
+        self._workers = workers or Workers()
 
     async def run(self, call: Callable[[], T], within: float | None, late: Callable[[], None] | None = None) -> T:
         """Returns or raises what the call does, within `within` seconds; that includes the wait for a thread.
@@ -58,7 +57,7 @@ class DaemonThreads:
 
         def ended(end: Callable[[], None]) -> None:
             self._free.release()
-            self._give_back(worker)
+            self._workers.give_back(worker)
             if future.cancelled() and late is not None:
                 late()
             end()
@@ -67,17 +66,40 @@ class DaemonThreads:
         return future
 
     def _worker(self) -> "Worker":
-        """A thread that waits for work."""
-        kept, self._kept = self._kept, None
         try:
-            return Worker() if kept is None else kept
+            return self._workers.take()
         except RuntimeError:  # the system has no threads left just now
             self._free.release()
             raise
 
-    def _give_back(self, worker: "Worker") -> None:
-        if self._keeps and self._kept is None:
-            self._kept = worker
+
+class Workers:
+    """Threads that wait for work: new ones, or up to `keeps` of those that have ended theirs.
+
+    To start one the loop stands still until it has run for an instant, for which it may have to wait.
+
+    Args:
+        keeps: how many that have no work are kept.
+        name: of each thread.
+    """
+
+    def __init__(self, keeps: int = 0, name: str = "daemon") -> None:
+        self._keeps = keeps
+        self._name = name
+        self._kept: list[Worker] = []
+
+    def take(self) -> "Worker":
+        """A thread that waits for work.
+
+        Raises:
+            RuntimeError: the system has no threads left.
+        """
+        return self._kept.pop() if self._kept else Worker(self._name)
+
+    def give_back(self, worker: "Worker") -> None:
+        """Takes one back that has ended its work."""
+        if len(self._kept) < self._keeps:
+            self._kept.append(worker)
         else:
             worker.end()
 

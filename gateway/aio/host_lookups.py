@@ -18,21 +18,14 @@ from typing import Final, NamedTuple
 
 from aiohttp.abc import ResolveResult
 
-from gateway.aio.daemon_threads import DaemonThreads
+from gateway.aio.daemon_threads import DaemonThreads, Workers
+from gateway.aio.host_addresses import HostAddress, find_addresses
 from gateway.aio.waiters import Waiters
 
 MOST_ADDRESSES: Final = 16
 _MOST_THREADS: Final = 32
+_KEPT_THREADS: Final = 4
 _MOST_ASKED: Final = 256
-
-
-class HostAddress(NamedTuple):
-    """An address of a host, and its family (AF_INET or AF_INET6)."""
-
-    family: int
-    address: str
-
-
 _Addresses = tuple[HostAddress, ...]
 _Fault = OSError | UnicodeError
 _AskSystem = Callable[[str], _Addresses]
@@ -47,14 +40,7 @@ def look_up(host: str, flags: int = socket.AI_ADDRCONFIG) -> _Addresses:
         OSError: the host has no address, or the look-up failed.
         UnicodeError: the name is not valid for a look-up.
     """
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=flags)
-    return tuple(HostAddress(entry[0], _with_scope(entry[4])) for entry in found[:MOST_ADDRESSES])
-
-
-def _with_scope(sockaddr: tuple[object, ...]) -> str:
-    """An address as text; one that holds on one network interface alone names that, too."""
-    scope = sockaddr[3] if len(sockaddr) > 3 else 0  # noqa: PLR2004 -- of IPv6
-    return f"{sockaddr[0]}%{scope}" if scope else str(sockaddr[0])
+    return find_addresses(host, MOST_ADDRESSES, flags)
 
 
 def _literal(host: str) -> _Addresses | None:
@@ -82,7 +68,7 @@ class HostLookups:
 
     def __init__(self, look_up: _AskSystem = look_up, most: int = _MOST_THREADS) -> None:
         self._look_up = look_up
-        self._threads = DaemonThreads(most, keeps=True)
+        self._threads = DaemonThreads(most, Workers(_KEPT_THREADS, "host-lookup"))
         self._running: dict[str, _Running] = {}
 
     def __repr__(self) -> str:

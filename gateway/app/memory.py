@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import resource
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -68,5 +69,6 @@ async def release_memory(is_idle: Callable[[], bool]) -> None:
     while True:
         await asyncio.sleep(EVERY)
         if peak.is_over(resident_bytes(), is_idle=is_idle()):
-            await asyncio.to_thread(trim)
-            peak.note_calm(resident_bytes())
+            with suppress(RuntimeError):  # the system has no threads left: the next check tries again
+                await asyncio.to_thread(trim)
+                peak.note_calm(resident_bytes())

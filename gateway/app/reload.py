@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from gateway.aio.daemon_threads import DaemonThreads
+from gateway.aio.daemon_threads import DaemonThreads, Workers
 from gateway.aio.nudge import Nudge
 from gateway.aio.periodic import until_next
 from gateway.app.file_watch import FilesSeen, read_if_changed
@@ -57,7 +57,7 @@ class Reloader:
         self._put_in_force = put_in_force
         self.notifier = notifier
         self._forced = Nudge()
-        self._reading = DaemonThreads(keeps=True)
+        self._reading = DaemonThreads(workers=Workers(keeps=1))
         self._making = DaemonThreads()  # a thread that hangs there delays no check of what the operator repairs
         self.waiting: tuple[str, ...] = ()
         self.ends = prepared.ends

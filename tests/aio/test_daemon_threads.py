@@ -8,7 +8,7 @@ from threading import Event, Thread, current_thread, get_ident
 
 import pytest
 
-from gateway.aio.daemon_threads import DaemonThreads
+from gateway.aio.daemon_threads import DaemonThreads, Workers
 from tests.support.waiting import eventually
 
 LONG = 30.0
@@ -73,7 +73,7 @@ async def test_a_thread_that_can_not_be_begun_takes_no_place(monkeypatch: pytest
 
 
 async def test_a_thread_that_is_kept_serves_the_next_call() -> None:
-    daemons = DaemonThreads(keeps=True)
+    daemons = DaemonThreads(workers=Workers(keeps=1))
     first = await daemons.run(get_ident, LONG)
     assert [await daemons.run(get_ident, LONG) for _ in range(3)] == [first] * 3
     with pytest.raises(KeyError):
@@ -82,7 +82,7 @@ async def test_a_thread_that_is_kept_serves_the_next_call() -> None:
 
 
 async def test_one_thread_is_kept_and_one_that_hangs_serves_nobody() -> None:
-    daemons, over = DaemonThreads(2, keeps=True), Event()
+    daemons, over = DaemonThreads(2, Workers(keeps=1)), Event()
     hanging: list[Thread] = []
 
     def hang() -> None:
@@ -99,7 +99,7 @@ async def test_one_thread_is_kept_and_one_that_hangs_serves_nobody() -> None:
 
 
 async def test_threads_end_with_their_last_call_and_a_kept_one_with_who_kept_it() -> None:
-    daemons, keeping = DaemonThreads(), DaemonThreads(keeps=True)
+    daemons, keeping = DaemonThreads(), DaemonThreads(workers=Workers(keeps=1))
     threads = [await daemons.run(current_thread, LONG), await keeping.run(current_thread, LONG)]
     threads[0].join(LONG)
     assert [thread.is_alive() for thread in threads] == [False, True]
@@ -122,7 +122,7 @@ async def test_who_is_cancelled_leaves_at_once() -> None:
 SCRIPT = """
 import asyncio
 from threading import Event
-from gateway.aio.daemon_threads import DaemonThreads
+from gateway.aio.daemon_threads import DaemonThreads, Workers
 
 async def main():
     try:

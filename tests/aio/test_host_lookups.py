@@ -11,8 +11,11 @@ from unittest.mock import patch
 import pytest
 
 from gateway.aio.bounded_connector import BoundedConnector, make_session
-from gateway.aio.host_lookups import MOST_ADDRESSES, HostAddress, HostLookups
+from gateway.aio.host_addresses import HostAddress
+from gateway.aio.host_lookups import MOST_ADDRESSES, HostLookups
+from tests.support.addrlists import AddressList
 from tests.support.iteration import iteration_now
+from tests.support.waiting import eventually
 
 FOUND = (HostAddress(socket.AF_INET, "127.0.0.1"),)
 
@@ -142,8 +145,8 @@ async def test_of_thousands_of_addresses_a_few_are_kept(monkeypatch: pytest.Monk
         tried.append(address)
         raise ConnectionRefusedError
 
-    entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.{n // 250}.{n % 250}", 0)) for n in range(4000)]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+    listed = AddressList(*(f"127.0.{n // 250}.{n % 250}" for n in range(4000)))
+    monkeypatch.setattr("gateway.aio.host_lookups.find_addresses", listed.find)
     monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", connect)
     async with make_session(BoundedConnector(iteration_now(), None, force_close=True)) as session:
         with pytest.raises(OSError, match="Cannot connect"):
@@ -151,7 +154,20 @@ async def test_of_thousands_of_addresses_a_few_are_kept(monkeypatch: pytest.Monk
     assert {address[0] for address in tried} == {f"127.0.0.{n}" for n in range(MOST_ADDRESSES)}
 
 
-async def test_an_address_of_one_interface_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fe80::1", 0, 0, 2))]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
-    assert await HostLookups()("near.test") == (HostAddress(socket.AF_INET6, "fe80::1%2"),)
+async def test_threads_are_kept_for_the_next_look_ups(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop waits until a thread that it starts has run: for 20 ms and more, beside others that want the lock."""
+    starts, start = list[threading.Thread](), threading.Thread.start
+
+    def noted(thread: threading.Thread) -> None:
+        starts.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noted)
+    lookups = HostLookups(names)
+    for turn in range(1, 4):
+        names.go.clear()
+        waiting = [asyncio.ensure_future(lookups(f"silent{n}")) for n in range(4)]
+        await eventually(lambda turn=turn: len(names.asked) == 4 * turn)  # type: ignore[misc]
+        names.go.set()
+        await asyncio.gather(*waiting)
+    assert len(starts) == 4

@@ -1,9 +1,13 @@
+import asyncio
+import itertools
 import subprocess
 import sys
+from threading import Thread
 
 import pytest
 
-from gateway.app.memory import GROWTH, Peak, resident_bytes
+from gateway.app.memory import GROWTH, Peak, release_memory, resident_bytes
+from tests.support.waiting import eventually
 
 BASE = 100_000_000
 
@@ -78,3 +82,24 @@ print(before - resident_bytes(), before - freed)
     gone, gone_by_itself = map(int, ran.stdout.split())
     assert gone > 200_000_000
     assert gone_by_itself < 100_000_000
+
+
+async def test_where_no_thread_can_be_started_memory_goes_back_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first such moment ended the checks, and with them all that ever went back."""
+    start, tries, trims = Thread.start, itertools.count(1), list[int]()
+
+    def fail_once(thread: Thread) -> None:
+        if next(tries) == 1:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(Thread, "start", fail_once)
+    monkeypatch.setattr("gateway.app.memory.EVERY", 0.0)
+    levels = iter([BASE, BASE + 2 * GROWTH])
+    monkeypatch.setattr("gateway.app.memory.resident_bytes", lambda: next(levels, BASE + 2 * GROWTH))
+    monkeypatch.setattr("gateway.app.memory.trim", lambda: trims.append(1))
+    task = asyncio.get_running_loop().create_task(release_memory(lambda: True))
+    await eventually(lambda: bool(trims))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

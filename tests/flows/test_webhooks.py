@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pytest_aiohttp import AiohttpRawServer
 
+from gateway.aio.host_addresses import HostAddress, find_addresses
 from gateway.webhooks import verify
 from tests.support.backend import Backend
 from tests.support.client import Response
@@ -113,18 +114,18 @@ async def test_slow_names_of_one_owner_keep_no_other_from_submitting(
     start: Start, jobs: Jobs, receiver: Receiver, certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.webhooks.egress.resolver.MAX_WAITING", 0)  # else they wait for five seconds
-    go, real = threading.Event(), socket.getaddrinfo
+    go = threading.Event()
 
-    def slow(host: Any, *args: Any, **more: Any) -> Any:
-        if str(host).endswith(".slow.example"):
+    def slow(host: str, most: int) -> tuple[HostAddress, ...]:
+        if host.endswith(".slow.example"):
             go.wait(DEADLINE)
             raise socket.gaierror(socket.EAI_NONAME, "there is none")
-        return real(host, *args, **more)
+        return find_addresses(host, most)
 
     allow = ["localhost", "*.slow.example"]
     gateway = await start(jobs={}, webhooks=out(certificates, allow=allow), environ=ENVIRONMENT)
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr("gateway.webhooks.egress.resolver.find_addresses", slow)
     names = [f"https://a{number}.slow.example/hook" for number in range(16)]
     waiting = [loop.create_task(gateway.ask(submit(form(webhook_url=name)), b"POST")) for name in names]
     try:

@@ -14,7 +14,8 @@ import uvloop
 
 from gateway.aio.bounded_connector import bounded_context
 from gateway.aio.drive import Drive
-from gateway.aio.host_lookups import HostAddress, HostLookups
+from gateway.aio.host_addresses import HostAddress, find_addresses
+from gateway.aio.host_lookups import HostLookups
 from gateway.aio.iteration import Iteration
 from gateway.aio.shared_context import PAUSE
 from gateway.aio.tls.handshake import Handshake
@@ -23,6 +24,7 @@ from gateway.errors import ClientGone, UpstreamUnreachable
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool, Upstreams
 from gateway.upstream.target import UpstreamTarget
+from tests.support.addrlists import AddressList
 from tests.support.iteration import iteration_now
 
 
@@ -253,14 +255,14 @@ def test_a_silent_name_server_keeps_nobody_from_other_containers(
     loop: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loop looks names up two (uvloop) or a few at a time; one that nobody answers held its place for 10 s."""
-    go, real = threading.Event(), socket.getaddrinfo
+    go = threading.Event()
     asked: list[str] = []
 
-    def slow(host: str, *args: Any, **options: Any) -> Any:
+    def slow(host: str, most: int, flags: int) -> tuple[HostAddress, ...]:
         asked.append(host)
         if host.startswith("silent"):
             go.wait(30)
-        return real("127.0.0.1" if host.endswith(".test") else host, *args, **options)
+        return find_addresses("127.0.0.1" if host.endswith(".test") else host, most, flags)
 
     async def connect() -> None:
         loop = asyncio.get_running_loop()
@@ -281,7 +283,7 @@ def test_a_silent_name_server_keeps_nobody_from_other_containers(
         upstreams.close()
         server.close()
 
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr("gateway.aio.host_lookups.find_addresses", slow)
     try:
         with asyncio.Runner(loop_factory=loop) as runner:
             runner.run(connect())
@@ -296,8 +298,7 @@ async def test_the_addresses_of_a_container_are_tried_in_order(monkeypatch: pyte
     pool = Pool(target, asyncio.get_running_loop(), iteration_now())
 
     def found(*addresses: str) -> None:
-        entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+        monkeypatch.setattr("gateway.aio.host_lookups.find_addresses", AddressList(*addresses).find)
 
     found("127.0.0.2", "127.0.0.1")
     connection = await pool.connect()

@@ -1,11 +1,11 @@
 """Looks up the addresses of hosts that webhooks go to (against SSRF), with a deadline and bounded concurrency.
 
 The system's resolver (getaddrinfo) has no deadline and can't be cancelled: it may block its thread for a minute. So
-each lookup has its own daemon thread, which even the end of the process does not wait for, and the number of threads
-is bounded. An owner gets only a share of the threads, so slow names delay only the owner that uses them. Lookups for
-which there is no thread wait for one, in the order in which they came: most take milliseconds. Concurrent requests
-for one host share one lookup. It begins as soon as one owner that waits for it has room, and counts for that one: so
-an owner that has none left keeps no others waiting by asking first for what they need.
+each lookup has a daemon thread to itself, which even the end of the process does not wait for, and the number of
+threads is bounded. An owner gets only a share of the threads, so slow names delay only the owner that uses them.
+Lookups for which there is no thread wait for one, in the order in which they came: most take milliseconds. Concurrent
+requests for one host share one lookup. It begins as soon as one owner that waits for it has room, and counts for that
+one: so an owner that has none left keeps no others waiting by asking first for what they need.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from threading import Thread
 from typing import Final
 
+from gateway.aio.daemon_threads import Worker, Workers
+from gateway.aio.host_addresses import find_addresses
 from gateway.errors import GatewayError
 
 Address = IPv4Address | IPv6Address
@@ -52,15 +52,14 @@ class LookupLate(Undecided):
     """The lookup takes too long."""
 
 
-def look_up(host: str, port: int) -> list[str]:
-    """Asks the system for a host's addresses; blocks.
+def look_up(host: str, _: int) -> list[str]:
+    """Asks the system for a host's addresses, of which it returns one more than may be used; blocks.
 
     Raises:
         OSError: the host has no address, or the lookup failed.
         UnicodeError: the name is not valid for a lookup.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
+    return [found.address.partition("%")[0] for found in find_addresses(host, _MAX_ADDRESSES + 1)]
 
 
 class _Asked:
@@ -91,6 +90,7 @@ class Resolver:
         self._deadline = deadline
         self._most = most
         self._share = max(1, most // _SHARE)
+        self._workers = Workers(self._share, "webhook-lookup")
         self._asked: dict[_Place, _Asked] = {}
         self._waiting: dict[_Place, None] = {}  # of these, those without a thread, in order
         self._running: Counter[str] = Counter()
@@ -190,23 +190,28 @@ class Resolver:
         def work() -> None:
             found = self._addresses(*place)
             with suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(partial(self._ended, place, found))
+                loop.call_soon_threadsafe(self._ended, place, found, worker)
 
         try:
-            Thread(target=work, name="webhook-lookup", daemon=True).start()
+            worker = self._workers.take()
         except RuntimeError:  # no more threads can be started now
             loop.call_soon(self._ended, place, NoAnswer("it can't be looked up just now"))
+        else:
+            worker.put(work)
 
     def _addresses(self, host: str, port: int) -> _Resolved | NotFound:
         try:
-            found = tuple(dict.fromkeys(map(ip_address, self._look_up(host, port))))
+            texts = self._look_up(host, port)
+            found = tuple(dict.fromkeys(map(ip_address, texts))) if len(texts) <= _MAX_ADDRESSES else ()
         except (OSError, ValueError) as error:  # ValueError: UnicodeError, too
             if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
                 return NoAnswer("nobody can tell its address just now")
             found = ()
-        return found if 0 < len(found) <= _MAX_ADDRESSES else NotFound("it has no address that is known here")
+        return found or NotFound("it has no address that is known here")
 
-    def _ended(self, place: _Place, found: _Resolved | NotFound) -> None:
+    def _ended(self, place: _Place, found: _Resolved | NotFound, worker: Worker | None = None) -> None:
+        if worker is not None:
+            self._workers.give_back(worker)
         asked = self._asked.pop(place)
         self._running[asked.owner] -= 1
         if not self._running[asked.owner]:
