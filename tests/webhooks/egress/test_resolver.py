@@ -252,7 +252,6 @@ async def test_who_names_many_hosts_at_once_waits_for_a_thread_in_turn() -> None
     found = await asyncio.gather(*(resolve("key:ci", host, 443) for host in [*hosts, *hosts]))
     assert found == [(ip("10.0.0.1"),)] * 60
     assert (most, sorted(order)) == (4, hosts)
-    assert sorted(order[:4]) == hosts[:4]
     assert repr(resolve) == "<Resolver running=0 waiting=0 owners=0>"
 
 
