@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_interface
+from pathlib import PurePath
 from typing import Any, Final
 
 from gateway.errors import MASK
@@ -17,8 +18,13 @@ _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}\Z")
 _NO_SECRET: Final = re.compile(
     r"(?:true|false|-?[0-9]{1,5}(?:\.[0-9]{1,3})?(?: ?(?:ms|s|m|h|d|B|KB|MB|GB))?)\Z", re.IGNORECASE
 )
+_FILES: Final = frozenset(
+    {"file", "certificate", "private_key", "client_ca", "ca", "public_key", "jwks", "spool_dir"}
+)
 _HIDDEN: Final = object()
 _SHORTEST: Final = 4
+_PARTS: Final = re.compile(r"[/%@:?]")
+_PART: Final = 8
 _REQUIRED: Final = {
     "network": "is required: at least allow, the networks of your clients, such as allow: [10.0.0.0/8]",
     "network.allow": "is required: list the networks of your clients, such as [10.0.0.0/8]; there is no default",
@@ -42,9 +48,16 @@ def plain_words(path: str, kind: str, said: str, context: Mapping[str, Any], val
     """The same for the log: without what stands there, if it may be a secret in the wrong place."""
     if may_be_logged(value):
         return fault_words(path, kind, said, context, value)
-    for text in _secretive(value):
-        said = said.replace(text, MASK)
-    return fault_words(path, kind, said, context, value if value is None else _HIDDEN)
+    return fault_words(path, kind, masked_words(path, said, value), context, value if value is None else _HIDDEN)
+
+
+def masked_words(path: str, words: str, value: Any) -> str:
+    """Words without those texts of the value at a path that may be secrets in the wrong place."""
+    for text in _secretive(value, path.rpartition(".")[2].partition("[")[0]):
+        parts = [part for part in _PARTS.split(text) if len(part) >= _PART]  # as ipaddress repeats what it refuses
+        for form in (text, repr(text)[1:-1], str(PurePath(text)), *parts):
+            words = words.replace(form, MASK)
+    return words
 
 
 def may_be_logged(value: Any) -> bool:
@@ -59,20 +72,23 @@ def _is_network(text: str) -> bool:
         ip_interface(text)
     except ValueError:
         return False
-    return not text.isdigit()
+    return not text.isdigit() and "%" not in text  # behind it any text may stand
 
 
-def _secretive(value: Any, name: str = "") -> Iterator[str]:
-    """The texts that are neither a variable's name nor, where one may be, a file's path."""
+def _secretive(value: Any, name: str) -> Iterator[str]:
+    """The texts that are neither a variable's name nor, where one may be, a file's path; `name` is the setting's."""
     if isinstance(value, dict):
         for inner, entry in value.items():
             yield from _secretive(entry, str(inner))
-    elif isinstance(value, str) and len(value) >= _SHORTEST and not _is_name(value, is_variable=name == "env"):
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _secretive(entry, name)
+    elif isinstance(value, str) and len(value) >= _SHORTEST and not _is_name(value, name):
         yield value
 
 
-def _is_name(text: str, *, is_variable: bool) -> bool:
-    return is_variable_name(text) or ("/" in text and not is_variable)
+def _is_name(text: str, name: str) -> bool:
+    return is_variable_name(text) or (name in _FILES and "/" in text and "://" not in text and "@" not in text)
 
 
 def is_variable_name(text: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from gateway.config.consistency import Document, near
-from gateway.config.fault_words import fault_words, may_be_logged, plain_words
+from gateway.config.fault_words import fault_words, masked_words, may_be_logged, plain_words
 from gateway.config.sections import fields_of, section_of
 from gateway.config.settings import Settings
 from gateway.config.yaml_places import line_near, shown, value_at
@@ -36,8 +36,9 @@ def place(fault: Fault, document: Document, lines: Mapping[str, int], variables:
     if where is None:
         return fault
     found = value_at(document, parts_of(fault.path))
-    value = None if fault.says_value else shown(fault.path, found)
-    return replace(fault, where=where, value=value or "", is_for_log=may_be_logged(found))
+    value, may = None if fault.says_value else shown(fault.path, found), may_be_logged(found)
+    plain = fault.plain if fault.plain or may else masked_words(fault.path, fault.message, found)
+    return replace(fault, where=where, value=value or "", is_for_log=may, plain=plain)
 
 
 def parts_of(path: str) -> tuple[str | int, ...]:

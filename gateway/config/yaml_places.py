@@ -54,7 +54,7 @@ def shown(path: str, value: Any) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
-        return str(value) if len(str(value)) <= _LONGEST else None
+        return str(value) if len(str(value)) <= _LONGEST and _may_show(path, str(value)) else None
     if not isinstance(value, str) or not value.isprintable() or len(value) > _LONGEST or not _may_show(path, value):
         return None
     return f'"{value}"'
