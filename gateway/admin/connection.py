@@ -48,7 +48,7 @@ log = structlog.get_logger()
 
 
 class AdminConnection(RequestHandler):
-    """A connection with one deadline: for a head to be whole, then for its answer to be taken."""
+    """A connection with one deadline: for a head to be whole, then for its answer to be taken, then for its end."""
 
     __slots__ = (
         "_ahead",
@@ -61,6 +61,7 @@ class AdminConnection(RequestHandler):
         "_iteration",
         "_on_end",
         "_own_loop",
+        "_raw",
         "_reading",
         "_turn",
         "_turn_is_over",
@@ -93,6 +94,7 @@ class AdminConnection(RequestHandler):
         self.has_ended = False
         self._on_end = on_end
         self._own_loop = loop
+        self._raw: asyncio.Transport | None = None  # also of one that was closed, until it is lost
         self._backlog = Backlog()
         self._iteration = iteration
         self._turn = Turn(iteration)
@@ -107,7 +109,8 @@ class AdminConnection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
-        self._reading = HeldTransport(cast("asyncio.Transport", transport), self._read_on)
+        self._raw = cast("asyncio.Transport", transport)
+        self._reading = HeldTransport(self._raw, self._read_on, EXCHANGE)
         super().connection_made(cast("asyncio.Transport", self._reading))  # a transport by what it has
         self._expect(HEAD)
 
@@ -133,7 +136,7 @@ class AdminConnection(RequestHandler):
         self._expect(None)
         self._backlog.clear()
         super().connection_lost(error)
-        self._body = self._unwanted = None
+        self._body = self._unwanted = self._raw = None
         self._reading.forget()
         self._on_end(self)
 
@@ -153,12 +156,12 @@ class AdminConnection(RequestHandler):
     @property
     def gives_way(self) -> bool:
         """Whether it may be closed to make room for another: never authorized, and answering nothing now."""
-        return self.transport is not None and not (self._is_known or self._is_answering)
+        return self._raw is not None and not (self._is_known or self._is_answering)
 
     def give_way(self) -> None:
         """Closes it to make room for another."""
-        if self.transport is not None:
-            self.transport.abort()
+        if self._raw is not None:
+            self._raw.abort()
         self._on_end(self)
 
     async def finish_response(

@@ -2,7 +2,8 @@
 
 aiohttp skips any number of interim answers (1xx), and hands its parser everything that has arrived, a quarter of a
 megabyte at once: thousands of small answers, parsed in one go while the event loop stands still. Here the parser
-gets small pieces in turns (turn.py), and few bytes and interim answers in all; TLS is decrypted in turns, too.
+gets small pieces in turns (turn.py), and few bytes and interim answers in all; TLS is decrypted in turns, too. What
+the peer has not taken of a request when its exchange has ended is dropped two seconds later (held_transport.py).
 """
 
 import asyncio
@@ -30,6 +31,7 @@ _PIECE: Final = 512
 _MAX_OF_A_HEAD: Final = 64 * 1024
 _MAX_BEHIND: Final = 16 * 1024
 _SWITCHING: Final = 101
+LINGER: Final = 2.0  # seconds: a receiver may have answered before it had read the rest
 
 
 def bounded_context() -> ssl.SSLContext:
@@ -74,7 +76,7 @@ class BoundedHandler(ResponseHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the transport, or by the loop."""
-        self._reading = HeldTransport(cast("asyncio.Transport", transport), self._end_if_over)
+        self._reading = HeldTransport(cast("asyncio.Transport", transport), self._end_if_over, LINGER)
         super().connection_made(cast("asyncio.Transport", self._reading))  # a transport by what it has
 
     def data_received(self, data: bytes) -> None:

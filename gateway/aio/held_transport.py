@@ -1,8 +1,14 @@
-"""A transport whose reading is paused by two: the protocol above it, and the turns of its connection (turn.py).
+"""What stands between a protocol of aiohttp's and its transport: for reading in turns, and for an end within a bound.
+
+Reading is paused by two: the protocol above, and the turns of its connection (turn.py).
 
 aiohttp's protocols pause and resume their transport themselves, as bodies fill and are read and requests queue up.
 Our pause between two turns would end as soon as aiohttp resumes the transport: libuv then reads on, 8 MB at a time.
 Here each of the two says what it wants, and the socket is read while neither has paused it.
+
+Closing sends what was written before, for which a transport waits without a deadline: a peer that reads nothing would
+keep the socket and all that was written for ever. aiohttp closes so, and thinks no more of it. Here what a peer has
+not taken is dropped `linger` seconds later.
 """
 
 import asyncio
@@ -11,13 +17,18 @@ from typing import Any
 
 
 class HeldTransport:
-    """Passed to the protocol above as its transport. `on_wanted` is called when that protocol wants more again."""
+    """Passed to the protocol above as its transport. `on_wanted` is called when that protocol wants more again.
 
-    __slots__ = ("_is_held", "_is_reading", "_on_wanted", "_raw", "is_paused")
+    `linger` is how many seconds a peer has to take the rest once this is closed.
+    """
 
-    def __init__(self, raw: asyncio.Transport, on_wanted: Callable[[], None]) -> None:
+    __slots__ = ("_is_held", "_is_reading", "_linger", "_on_wanted", "_raw", "_too_late", "is_paused")
+
+    def __init__(self, raw: asyncio.Transport, on_wanted: Callable[[], None], linger: float) -> None:
         self._raw = raw
         self._on_wanted = on_wanted
+        self._linger = linger
+        self._too_late: asyncio.TimerHandle | None = None
         self._is_reading = True
         self._is_held = False
         self.is_paused = False
@@ -37,6 +48,9 @@ class HeldTransport:
 
     def forget(self) -> None:
         """Lets go of all: the connection is lost, and the protocol above may be kept by its last error."""
+        if self._too_late is not None:
+            self._too_late.cancel()
+            self._too_late = None
         del self._raw, self._on_wanted
 
     # The transport of the protocol above
@@ -62,7 +76,9 @@ class HeldTransport:
         self._raw.writelines(pieces)
 
     def close(self) -> None:
-        """Sends what was written, then the end."""
+        """Sends what was written, then the end; aborts if the peer has not taken that in time."""
+        if self._too_late is None:
+            self._too_late = asyncio.get_running_loop().call_later(self._linger, self._raw.abort)
         self._raw.close()
 
     def abort(self) -> None:

@@ -7,11 +7,10 @@ not so many come that the oldest have to go.
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from typing import Final
 
 import structlog
@@ -19,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from gateway.aio.periodic import take_turns
+from gateway.audit.unwritten import Unwritten
 from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger import refusals
 from gateway.ledger.ledger import Ledger
@@ -70,8 +70,7 @@ class RefusalLog:
     def __init__(self, wall: Callable[[], float], new_id: Callable[[], str], most: int = _MOST) -> None:
         self._wall = wall
         self._new_id = new_id
-        self._most = most
-        self._waiting: deque[RefusalRow] = deque()
+        self._waiting: Unwritten[RefusalRow] = Unwritten(most)
         self._in_turn: Counter[str] = Counter()  # rows by key
         self._in_turn_of_all = 0
         self._is_behind = False  # there may be more to purge
@@ -164,20 +163,15 @@ class RefusalLog:
                 return
 
     def _put(self, row: RefusalRow) -> None:
-        if len(self._waiting) >= self._most:
-            self._waiting.popleft()
+        if self._waiting.put(row) is not None:
             self.dropped += 1
-        self._waiting.append(row)
 
     async def _write(self, ledger: Ledger) -> None:
         for _ in range(_BATCHES):
             if not self._waiting:
                 return
-            some = list(islice(self._waiting, _AT_ONCE))
-            try:
-                self.dropped += await ledger.write(partial(refusals.note, rows=some))
-            except ValueNotKept:  # of one of them, and for ever: the others are written without it
-                self.dropped += await _note_singly(ledger, some)
-            for row in some:
-                if self._waiting and self._waiting[0] is row:  # else it was dropped meanwhile
-                    self._waiting.popleft()
+            with self._waiting.some(_AT_ONCE) as some:
+                try:
+                    self.dropped += await ledger.write(partial(refusals.note, rows=some))
+                except ValueNotKept:  # of one of them, and for ever: the others are written without it
+                    self.dropped += await _note_singly(ledger, some)

@@ -9,7 +9,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, Final
 
 import structlog
@@ -18,6 +17,7 @@ from prometheus_client.metrics_core import Metric
 
 from gateway.aio.periodic import take_turns
 from gateway.audit.refusals import Refusals
+from gateway.audit.unwritten import Unwritten
 from gateway.config.secrets import Declared, declared_secrets
 from gateway.config.settings import Settings
 from gateway.errors import LedgerUnavailable, ValueNotKept
@@ -58,8 +58,7 @@ class AuditTrail:
         self._refusals = refusals
         self._stream = stream
         self._wall = wall
-        self._most = most
-        self._waiting: deque[Entry | FirstRead] = deque()
+        self._waiting: Unwritten[Entry | FirstRead] = Unwritten(most)
         self._stated: Settings | None = None
         self._declared: dict[str, Declared] = {}
         self._at_once = _AT_ONCE
@@ -102,7 +101,7 @@ class AuditTrail:
                 await self._write()
         except (LedgerUnavailable, TimeoutError):
             while self._waiting:
-                self._drop(self._waiting.popleft())
+                self._drop(self._waiting.take_oldest())
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client at each scrape."""
@@ -113,9 +112,9 @@ class AuditTrail:
         )
 
     def _put(self, note: Entry | FirstRead) -> None:
-        while len(self._waiting) >= self._most:
-            self._drop(self._waiting.popleft())
-        self._waiting.append(note)
+        without = self._waiting.put(note)
+        if without is not None:
+            self._drop(without)
 
     def _drop(self, note: Entry | FirstRead) -> None:
         self.dropped += 1
@@ -126,20 +125,18 @@ class AuditTrail:
 
     async def _write(self) -> None:
         while self._waiting:
-            some = list(islice(self._waiting, self._at_once))
             try:
-                written = await self._ledger.write(lambda c, some=some: audit.append(c, some))  # type: ignore[misc]
+                with self._waiting.some(self._at_once) as some:
+                    written = await self._ledger.write(lambda c, some=some: audit.append(c, some))  # type: ignore[misc]
             except ValueNotKept:  # of one of them, and for ever: it goes to the log only
                 self._at_once = max(1, len(some) // 2)
                 if len(some) == 1:
-                    self._drop(self._waiting.popleft())
+                    self._drop(self._waiting.take_oldest())
                 continue
             except LedgerUnavailable:
                 self._at_once = max(1, self._at_once // 2)  # a slow ledger may manage fewer in time
                 raise
             self._at_once = _AT_ONCE
-            for _ in some:
-                self._waiting.popleft()
             for entry in written:
                 self._log(entry)
 

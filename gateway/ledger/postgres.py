@@ -38,6 +38,10 @@ _MILLISECONDS: Final = 1000
 _STALE: Final = 10.0
 _MORE: Final = 5
 """So many times its deadline a transaction may take more, for the time that it gave to others."""
+_NEVER: Final = float("inf")
+_TO_CONNECT: Final = 0.5
+"""Seconds that a turn has to have left, or a quarter of it, for a connection to be begun. While a server hangs, turns
+come to those whose time is nearly over, one after the other: each would begin one for some milliseconds."""
 _USED_AT: Final = "used_at"
 _PREPARED: Final = "prepared"
 _NO_TURN: Final = "no connection within ledger.turn_timeout"
@@ -64,9 +68,11 @@ class PostgresEngine:
         self._upkeep = upkeep
         self._timeout = timeout
         self._turn = timeout if turn is None else turn
+        self._connects_until: dict[asyncio.Task[Any] | None, tuple[float, type[LedgerUnavailable]]] = {}
+        self._to_connect = min(_TO_CONNECT, self._turn / 4)
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
-            connect_args={"async_creator_fn": connector.connect, **connector.statements},
+            connect_args={"async_creator_fn": self._connect, **connector.statements},
             isolation_level=isolation or "READ COMMITTED",
             pool_size=_CONNECTIONS,
             max_overflow=0,
@@ -135,7 +141,7 @@ class PostgresEngine:
             either: tuple[asyncio.Future[Any], ...] = (task, has_begun)
             await asyncio.wait(either, timeout=self._turn, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                fault = OwnerWaited if is_of_an_owner(in_turn_of) else LedgerUnavailable
+                fault = _fault_of(in_turn_of)
                 if not has_begun.done():
                     raise fault(_NO_TURN)
                 await _answered(task, within or self._timeout, has_begun.result(), fault)
@@ -150,9 +156,27 @@ class PostgresEngine:
         engine: AsyncEngine,
         has_begun: "asyncio.Future[LoopTime]",
     ) -> T:
+        until = asyncio.get_running_loop().time() + self._turn - self._to_connect
         async with self._slots.one(in_turn_of):
-            with self._words(in_turn_of):
+            with self._words(in_turn_of), self._connecting_until(until, _fault_of(in_turn_of)):
                 return await self._begin(work, engine, has_begun)
+
+    @contextmanager
+    def _connecting_until(self, until: float, fault: type[LedgerUnavailable]) -> Iterator[None]:
+        """Lets the task that runs this begin no connection later: it gets one that is there, or that fault."""
+        task = asyncio.current_task()
+        self._connects_until[task] = until, fault
+        try:
+            yield
+        finally:
+            del self._connects_until[task]
+
+    async def _connect(self) -> asyncpg.Connection:
+        """Called in the task that wants it, where no connection is there."""
+        until, fault = self._connects_until.get(asyncio.current_task(), (_NEVER, LedgerUnavailable))
+        if asyncio.get_running_loop().time() > until:
+            raise fault(_NO_TURN)
+        return await self._connector.connect()
 
     @contextmanager
     def _words(self, in_turn_of: str = "") -> Iterator[None]:
@@ -240,6 +264,11 @@ class PostgresEngine:
                 # Fills the cache that SQLAlchemy's own statements use; it has no public way to fill it.
                 raw.run_async(lambda _, statement=statement: raw._prepare(statement, 0.0))  # noqa: SLF001
             record.info[_PREPARED] = True
+
+
+def _fault_of(in_turn_of: str) -> type[LedgerUnavailable]:
+    """What to raise of a wait in vain."""
+    return OwnerWaited if is_of_an_owner(in_turn_of) else LedgerUnavailable
 
 
 async def _answered(

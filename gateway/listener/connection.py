@@ -293,8 +293,18 @@ class ClientConnection(asyncio.Protocol):
         self._clocks.stop()
 
     def finish_alone(self) -> None:
-        """Lets this exchange go on though the client leaves."""
+        """Lets this exchange go on though the client leaves, until `finish_together`."""
         self._finishes_alone = True
+
+    def finish_together(self) -> None:
+        """Ends this exchange with its client again: what is left of it matters to nobody else.
+
+        Raises:
+            ClientGone: the client has left.
+        """
+        if self._finishes_alone and self.is_gone:
+            raise ClientGone("The client left after its request was released upstream.")
+        self._finishes_alone = False
 
     def end_after_this(self) -> None:
         """Serves no request after this one."""

@@ -153,7 +153,9 @@ class Forwarder:
         if order.submit is not None and answer.status not in SUCCESS:
             order.submit.mark_refused()
         if order.submit is not None and answer.status in SUCCESS:
-            client.expect(prepared.upstream.read_timeout, _silence)
+            client.expect(
+                prepared.upstream.read_timeout, _silence
+            )  # for all of it: no byte that comes begins it anew
             content = await _accept_job(order, order.submit, upstream, answer)
             self._send_whole(order, answer, BodyFraming(len(content), chunked=False, closes=closes), content)
         elif upstream.is_held_whole and not framing.chunked and not _is_rewritten(prepared, answer):
@@ -162,10 +164,11 @@ class Forwarder:
                 raise UpstreamBrokeOff("The upstream's answer is not as long as it says.", arrived=True)
             self._send_whole(order, answer, framing, content)
             await self._examiner.examine(order, answer, content)
-        elif prepared.gives_content and not (upstream.is_held_whole or _is_small(answer)):
-            await self._download(order, begun, framing)
         else:
-            await self._stream(order, begun, framing)
+            client.finish_together()  # the head said all that is recorded: a container may drip the rest for ever
+            is_held = upstream.is_held_whole or _is_small(answer)
+            pass_on = self._download if prepared.gives_content and not is_held else self._stream
+            await pass_on(order, begun, framing)
         if framing.closes:
             client.end_after_this()
 

@@ -1,4 +1,4 @@
-"""held_transport.py: it is read while neither the turns nor the protocol above hold it back."""
+"""held_transport.py: it is read while neither the turns nor the protocol above hold it back; its end has a bound."""
 
 import asyncio
 from typing import Any, cast
@@ -49,7 +49,7 @@ class Raw:
 
 def held(raw: Raw, wanted: list[bool] | None = None) -> HeldTransport:
     told = [] if wanted is None else wanted
-    return HeldTransport(cast("asyncio.Transport", raw), lambda: told.append(raw.is_reading))
+    return HeldTransport(cast("asyncio.Transport", raw), lambda: told.append(raw.is_reading), 0.05)
 
 
 @given(st.lists(st.sampled_from(["hold", "let_go", "pause_reading", "resume_reading"]), max_size=12))
@@ -71,7 +71,7 @@ def test_who_is_told_that_more_is_wanted_may_hold_it() -> None:
     def hold() -> None:
         transport.hold()
 
-    transport = HeldTransport(cast("asyncio.Transport", raw), hold)
+    transport = HeldTransport(cast("asyncio.Transport", raw), hold, 1.0)
     transport.pause_reading()
     transport.resume_reading()
     assert not raw.is_reading
@@ -80,7 +80,7 @@ def test_who_is_told_that_more_is_wanted_may_hold_it() -> None:
 
 
 @pytest.mark.parametrize("end", ["close", "abort"])
-def test_the_rest_is_the_transports(end: str) -> None:
+async def test_the_rest_is_the_transports(end: str) -> None:
     raw = Raw()
     transport = held(raw)
     assert transport.get_extra_info("peername") == "peer"
@@ -92,3 +92,23 @@ def test_the_rest_is_the_transports(end: str) -> None:
     assert raw.calls == [b"a", [b"b", b"c"], end]
     assert transport.is_closing()
     assert transport.get_write_buffer_size() == 3
+
+
+async def test_what_nobody_takes_is_dropped_some_time_after_the_end() -> None:
+    raw = Raw()
+    transport = held(raw)
+    transport.write(b"a")
+    transport.close()
+    transport.close()
+    assert raw.calls == [b"a", "close", "close"]
+    await asyncio.sleep(0.1)
+    assert raw.calls == [b"a", "close", "close", "abort"]
+
+
+async def test_one_that_is_lost_by_then_is_left_alone() -> None:
+    raw = Raw()
+    transport = held(raw)
+    transport.close()
+    transport.forget()
+    await asyncio.sleep(0.1)
+    assert raw.calls == ["close"]

@@ -210,6 +210,29 @@ async def test_what_waited_is_written_once_the_ledger_is_back(away: Room, tmp_pa
     await away.ledger.close()
 
 
+async def test_what_comes_while_some_are_written_pushes_out_none_of_these(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that came were then taken for written: neither the ledger nor the log had them, and nobody counted."""
+    room = Room(room.ledger, room.settings, most=3)
+    write, is_first = room.ledger.write, iter([True])
+
+    async def write_while_more_come(work: Any) -> Any:
+        written = await write(work)
+        if next(is_first, False):
+            for number in range(3, 7):
+                room.trail.read(job(f"j{number}"), "key:ci", "192.0.2.7")
+        return written
+
+    for number in range(3):
+        room.trail.read(job(f"j{number}"), "key:ci", "192.0.2.7")
+    monkeypatch.setattr(room.ledger, "write", write_while_more_come)
+    await room.trail.turn(1)
+    assert sorted(entry.subject for entry in await room.entries()) == ["j0", "j1", "j2"]
+    assert sorted(room.actions) == [f"job.read j{number}" for number in range(7)]
+    assert room.trail.dropped == 4
+
+
 async def test_more_than_fits_one_transaction_is_written_whole(room: Room, tmp_path: Path) -> None:
     room = Room(room.ledger, make_settings(tmp_path, ENVIRON), most=1000)
     for number in range(450):

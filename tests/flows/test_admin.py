@@ -471,6 +471,27 @@ async def test_an_address_has_a_share_and_leaves_the_probes_theirs(
         await probe.close()
 
 
+async def test_a_client_that_does_not_end_tls_is_cut_off(
+    start: Start, certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It kept one of the few places for ever, after a probe that anybody may send; before that time it gives way."""
+    monkeypatch.setattr("gateway.admin.connection.EXCHANGE", 1.0)
+    with_limits(monkeypatch, 1, 1)
+    gateway = await start(admin={"tls": pair_of(certificates)})
+
+    def probe() -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", gateway.admin_port))
+        encrypted = gateway.tls.wrap_socket(plain, server_hostname="localhost")
+        encrypted.sendall(get("/livez"))
+        while encrypted.recv(65536):
+            pass
+        return encrypted
+
+    with await asyncio.to_thread(probe), await asyncio.to_thread(probe):
+        assert turned_away(gateway, "gave_way") == 1
+        await eventually(lambda: gateway.gateway.listeners.admin.connections == 0)
+
+
 HALF = b"GET /livez HTTP/1.1\r\nHost: x\r\nA: "
 WITHOUT_BODY = b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
 

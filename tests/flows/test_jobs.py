@@ -501,6 +501,30 @@ async def test_a_delete_whose_client_leaves_within_its_body_deletes_nothing(
     assert container.deleted == []
 
 
+async def test_an_answer_to_a_delete_that_drips_ends_with_its_client(start: Start, backend: Backend) -> None:
+    """Each byte gave it another read_timeout, though nobody was there any more."""
+
+    async def script(connection: Connection) -> None:
+        while (arrived := await connection.request()).method != b"DELETE":
+            is_submit = arrived.method == b"POST"
+            connection.send(answer(b'{"success": true, "request_id": "job-1"}' if is_submit else PROCESSING, _JSON))
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        while not connection.ended:
+            connection.send(b" ")
+            await asyncio.sleep(0.02)  # the upstream's pace, not the test's
+
+    backend.script = script
+    gateway = await start(jobs={"watch": False}, routes=MORE_ROUTES)
+    job = await started(gateway)
+    client = await gateway.connect()
+    client.send(deleting(job, "delete"))
+    assert b"200 OK" in await client.read_some()
+    client.abort()
+    await eventually(lambda: gateway.metric("gateway_requests_in_flight") == 0)
+    await eventually(lambda: all(one.ended for one in backend.connections if b"DELETE" in one.received))
+    (await gateway.ask(poll(job))).is_refusal(404, "job_not_found")
+
+
 async def test_a_delete_with_a_body_goes_upstream_with_it(gateway: Running, start: Start, backend: Backend) -> None:
     del gateway
     deleting_gateway = await start(jobs={"watch": False}, routes=MORE_ROUTES)

@@ -522,6 +522,62 @@ async def test_a_client_that_leaves_behind_the_end_has_its_job(gateway: Running,
     await comes_to(gateway, Used(0, 3, 3, 1))
 
 
+def dripping(head: bytes, begins: asyncio.Event) -> Script:
+    """Answers a request, once `begins` is set, with a head and then a byte now and then."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await begins.wait()
+        connection.send(head + b"\r\nContent-Length: 100000\r\n\r\n")
+        while not connection.ended:
+            connection.send(b" ")
+            await asyncio.sleep(0.02)  # the upstream's pace, not the test's
+
+    return script
+
+
+@pytest.mark.parametrize("leaves", ["before the head", "behind the head"])
+async def test_a_refusal_that_drips_keeps_nothing_of_a_client_that_left(
+    leaves: str, gateway: Running, backend: Backend
+) -> None:
+    """Each byte gave it another read_timeout: place, pages and connections were held for ever."""
+    begins = asyncio.Event()
+    backend.script = dripping(b"HTTP/1.1 422 No", begins)
+    client = await gateway.connect()
+    client.send(submit(form(pdf(3))))
+    await backend.got(1)
+    if leaves == "behind the head":
+        begins.set()
+        assert b"422 No" in await client.read_some()
+    client.abort()
+    await eventually(lambda: all(connection.is_gone for connection in gateway.gateway.listeners.connections.all()))
+    begins.set()
+    await backend.connections[0].end()
+    (event,) = await gateway.finished(1)
+    assert event["reason"] == "client_gone"
+    await comes_to(gateway, Used())
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_an_acceptance_that_drips_has_one_read_timeout_and_stays_charged(
+    start: Start, backend: Backend, *, leaves: bool
+) -> None:
+    begins = asyncio.Event()
+    begins.set()
+    backend.script = dripping(b"HTTP/1.1 200 OK", begins)
+    gateway = await start(upstream={"read_timeout": "500ms"})
+    client = await gateway.connect()
+    client.send(submit(form(pdf(3))))
+    await backend.got(1)
+    if leaves:
+        client.abort()
+    else:
+        (await client.response(b"POST")).is_refusal(504, "upstream_timeout")
+    await backend.connections[0].end()
+    await gateway.finished(1)
+    await comes_to(gateway, Used(0, 3, 3, 1))
+
+
 async def test_two_jobs_of_one_id_are_never_one(gateway: Running, backend: Backend) -> None:
     async def script(connection: Connection) -> None:
         while True:

@@ -177,6 +177,24 @@ async def test_connections_that_the_network_lost_are_replaced(
         await engine.close()
 
 
+async def test_a_server_that_hangs_gets_no_storm_of_connections(frail: Postgres, url: str, tmp_path: Path) -> None:
+    """Whoever had his turn in his last milliseconds began one, and gave it up: 130 a second, as long as it hung."""
+    name = url.partition("@/")[2].partition("?")[0]
+    async with Cut(tmp_path, frail.socket_directory) as cut:
+        engine = open_engine(frail.url_of(name, tmp_path), 1.0)
+        await back(engine)
+        cut.flows.clear()
+        before, asked = cut.count, list[asyncio.Future[str]]()
+        for number in range(300):
+            asked.append(asyncio.ensure_future(refused(engine.read(beats, in_turn_of=f"key:{number % 50}"))))
+            await asyncio.sleep(0.01)
+        assert set(await asyncio.gather(*asked)) <= LATE
+        assert cut.count - before < 150
+        cut.flows.set()
+        await back(engine)
+        await engine.close()
+
+
 async def test_a_server_that_was_killed_and_started_again_has_all_that_was_told(
     frail: Postgres, fragile: Engine
 ) -> None:

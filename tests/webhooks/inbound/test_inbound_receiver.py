@@ -7,7 +7,7 @@ import struct
 from collections import Counter
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import pytest
@@ -24,6 +24,7 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import received
 from gateway.model.reasons import Reason
+from gateway.webhooks.inbound.forward import Forward, NotTaken
 from gateway.webhooks.inbound.inbound_receiver import ALREADY, PROCESSED
 from gateway.webhooks.inbound.inbound_receiver import Receiver as Taker
 from gateway.webhooks.signature import Secrets, sign
@@ -177,6 +178,38 @@ async def test_a_service_that_is_ill_is_a_502(ledger: Ledger, clock: Clock, serv
         assert await refusal(taker) is Reason.UPSTREAM_UNREACHABLE
     assert await refusal(taker) is Reason.UPSTREAM_UNREACHABLE  # by now nobody listens
     assert await ledger.read(lambda c: rows_of(c, received)) == []
+
+
+async def reads_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    cast("asyncio.Transport", writer.transport).pause_reading()
+    del reader
+    await asyncio.Event().wait()
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body")
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_of_a_service_that_reads_nothing_neither_socket_nor_body_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, encrypted: bool
+) -> None:
+    """The end of a connection waited for the service to read the rest, for ever."""
+    monkeypatch.setattr("gateway.aio.bounded_connector.LINGER", 0.1)
+    certificates = make_certificates(tmp_path)
+    context = bounded_context()
+    context.load_verify_locations(certificates / "ca.pem")
+    monkeypatch.setattr("gateway.aio.shared_context.bounded_context", lambda: context)
+    forward = Forward(iteration_now())
+    async with misbehaving(reads_nothing, server_context(certificates) if encrypted else None) as port:
+        before = socket_count()
+        for _ in range(3):
+            with pytest.raises(NotTaken, match="no answer in time"):
+                await forward(f"http{'s' * encrypted}://127.0.0.1:{port}/", b"x" * 16_000_000, {}, 0.5)
+        await eventually(lambda: socket_count() == before + 3)  # the service's own ends, which it has not read
+
+
+def socket_count() -> int:
+    """How many sockets this process has."""
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]  # but the one of this very list
+    return sum(str(link.readlink()).startswith("socket:") for link in links)
 
 
 async def test_whoever_may_not_learns_nothing(taker: Taker, service: Receiver) -> None:
