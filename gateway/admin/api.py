@@ -47,6 +47,7 @@ class Operation:
     query: type[BaseModel] | None = None
     status: int = 200
     takes_idempotency_key: bool = False
+    changes_nothing: bool = False
 
 
 def make_operations() -> tuple[Operation, ...]:
@@ -141,7 +142,7 @@ def _tokens() -> tuple[Operation, ...]:
     return (
         Operation(
             "judgeToken", "POST", "/admin/v1/tokens/judge", "Whether this replica would accept a token, and why not",
-            shown_tokens.judge_shown, token_answers.TokenVerdict, body=requests.ShownToken,
+            shown_tokens.judge_shown, token_answers.TokenVerdict, body=requests.ShownToken, changes_nothing=True,
         ),
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ def _handle(operation: Operation, context: Context, iteration: Iteration) -> _Ha
         try:
             answer = await operation.run(context, await _call(operation, request))
         finally:
-            if operation.method != "GET":
+            if operation.method != "GET" and not operation.changes_nothing:
                 context.near.forget()  # also after a failure: it may have been done
         body = await join_in_turns(iteration, write_in_pieces(answer), prefix_of(request))
         return web.Response(body=body, status=operation.status, content_type="application/json")

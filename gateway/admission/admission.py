@@ -279,6 +279,7 @@ class Lease:
     async def _finish(self, last: LeaseState) -> None:
         if self._doing is not None:
             await asyncio.gather(self._doing, return_exceptions=True)
+        faults = 0
         for wait in chain(RETRY_DELAYS, () if last is LeaseState.HELD else repeat(RETRY_DELAYS[-1])):
             await asyncio.sleep(wait)
             try:
@@ -287,6 +288,9 @@ class Lease:
                 continue
             except Exception as error:  # noqa: BLE001 -- a fault of ours: without another attempt the place is charged
                 log.error("a place could not be given back yet", error=whereabouts(error))
+                faults += 1
+                if faults > len(RETRY_DELAYS):
+                    break
                 continue
             if settled is not None:
                 self._parts.counts.pages(*settled)

@@ -156,17 +156,18 @@ def _host(names: Sequence[str], settings: Settings) -> str:
 
 def _verdict(explanation: Explanation) -> str:
     denial = explanation.denial
+    help_ = f"what would help: {printable(explanation.help)}"
     if not explanation.is_known:
-        return f"not known whether it is allowed\nwhat would help: {explanation.help}"
+        return f"not known whether it is allowed\n{help_}"
     if denial is None:
         return "allowed"
     verdict = VERDICTS[denial.reason]
-    lines = [f"refused: {verdict.status} {denial.reason}: {denial.heading}", f"  {denial.detail}"]
+    lines = [f"refused: {verdict.status} {denial.reason}: {denial.heading}", f"  {printable(denial.detail)}"]
     if denial.retry_after is not None:
         lines.append(f"  Retry-After: {denial.retry_after} s")
     if denial.allow:
         lines.append(f"  Allow: {', '.join(denial.allow)}")
-    return "\n".join([*lines, f"what would help: {explanation.help}"])
+    return "\n".join([*lines, help_])
 
 
 def _object(explanation: Explanation) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from gateway.cli.output import answer, end_failed, print_lines
 from gateway.cli.running_gateway import ask, base_of
 from gateway.cli.samples import Samples
 from gateway.cli.session import Session, look_at, read_ledger_of
-from gateway.cli.table import show_table
+from gateway.cli.table import printable, show_table
 from gateway.cli.words import away, why_of
 from gateway.config.ledger_url import url_of
 from gateway.config.salvage import LEDGER_URL, Salvaged
@@ -133,11 +133,12 @@ def limits_of(facts: HealthFacts) -> list[dict[str, Any]]:
 def _print(looked: _Looked) -> None:
     facts = looked.facts
     print_lines("healthy" if not facts.problems else "not healthy")
-    print_lines(f"gateway {version} at {looked.address}" if (version := _version(looked)) else f"at {looked.address}")
+    version = printable(_version(looked))  # whoever holds the port may say anything
+    print_lines(f"gateway {version} at {looked.address}" if version else f"at {looked.address}")
     if looked.ledger is not None:
         print_lines("ledger {engine}, {name}".format(**looked.ledger))
-    print_lines(*(f"problem: {text}" for text in facts.problems))
-    print_lines(*(f"warning: {text}" for text in facts.warnings))
+    print_lines(*(f"problem: {printable(text)}" for text in facts.problems))
+    print_lines(*(f"warning: {printable(text)}" for text in facts.warnings))
     age = "" if looked.jobs is not None else f" ({AGE})"
     print_lines(", ".join(f"{name} {count}" for name, count in counts_of(looked.found, looked.jobs).items()) + age)
     if facts.limits:

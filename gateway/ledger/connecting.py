@@ -26,6 +26,7 @@ _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 DEADLINES: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 FAULTS: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What asyncpg raises of a server that can't be used. Its own kinds of errors have no base in common."""
+_WRITABLE: Final = ("read-write", "primary")
 _POOLER: Final = "a pooler stands before it: set ledger.pooler"
 _WORDS: Final = {
     "InvalidPasswordError": "the password is wrong",
@@ -81,8 +82,12 @@ class Connector:
                 connection.terminate()
 
     def look_for_another(self) -> None:
-        """Drops all connections if the URL names another host: the one in use can't be written any more."""
-        if len(read_postgres_url(self._url()).hosts) > 1:
+        """Drops all connections if another host of the URL is wanted: the one in use can't be written any more.
+
+        Where the URL asks for no host that can be written, the next connection would be to the same one.
+        """
+        asks = dict(parse_qsl(urlsplit(self._url()).query)).get("target_session_attrs") in _WRITABLE
+        if asks and len(read_postgres_url(self._url()).hosts) > 1:
             self.drop()
 
     async def connect(self) -> asyncpg.Connection:

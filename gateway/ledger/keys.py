@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from itertools import accumulate
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -302,9 +301,11 @@ def _latest(connection: Connection, cut: int) -> list[KeyRecord]:
     """The keys behind `cut` that changed last."""
     newest = select(func.max(secrets.c.generation)).where(secrets.c.key_id == keys.c.id).scalar_subquery()
     query = select(keys.c.id, newest.label("newest")).where(keys.c.revision > cut)
-    found = connection.execute(query.order_by(keys.c.revision.desc()).limit(_LATEST)).all()
-    sums = accumulate(row.newest or 0 for row in found)
-    ids = [row.id for row, total in zip(found, sums, strict=True) if total <= _VALUES]
+    ids, left = list[str](), _VALUES
+    for row in connection.execute(query.order_by(keys.c.revision.desc()).limit(_LATEST)):
+        if (row.newest or 0) <= left:  # one that does not fit keeps no other out
+            ids.append(row.id)
+            left -= row.newest or 0
     return _records(connection, keys.c.id.in_(ids)) if ids else []
 
 

@@ -161,8 +161,12 @@ class LedgerSync:
 
     async def _apply_key_changes(self) -> None:
         """A portion after the other: the next call goes on where a read has failed."""
+        seen = set[Place | None]()
         while True:
             found = await self._ledger.read(lambda c: _changes(c, self._place), in_turn_of=OwnTurn.KEYS)
+            if found.place.ledger != self._place.ledger and found.place.ledger in seen:
+                raise LedgerUnavailable("several servers answer in turn, as one ledger")
+            seen.add(found.place.ledger)
             await self._apply(found)
             if found.place.revision >= found.place.latest:
                 return

@@ -334,6 +334,15 @@ async def test_pages_are_given_back_whatever_an_attempt_to_do_so_raises(desk: De
     assert (await desk.counts()).day.pages == 0
 
 
+async def test_a_fault_that_stays_ends_the_attempts(desk: Desk) -> None:
+    lease = await desk.reserved()
+    desk.faulty.faults = ["odd"] * 40
+    with capture_logs() as logs:
+        lease.close()
+        await eventually(lambda: desk.is_quiet)
+    assert logs[-1]["event"] == "a place could not be given back; it will expire"
+
+
 async def test_a_mere_place_is_left_to_its_expiry_when_the_ledger_stays_away(desk: Desk) -> None:
     await desk.admit()
     desk.faulty.is_away = True

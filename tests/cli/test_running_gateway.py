@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 from pytest_aiohttp import AiohttpRawServer
 
 from gateway.cli import running_gateway
 from gateway.cli.health_facts import facts_of
+from gateway.cli.main import cli
 from gateway.cli.running_gateway import ask
 from gateway.cli.samples import Samples
 from gateway.errors import SetupError
-from tests.support.pure import make_settings
+from tests.support.pure import document, make_settings, write
 
 Asked = Callable[..., Awaitable[Samples]]
 METRICS = 'gateway_limit_used_ratio{key="acme",limit="pages_per_day"} 0.9\n'
@@ -52,6 +54,27 @@ async def test_all_is_learnt_of_one_that_is_well(asked: Asked) -> None:
     found = await asked()
     assert (found.readiness, found.overview, found.near) == (ANSWERS["/readyz"], ANSWERS[OVERVIEW], ANSWERS[NEAR])
     assert facts_of(found, 0).limits == []
+
+
+async def test_what_holds_the_port_moves_no_cursor(tmp_path: Path, aiohttp_raw_server: AiohttpRawServer) -> None:
+    """Without a token anybody of this machine may hold it while no gateway runs."""
+    escape = "\x1b]0;owned\x07"
+    issuer = {
+        "issuer": escape, "keys": None, "trouble": escape, "source": escape, "next_fetch_at": escape,
+        "dropped_at": None,
+    }  # fmt: skip
+
+    async def handle(request: web.BaseRequest) -> web.Response:
+        if request.path == "/metrics":
+            return web.Response(text=METRICS)
+        told = {"status": "ready", "issuers_without_keys": [escape], "waits_for_restart": [escape]}
+        return web.json_response({**told, "version": escape, "issuers": [issuer]})
+
+    port = (await aiohttp_raw_server(handle)).port
+    path = write(tmp_path, document(tmp_path, admin={"address": "127.0.0.1", "port": port}))
+    result = await asyncio.to_thread(CliRunner().invoke, cli, ["status", "--config", str(path)])
+    assert "problem: tokens of " in result.output
+    assert "\x1b" not in result.output
 
 
 async def test_who_is_near_a_limit_is_told_by_metric_while_the_ledger_hangs(asked: Asked) -> None:

@@ -133,6 +133,12 @@ async def test_a_server_that_takes_no_more_changes_is_left(postgres: Postgres, m
         assert told == "it is read-only"
         assert await engine.write(beat) > 0
         await engine.close()
+        engine = open_engine(postgres.url_of(migrated, hosts))  # who asks for none that can be written keeps reading
+        reading = asyncio.ensure_future(engine.read(lambda c: c.exec_driver_sql("SELECT pg_sleep(0.5)") and None))
+        with pytest.raises(LedgerUnavailable, match="it is read-only"):
+            await engine.write(beat)
+        await reading
+        await engine.close()
     postgres.empty(migrated)
 
 

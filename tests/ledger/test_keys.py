@@ -300,6 +300,14 @@ async def test_what_changed_last_comes_with_the_first_of_many(engine: Engine) ->
     assert told == [["late", "later", "a", "b", "d"], ["e", "late", "later"], []]
 
 
+async def test_one_key_with_many_secrets_keeps_no_other_from_coming_early(engine: Engine) -> None:
+    await engine.write(many(["a", "b", "d", "e"], 2400))
+    await make(engine, "late")
+    await engine.write(many(["rotated"], 1001))
+    _, records = await engine.read(lambda c: changes_since(c, 0))
+    assert [record.id for record in records] == ["late", "a", "b", "d"]
+
+
 async def test_keys_of_one_revision_come_together(engine: Engine) -> None:
     """Each change has a revision of its own; but whoever fills the tables by hand may give one to many."""
     await engine.write(many(["a", "b", "c", "d"], 2400, revision=3))

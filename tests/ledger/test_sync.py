@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing, suppress
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -469,6 +470,16 @@ async def test_each_read_of_keys_goes_on_where_the_last_one_ended(kept: Kept) ->
     await kept.sync.apply_key_changes()
     assert kept.changes == [["k0", "k4"]]
     assert {name.split("-")[0] for name in kept.open_keys} == {"k1", "k2", "k3", "k4"}
+
+
+async def test_two_servers_that_answer_in_turn_are_told_and_not_read_for_ever(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_rotated(kept, ["k0", "k1", "k2", "k3", "k4"], 2, 3000)
+    answering = cycle([("one",), ("other",)])
+    monkeypatch.setattr("gateway.ledger.sync.identity_of", lambda _: next(answering))
+    with pytest.raises(LedgerUnavailable, match="several servers answer in turn"):
+        await kept.sync.apply_key_changes()
 
 
 async def test_several_portions_are_read_in_one_turn(kept: Kept) -> None:

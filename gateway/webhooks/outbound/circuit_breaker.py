@@ -15,6 +15,8 @@ from gateway.ledger.deliveries import Line
 _FAILURES: Final = 5
 _PAUSE: Final = 30.0  # seconds
 _MAX_LENGTH: Final = 300.0  # seconds
+_KEPT: Final = 4500.0
+"""Seconds after its last pause in which a destination is remembered: within these a delivery's next attempt comes."""
 _MAX: Final = 1000
 _MAX_OF_OWNER: Final = 100  # one host has 65,535 ports, and each is a destination
 
@@ -62,7 +64,7 @@ class Breaker:
 
     def forget_old(self, now: float) -> None:
         """Forgets destinations whose last pause has been over for long: nothing was to be sent there since."""
-        over = [line for line, known in self._failing.items() if known.pause and now >= known.until + _MAX_LENGTH]
+        over = [line for line, known in self._failing.items() if known.pause and now >= known.until + _KEPT]
         for line in over:
             del self._failing[line]
 

@@ -218,9 +218,10 @@ class Dispatcher:
         for start in range(0, len(failing), _LINES):
             lines = failing[start : start + _LINES]
             late = partial(give_up, lines=lines, before=now - patience, now=now)
-            for delivery in await self._ledger.write(late):
-                self.metrics.count_attempt(Result.DEAD)
-                log.error("webhook given up", delivery=delivery.id, destination=delivery.destination)
+            while given_up := await self._ledger.write(late):
+                for delivery in given_up:
+                    self.metrics.count_attempt(Result.DEAD)
+                    log.error("webhook given up", delivery=delivery.id, destination=delivery.destination)
         self._breaker.forget_old(self._clock())
         self.metrics.set_states(await self._ledger.read(counts))
 

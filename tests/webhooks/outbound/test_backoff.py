@@ -124,9 +124,9 @@ def test_what_nothing_was_sent_to_for_long_after_its_pause_is_forgotten() -> Non
     breaker = Breaker()
     fail(breaker, 0.0)
     fail(breaker, 0.0, 4, destination=B)
-    breaker.forget_old(329.9)
-    assert breaker.rooms(329.9) == {A: 1}
-    breaker.forget_old(330.0)
-    assert breaker.rooms(330.0) == {}
-    assert fail(breaker, 331.0, 4) is None  # counted anew
-    assert fail(breaker, 331.0, 1, destination=B) == 30
+    breaker.forget_old(4529.9)
+    assert breaker.rooms(4529.9) == {A: 1}
+    breaker.forget_old(4530.0)
+    assert breaker.rooms(4530.0) == {}
+    assert fail(breaker, 4531.0, 4) is None  # counted anew
+    assert fail(breaker, 4531.0, 1, destination=B) == 30
