@@ -114,6 +114,8 @@ class KeySets:
             known = former.get(issuer.issuer)
             if known is None or _source(known.settings) != _source(issuer):
                 known = _Provider(issuer, due=now)
+            if known.fetched is not None and issuer.refresh < known.settings.refresh:
+                known.due = min(known.due, known.fetched + issuer.refresh / 2)
             known.settings = issuer
             self._providers[issuer.issuer] = known
         self._note_ready()

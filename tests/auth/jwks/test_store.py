@@ -106,6 +106,17 @@ async def test_the_same_keys_are_no_change(provider: Provider) -> None:
     assert provider.changes[1:] == [{ISSUER: SECOND}]
 
 
+async def test_a_refresh_that_a_reload_makes_shorter_counts_at_once(provider: Provider) -> None:
+    """Keys were fetched again when half of the former one was over."""
+    provider.sets.configure([issuer_of(refresh="10m")], {})
+    assert await provider.after(0) == 300
+    assert await provider.after(20) == 280
+    provider.sets.configure([issuer_of(refresh="1m")], {})
+    assert await provider.after(0) == 10
+    provider.sets.configure([issuer_of(refresh="10m")], {})
+    assert await provider.after(0) == 10  # it was to be then, and is not put off
+
+
 @pytest.mark.parametrize(("dice", "pause"), [(0.0, 270.0), (0.5, 300.0), (1.0, 330.0)])
 async def test_refreshes_are_spread(dice: float, pause: float) -> None:
     provider = Provider()
