@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.async_api import Route
+from playwright.async_api import Locator, Route
 from sqlalchemy import Connection
 
 from gateway.admin import page as page_of_files
@@ -788,6 +788,94 @@ async def test_a_table_that_the_ledger_does_not_give_says_so_and_is_tried_again(
         console.errors.clear()  # the browser itself notes each 503
 
 
+async def test_a_gateway_that_does_not_answer_is_told_in_red_and_what_is_shown_is_grey_with_its_moment(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    async with console_of(gateway, locale="en-GB") as console:
+        page = console.page
+        await page.clock.install()
+        await console.open()
+        head, tile = page.locator("#status"), page.locator(".facts .large").first
+        await head.filter(has_text="ready").wait_for()
+        looked_good = await tile.evaluate("node => getComputedStyle(node).color")
+        await page.route("**/admin/v1/**", no_answer)
+        await page.clock.fast_forward(10_000)
+        await head.filter(has_text=re.compile(r"^does not answer since \d\d:\d\d$")).wait_for()
+        assert await head.get_attribute("class") == "bad"
+        told = page.get_by_role("alert").filter(has_text="The gateway does not answer.")
+        await told.wait_for()
+        await page.get_by_text(re.compile(r"^What is shown is as of \d\d:\d\d:\d\d\.$")).wait_for()
+        greyed = await tile.evaluate("node => getComputedStyle(node).color")
+        assert greyed != looked_good
+        assert await page.locator("#said").text_content() == ""
+        assert await console.serious_faults() == []
+        await page.unroute_all()
+        await page.clock.fast_forward(10_000)
+        await head.filter(has_text=re.compile("^ready")).wait_for()
+        await told.wait_for(state="detached")
+        await page.get_by_text("What is shown is as of").wait_for(state="detached")
+        assert await tile.evaluate("node => getComputedStyle(node).color") == looked_good
+        console.errors.clear()  # the browser itself notes each request without an answer
+
+
+async def test_what_failed_is_said_as_a_failure(gateway: Running, console_of: ConsoleOf) -> None:
+    api = Api(gateway)
+    await api.make("acme")
+    await api("PATCH", "/admin/v1/keys/acme", {"disabled": True})
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.get_by_role("button", name="Enable acme").wait_for()
+        await page.route("**/admin/v1/keys/acme", no_answer)
+        await page.get_by_role("button", name="Enable acme").click()
+        failure = page.get_by_role("alert").filter(has_text="The gateway does not answer.")
+        await failure.wait_for()
+        colour = "node => getComputedStyle(node).backgroundColor"
+        assert await failure.evaluate(colour) != await page.locator("#said").evaluate(colour)
+        assert await page.locator("#said").text_content() == ""
+        assert await console.serious_faults() == []
+        await page.unroute_all()
+        await page.get_by_role("button", name="Enable acme").click()
+        await console.says("acme is enabled.")
+        await failure.wait_for(state="detached")
+        console.errors.clear()  # the browser itself notes each request without an answer
+
+
+@pytest.mark.parametrize("view", [name for name in VIEWS if name != "Usage"])
+async def test_nothing_says_that_the_gateway_is_away_once_it_is_back(
+    view: str, gateway: Running, console_of: ConsoleOf
+) -> None:
+    async with console_of(gateway) as console:
+        page = console.page
+        await page.clock.install()
+        await page.route("**/admin/v1/**", no_answer)
+        await console.open(view.lower())
+        told = page.get_by_text("The gateway does not answer.")
+        await told.first.wait_for()
+        await page.locator("#status").filter(has_text="does not answer since ").wait_for()
+        await page.unroute_all()
+        await page.clock.fast_forward(10_000)
+        await page.locator("#status").filter(has_text=re.compile("^ready")).wait_for()
+        await comes_true(lambda: is_gone(told))
+        console.errors.clear()  # the browser itself notes each request without an answer
+
+
+async def test_usage_that_did_not_come_is_asked_for_again(gateway: Running, console_of: ConsoleOf) -> None:
+    await given(gateway, lambda connection: use(connection, "key:acme", 3))
+    async with console_of(gateway) as console:
+        page = console.page
+        await page.route("**/admin/v1/**", no_answer)
+        await console.open("usage")
+        told = page.get_by_role("alert").filter(has_text="The gateway does not answer.")
+        await told.wait_for()
+        await page.unroute_all()
+        await page.get_by_role("button", name="Retry").click()
+        await page.get_by_role("cell", name="acme", exact=True).wait_for()
+        await told.wait_for(state="detached")
+        await page.locator("#status").filter(has_text=re.compile("^ready")).wait_for()
+        console.errors.clear()  # the browser itself notes each request without an answer
+
+
 async def test_a_caller_is_blocked_and_let_in_again(gateway: Running, console_of: ConsoleOf) -> None:
     name = "jwt:https://idp.test/a#ann"
     async with console_of(gateway) as console:
@@ -1165,6 +1253,16 @@ async def quickest(gateway: Running) -> float:
         assert (await gateway.admin("/admin/v1/keys?limit=50&standing=true"))[0] == 200
         taken.append(time.monotonic() - began)
     return min(taken)
+
+
+async def no_answer(route: Route) -> None:
+    """As of a gateway that has ended."""
+    await route.abort()
+
+
+async def is_gone(told: Locator) -> bool:
+    """Whether nothing of it is there any more."""
+    return await told.count() == 0
 
 
 async def as_elsewhere(route: Route) -> None:

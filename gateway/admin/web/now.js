@@ -2,13 +2,13 @@
 
 import { get } from "./api.js";
 import { chart, MOST_LINES } from "./chart.js";
-import { el, say } from "./dom.js";
+import { el } from "./dom.js";
+import { tellStatus, tellUnknown } from "./head.js";
 import { table as tableOf } from "./lists.js";
 import { lookOf } from "./looks.js";
 import { every, trouble } from "./renewal.js";
-import { bytes, clock, healthOf, left, moment, number, plain, span } from "./words.js";
+import { bytes, clock, healthOf, left, moment, number, plain, second, span } from "./words.js";
 
-const MISSING = { ledger: "ledger down", jwks: "keys of an issuer missing" };
 const UNKNOWN = "of which the profile is not known: not seen since this replica's start, or gone";
 const HOUR = 3_600_000;
 const MOST_NEAR = 10;
@@ -22,11 +22,34 @@ export async function show(place, signal) {
   const charts = el("div", { class: "charts" });
   const near = nearLimits(signal);
   const parts = el("div");
-  place.append(facts, near.node, el("h2", {}, "The last hour"), charts, parts);
+  const wrong = trouble(() => load());
+  const asOf = el("p", { class: "warn" });
+  place.append(wrong.node, asOf, facts, near.node, el("h2", {}, "The last hour"), charts, parts);
   let points = [];
   let toldBefore = "";
+  let shownAt = null;
 
-  async function load(since) {
+  /** What is shown stays, grey and with its moment, while nothing newer comes. */
+  async function load() {
+    try {
+      await renew(missing());
+      shownAt = Date.now();
+      wrong.clear();
+      tellAge(false);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      tellAge(true);
+      tellUnknown(error);
+      wrong.tell(error);
+    }
+  }
+
+  function tellAge(isOld) {
+    asOf.textContent = isOld && shownAt !== null ? `What is shown is as of ${second(shownAt)}.` : "";
+    place.classList.toggle("old", isOld);
+  }
+
+  async function renew(since) {
     const [overview, history] = await Promise.all([
       get("overview", {}, signal),
       get("history", { since }, signal),
@@ -41,7 +64,7 @@ export async function show(place, signal) {
     if (told !== toldBefore) parts.replaceChildren(...partsOf(overview)); // who reads there keeps the place
     toldBefore = told;
     tellStatus(overview);
-    await near.load();
+    near.load(); // it tells itself what is wrong with it
   }
 
   /** From before the last point that is there: while the tab was hidden, nothing was asked. */
@@ -50,8 +73,8 @@ export async function show(place, signal) {
     return `${Math.ceil(Math.min(HOUR, Math.max(0, age) + 60_000) / 1000)}s`;
   };
 
-  await load("1h");
-  every(signal, () => load(missing()).catch((error) => error.name === "AbortError" || say(error.message)));
+  every(signal, load);
+  await load();
 }
 
 /** Who is near a limit: of the ledger, so what is known of it may be missing while all else is told. */
@@ -95,27 +118,6 @@ function nearOf({ near, total, unknown, is_complete: isComplete }) {
     moment(found.resets_at),
   ];
   return [table("Near a limit", heads, near.map(row), false), ...rest];
-}
-
-/** Says in the head of the page how it stands. */
-export function tellStatus(overview) {
-  const word = document.getElementById("status");
-  const troubles = [...new Set([...missing(overview), ...down(overview), ...refused(overview)])];
-  word.textContent = `${[overview.status, ...troubles].join(", ")}; version ${overview.version}`;
-  word.className = overview.status === "ready" && !troubles.length ? "good" : "bad";
-}
-
-const missing = (overview) => overview.missing.map((word) => MISSING[word] ?? `${word} missing`);
-
-const refused = ({ missing, issuers_without_keys: issuers }) =>
-  issuers.length && !missing.includes("jwks") ? [`tokens of ${issuers.join(", ")} refused`] : [];
-
-function down({ upstreams, ledger }) {
-  const names = upstreams.filter((upstream) => !upstream.up).map((upstream) => upstream.name);
-  return [
-    ...(names.length ? [upstreams.length > 1 ? `container down (${names.join(", ")})` : "container down"] : []),
-    ...(ledger.up ? [] : ["ledger down"]),
-  ];
 }
 
 function fact(name, large, kind, ...more) {
