@@ -19,11 +19,14 @@ from sqlalchemy import Connection
 
 from gateway.admin import page as page_of_files
 from gateway.admin.page import FILES
+from gateway.cli.health_facts import facts_of
+from gateway.cli.samples import Samples
 from gateway.ledger.audit import append
 from gateway.ledger.keys import note_used
 from gateway.model.audit import Entry
 from gateway.observe.history import Gauges, Reading
 from gateway.tls.file_ends import FileEnd
+from gateway.units import moment
 from tests.admin.api import TOKEN, Api
 from tests.admin.filling import fill, fill_for_pictures, ledger_of, make_key, make_keys, use
 from tests.support.console import ConsoleOf, console_of, needs_chromium, past_hour, running_chromium
@@ -1086,9 +1089,9 @@ async def test_the_head_tells_what_is_down_and_what_is_missing(
         for more, text in (
             (
                 {"status": "ready", "missing": []},
-                "ready, container down, tokens of https://away.test refused; version ",
+                "ready, with problems: container down, tokens of https://away.test refused; version ",
             ),
-            ({"status": "ready", "issuers_without_keys": []}, "ready, container down; version "),
+            ({"status": "ready", "issuers_without_keys": []}, "ready, with problems: container down; version "),
             (
                 {"status": "not ready", "missing": ["ledger", "x"]},
                 "not ready, ledger down, x missing, container down;",
@@ -1098,6 +1101,41 @@ async def test_the_head_tells_what_is_down_and_what_is_missing(
             await page.clock.fast_forward(10_000)
             await status.filter(has_text=re.compile(f"^{text}")).wait_for()
             assert await status.get_attribute("class") == "bad"
+
+
+async def test_the_head_tells_what_the_command_status_counts_as_a_problem(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    gateway.rewrite(lambda document: document["listen"].update(port="x"))
+    await gateway.says("reload refused, the old configuration stays in force")
+    overview = (await Api(gateway)("GET", "/admin/v1/overview")).json
+    now = time.time()
+
+    async def told(route: Route) -> None:
+        await route.fulfill(json=overview)
+
+    async with console_of(gateway) as console:
+        page, head = console.page, console.page.locator("#status")
+        await page.clock.install()
+        await page.route("**/admin/v1/overview", told)
+        await console.open("keys")
+        for is_latest, ends, words in (
+            (False, 9, "ready, with problems: the configuration on the disk is refused"),
+            (False, -9, "ready, with problems: the configuration on the disk is refused, tls.client_ca has ended"),
+            (True, -9, "ready, with problems: tls.client_ca has ended"),
+            (True, 9, "ready"),
+        ):
+            overview["configuration"]["is_latest"] = is_latest
+            end = {"setting": "tls.client_ca", "file": "ca.pem", "not_after": moment(now + ends)}
+            overview |= {"at": moment(now), "certificate_files": [end]}
+            await page.clock.fast_forward(10_000)
+            await head.filter(has_text=re.compile(f"^{words}; version ")).wait_for()
+            assert await head.get_attribute("class") == ("good" if words == "ready" else "bad")
+            metrics = {
+                "gateway_config_last_reload_successful": {frozenset[tuple[str, str]](): float(is_latest)},
+                "gateway_certificate_file_not_after_seconds": {frozenset({("setting", "tls.client_ca")}): now + ends},
+            }
+            assert bool(facts_of(Samples({}, metrics, overview), now).problems) is (words != "ready")
 
 
 async def test_ten_thousand_keys_stay_quick(gateway: Running, console_of: ConsoleOf) -> None:

@@ -8,10 +8,23 @@ let awaySince = null;
 
 /** Says in the head of the page how it stands. */
 export function tellStatus(overview) {
-  const troubles = [...new Set([...missing(overview), ...down(overview), ...refused(overview)])];
+  const troubles = [...new Set(troublesOf(overview))];
   const isGood = overview.status === "ready" && !troubles.length;
-  put(`${[overview.status, ...troubles].join(", ")}; version ${overview.version}`, isGood ? "good" : "bad");
+  const words =
+    overview.status === "ready" && !isGood
+      ? `ready, with problems: ${troubles.join(", ")}`
+      : [overview.status, ...troubles].join(", ");
+  put(`${words}; version ${overview.version}`, isGood ? "good" : "bad");
 }
+
+/** What `gateway status` counts as a problem; what it only warns of is on Now. */
+const troublesOf = (overview) => [
+  ...missing(overview),
+  ...down(overview),
+  ...refused(overview),
+  ...(overview.configuration.is_latest ? [] : ["the configuration on the disk is refused"]),
+  ...ended(overview),
+];
 
 const missing = (overview) => overview.missing.map((word) => MISSING[word] ?? `${word} missing`);
 
@@ -25,6 +38,9 @@ function down({ upstreams, ledger }) {
     ...(ledger.up ? [] : ["ledger down"]),
   ];
 }
+
+const ended = ({ at, certificate_files: files }) =>
+  files.filter((file) => Date.parse(file.not_after) <= Date.parse(at)).map(({ setting }) => `${setting} has ended`);
 
 /** Says when no request is answered; `again` asks how it stands once one is answered again. */
 export function watchAnswers(again) {
