@@ -821,6 +821,20 @@ async def test_a_gateway_that_does_not_answer_is_told_in_red_and_what_is_shown_i
         console.errors.clear()  # the browser itself notes each request without an answer
 
 
+async def test_what_was_said_goes_with_the_view(gateway: Running, console_of: ConsoleOf) -> None:
+    api = Api(gateway)
+    await api.make("acme")
+    await api("PATCH", "/admin/v1/keys/acme", {"disabled": True})
+    async with console_of(gateway) as console:
+        page = console.page
+        await page.clock.install()
+        await console.open("keys")
+        await page.get_by_role("button", name="Enable acme").click()
+        await console.says("acme is enabled.")
+        await console.view("Jobs")
+        assert await page.locator("#said").text_content() == ""
+
+
 async def test_what_failed_is_said_as_a_failure(gateway: Running, console_of: ConsoleOf) -> None:
     api = Api(gateway)
     await api.make("acme")

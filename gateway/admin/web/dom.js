@@ -66,9 +66,12 @@ export const say = (text) => put(text, "");
 /** The same of what went wrong: at once, and as such. */
 export const sayFault = (text) => put("", text);
 
+/** Takes back what is said: who looks at something else has read it, or will not. */
+export const hush = () => put("", "");
+
 function put(said, failed) {
   document.getElementById("said").textContent = said;
   document.getElementById("failed").textContent = failed;
   clearTimeout(silence);
-  if (said || failed) silence = setTimeout(() => put("", ""), 8000);
+  if (said || failed) silence = setTimeout(hush, 8000);
 }

@@ -1,7 +1,7 @@
 // The frame: signing in, and one view at a time, named by the address behind #.
 
 import { dropToken, get, hasToken, keepToken } from "./api.js";
-import { el, say } from "./dom.js";
+import { el, hush, say } from "./dom.js";
 import { tellNothing, tellStatus, tellUnknown, watchAnswers } from "./head.js";
 import * as audit from "./audit.js";
 import * as callers from "./callers.js";
@@ -35,7 +35,10 @@ async function show(isMove) {
   document.title = `${view.title} – Gateway`;
   const place = el("div");
   main.replaceChildren(el("h1", {}, view.title), place);
-  if (isMove) main.focus();
+  if (isMove) {
+    hush();
+    main.focus();
+  }
   if (view !== now) {
     every(signal, tell);
     tell();
