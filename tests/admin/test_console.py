@@ -759,7 +759,7 @@ async def test_the_focus_of_a_row_that_goes_stays_with_its_table(gateway: Runnin
         await page.get_by_role("button", name="Reset acme").focus()
         await page.keyboard.press("Enter")
         await console.does("Reset")
-        await page.get_by_text("No keys.").wait_for()
+        await page.get_by_text("No keys match ").wait_for()
         assert await page.evaluate("document.activeElement.ariaLabel") == "Keys of the ledger"
 
 
@@ -891,6 +891,29 @@ async def test_usage_that_did_not_come_is_asked_for_again(gateway: Running, cons
         await told.wait_for(state="detached")
         await page.locator("#status").filter(has_text=re.compile("^ready")).wait_for()
         console.errors.clear()  # the browser itself notes each request without an answer
+
+
+async def test_none_that_a_search_finds_is_told_from_none_at_all(gateway: Running, console_of: ConsoleOf) -> None:
+    await Api(gateway).make("acme")
+    await given(gateway, lambda connection: use(connection, "key:acme", 3))
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.get_by_text("1 shown", exact=True).wait_for()
+        await page.get_by_label("Search").fill("nobody")
+        await page.get_by_text("No keys match what is searched and chosen above.", exact=True).wait_for()
+        await page.get_by_label("Search").fill("")
+        await page.get_by_text("1 shown", exact=True).wait_for()
+        await page.get_by_label("Near a limit only").check()
+        await page.get_by_text("No keys match what is searched and chosen above.", exact=True).wait_for()
+        await console.view("Refusals")
+        await page.get_by_text("No rows.", exact=True).wait_for()
+        await page.get_by_label("Search").fill("nobody")
+        await page.get_by_text("No rows match what is searched and chosen above.", exact=True).wait_for()
+        await console.view("Usage")
+        await page.get_by_text("1 row", exact=True).wait_for()
+        await page.get_by_label("Search").fill("nobody")
+        await page.get_by_text("No rows match the search", exact=True).wait_for()
 
 
 async def test_a_caller_is_blocked_and_let_in_again(gateway: Running, console_of: ConsoleOf) -> None:

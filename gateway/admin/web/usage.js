@@ -54,7 +54,7 @@ export async function show(place, signal) {
     );
     const more = found.length > MOST ? `, ${number(MOST)} of them shown; the export has all` : "";
     const rest = isComplete ? "" : "; there are more than the gateway tells at once";
-    count.textContent = `${number(found.length)} rows${more}${rest}`;
+    count.textContent = `${countOf(found.length, rows.length)}${more}${rest}`;
   }
 
   async function load() {
@@ -108,6 +108,12 @@ export async function show(place, signal) {
     count,
   );
   await load();
+}
+
+/** None of none is something else than none that the search finds. */
+function countOf(found, all) {
+  if (!found) return all ? "No rows match the search" : "No rows";
+  return `${number(found)} ${found === 1 ? "row" : "rows"}`;
 }
 
 const nameOf = (row) => row.key ?? (row.account === "anyone" ? "(without a key)" : row.account);
