@@ -78,6 +78,8 @@ class Caller(Answer):
     """Pages that grants add to his budgets now."""
     granted_until: Moment | None
     """When the first of his grants ends."""
+    granted_last_until: Moment | None
+    """When the last of his grants ends; the same if all end at once."""
     standing: dict[str, LimitState]
     """His limits by name; empty when his profile is not known."""
 

@@ -250,7 +250,7 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
         await console.does("Grant")
         await row.get_by_role("meter", name="pages per month of acme: 0 of 600").wait_for()
 
-        await row.get_by_text("100 pages of its budgets are granted, the first until").wait_for()
+        await row.get_by_text("100 pages of its budgets are granted until").wait_for()
         await row.get_by_role("button", name="End grants acme").click()
         await console.does("End grants")
         await console.says("100 pages that were granted to acme are gone.")
@@ -286,7 +286,7 @@ async def test_windows_of_keys_and_callers_begin_anew(gateway: Running, console_
         await page.get_by_role("meter", name="pages per month of acme: 4 of 10").wait_for()
         await page.get_by_role("button", name="Reset acme").click()
         await console.does("Reset")
-        await console.says("4 pages and 1 requests of acme no longer count.")
+        await console.says("4 pages and 1 request of acme no longer count.")
         await page.get_by_role("meter", name="pages per month of acme: 0 of 10").wait_for()
         await console.view("Callers")
         await page.get_by_role("cell", name="3 today, 3 this month").wait_for()
@@ -362,6 +362,41 @@ async def test_a_grant_to_a_key_without_a_budget_of_pages_says_that_it_changes_n
         await page.get_by_role("spinbutton", name="Pages").fill("7")
         await console.does("Grant")
         await console.says("It has no budget of pages: they change nothing.")
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="acme"))
+        idle = re.compile(r"^7 pages are granted until .*, which changes nothing for now: it has no budget of pages$")
+        await row.get_by_text(idle).wait_for()
+
+
+async def test_one_of_something_is_told_as_one(gateway: Running, console_of: ConsoleOf) -> None:
+    api = Api(gateway)
+    await api.make("acme", limits={"pages_per_month": 10})
+    grants = [{"pages": 1, "until": f"209{year}-08-03T12:00:00Z"} for year in (6, 7)]
+    await api("POST", "/admin/v1/keys/acme/grants", grants[0])
+
+    async def told(route: Route) -> None:
+        overview = await (await route.fetch()).json()
+        overview["standing"] |= {"connections": 1, "polls_held": 1, "webhooks": {"dead": 1}}
+        await route.fulfill(json=overview)
+
+    async with console_of(gateway, locale="en-GB", timezone_id="UTC") as console:
+        page = console.page
+        await page.clock.install()
+        await page.route("**/admin/v1/overview", told)
+        await console.open()
+        for text in ("1 connection", "1 poll waits for an end", "1 dead letter"):
+            await page.get_by_text(text, exact=True).wait_for()
+        await console.view("Keys")
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="acme"))
+        first = "3 Aug 2096, 12:00:00"
+        await row.get_by_text(f"1 page of its budgets is granted until {first}", exact=True).wait_for()
+        await api("POST", "/admin/v1/keys/acme/grants", grants[1])
+        await page.clock.fast_forward(10_000)
+        both = f"2 pages of its budgets are granted, the first until {first}, the last until 3 Aug 2097, 12:00:00"
+        await row.get_by_text(both, exact=True).wait_for()
+        await api("POST", "/admin/v1/keys/acme/grants/end", {"grant": 1})
+        await row.get_by_role("button", name="End grants acme").click()
+        await console.does("End grants")
+        await console.says("1 page that was granted to acme is gone.")
 
 
 async def test_all_that_a_key_may_have_is_made_and_changed_on_the_page(
@@ -929,7 +964,7 @@ async def test_a_caller_is_blocked_and_let_in_again(gateway: Running, console_of
         await page.get_by_role("button", name=f"Grant {name}").click()
         await page.get_by_role("spinbutton", name="Pages").fill("7")
         await console.does("Grant")
-        await page.get_by_text("7 pages of its budgets are granted, the first until").wait_for()
+        await page.get_by_text("7 pages of its budgets are granted until").wait_for()
         assert gateway.gateway.live.state.blocked == frozenset({name})
         await page.get_by_role("button", name=f"Unblock {name}").click()
         await console.says(f"{name} is let in again.")

@@ -7,7 +7,7 @@ import { tellStatus, tellUnknown } from "./head.js";
 import { table as tableOf } from "./lists.js";
 import { lookOf } from "./looks.js";
 import { every, trouble } from "./renewal.js";
-import { bytes, clock, healthOf, left, moment, number, plain, second, span } from "./words.js";
+import { bytes, clock, counted, healthOf, left, moment, number, plain, second, span } from "./words.js";
 
 const UNKNOWN = "of which the profile is not known: not seen since this replica's start, or gone";
 const HOUR = 3_600_000;
@@ -149,7 +149,7 @@ function factsOf(told) {
       "Requests in flight",
       number(standing.requests_in_flight),
       "",
-      `${number(standing.connections)} connections`,
+      counted(standing.connections, "connection"),
     ),
     fact(
       "Uploads in flight",
@@ -162,14 +162,14 @@ function factsOf(told) {
       standing.is_counted ? number(standing.jobs.running ?? 0) : "not counted yet",
       "",
       standing.is_counted ? "of all replicas, as of up to 10 s ago" : "",
-      `${number(standing.polls_held)} polls wait for an end`,
+      counted(standing.polls_held, "poll waits for an end", "polls wait for an end"),
       `${number(standing.jobs.complete ?? 0)} complete and ${number(standing.jobs.failed ?? 0)} failed can be read`,
     ),
     fact(
       "Webhooks waiting",
       number((standing.webhooks.waiting ?? 0) + (standing.webhooks.due ?? 0)),
       standing.webhooks.dead ? "warn" : "",
-      `${number(standing.webhooks.dead ?? 0)} dead letters`,
+      counted(standing.webhooks.dead ?? 0, "dead letter"),
     ),
     fact(
       "Configuration",
@@ -231,7 +231,8 @@ function partsOf(told) {
     found.fetched_at !== null ? moment(found.fetched_at) : found.keys === null ? "never" : "of a file",
     found.dropped_at === null
       ? found.failures
-        ? `${found.failures} fetches failed: ${found.trouble}; the next is at ${moment(found.next_fetch_at)}`
+        ? `${counted(found.failures, "fetch", "fetches")} failed: ${found.trouble}; ` +
+          `the next is at ${moment(found.next_fetch_at)}`
         : found.keys === null
           ? "–"
           : "fresh"

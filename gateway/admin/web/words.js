@@ -13,6 +13,8 @@ const UNITS = [
 ];
 
 export const number = (value) => (value === null || value === undefined ? "–" : NUMBER.format(value));
+/** `1 page`, `2 pages`. */
+export const counted = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
 export const moment = (text) => (text === null ? "–" : MOMENT.format(new Date(text)));
 /** With its day of the week and its zone. */
 export const zoned = (text) => ZONED.format(new Date(text));
