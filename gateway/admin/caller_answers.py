@@ -182,7 +182,15 @@ class RefusedRequest(Answer):
     look_at: str
     """The same as a sentence, and the command that helps or tells more."""
     act: Literal["grant", "enable", "unblock"] | None
-    """What an administrator may do about it now: grant pages, enable the key, let the caller in again."""
+    """What an administrator may do about it now: grant pages, enable the key, let the caller in again.
+
+    Null: nothing, or such a request would not be refused for it any more.
+    """
+    pages_left: int | None
+    """Where a budget of pages refused it: what its account has left of its page budgets now, of the smallest.
+
+    Null also where it has none any more, or its profile is not known here.
+    """
     container: str | None
     """Of a failure of the container: its name, and where it is now."""
     container_now: UpstreamState | None

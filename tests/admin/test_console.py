@@ -202,6 +202,40 @@ async def test_what_lets_a_refused_request_in_is_done_where_it_is_looked_up(
     assert (await gateway.ask(submit(key=blocked), b"POST")).status == 200
 
 
+async def test_a_grant_is_offered_while_the_account_has_less_left_than_was_asked(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    api = Api(gateway)
+    secret = await api.make("acme", limits={"pages_per_month": 0, "pages_per_day": 9})
+    id_ = json.loads((await gateway.ask(submit(key=secret), b"POST")).body)["request_id"]
+    await are_kept(gateway, 1)
+    path = f"/admin/v1/refusals/{id_}"
+    told = (await api("GET", path)).json
+    assert (told["act"], told["pages_left"]) == ("grant", 0)
+    async with console_of(gateway, locale="en-GB") as console:
+        page = console.page
+        await page.clock.install()
+        await console.open("refusals")
+        await page.get_by_role("button", name=f"Open {id_}").click()
+        dialog = page.get_by_role("dialog")
+        when = re.compile(r"^\d{1,2} \w{3,4} 20\d\d, \d\d:\d\d:\d\d$")
+        await dialog.get_by_role("definition").filter(has_text=when).wait_for()
+        await dialog.get_by_role("definition").filter(has_text=re.compile("^0 pages$")).wait_for()
+        assert await dialog.get_by_role("button", name="Grant acme").count() == 1
+        await console.does("Close")
+        assert (await api("PATCH", "/admin/v1/keys/acme", {"limits": {"pages_per_month": 7}})).status == 200
+        await page.clock.fast_forward(10_000)
+        await page.get_by_role("button", name="Grant acme").wait_for(state="detached")
+        await page.get_by_role("button", name=f"Open {id_}").click()
+        enough = "7 pages, enough for such a request: nothing has to be granted"
+        await dialog.get_by_text(enough, exact=True).wait_for()
+        assert await dialog.get_by_role("button", name="Grant acme").count() == 0
+    for limits, known in (({"pages_per_month": 1}, 1), ({"pages_per_month": None, "pages_per_day": None}, None)):
+        assert (await api("PATCH", "/admin/v1/keys/acme", {"limits": limits})).status == 200
+        told = (await api("GET", path)).json
+        assert (told["act"], told["pages_left"]) == (None, known)
+
+
 async def test_of_a_failure_it_is_told_how_the_container_is_now_and_since_when(
     start: Start, console_of: ConsoleOf
 ) -> None:
