@@ -78,6 +78,8 @@ class Caller(Answer):
     """Pages that grants add to his budgets now."""
     granted_until: Moment | None
     """When the first of his grants ends."""
+    granted_last_until: Moment | None
+    """When the last of his grants ends; the same if all end at once."""
     standing: dict[str, LimitState]
     """His limits by name; empty when his profile is not known."""
 
@@ -180,7 +182,15 @@ class RefusedRequest(Answer):
     look_at: str
     """The same as a sentence, and the command that helps or tells more."""
     act: Literal["grant", "enable", "unblock"] | None
-    """What an administrator may do about it now: grant pages, enable the key, let the caller in again."""
+    """What an administrator may do about it now: grant pages, enable the key, let the caller in again.
+
+    Null: nothing, or such a request would not be refused for it any more.
+    """
+    pages_left: int | None
+    """Where a budget of pages refused it: what its account has left of its page budgets now, of the smallest.
+
+    Null also where it has none any more, or its profile is not known here.
+    """
     container: str | None
     """Of a failure of the container: its name, and where it is now."""
     container_now: UpstreamState | None

@@ -10,7 +10,7 @@ from gateway.admin.near_accounts import known_profile
 from gateway.admin.portions import convert_all
 from gateway.admin.requests import CallersQuery, Grant, GrantEnd, Nothing
 from gateway.ledger.callers import CallerRow, callers
-from gateway.ledger.usage import with_ends
+from gateway.ledger.usage import GrantEnds, with_ends
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.report import limits_report
 from gateway.units import maybe_moment, moment
@@ -30,7 +30,7 @@ async def list_callers(context: Context, call: Call) -> caller_answers.Callers:
 
     def listed(row: CallerRow) -> caller_answers.Caller:
         fields = _fields(context, row, counts.get(row.account, AccountCounts()), now)
-        return caller_answers.Caller(**fields, granted_until=maybe_moment(ends.get(row.account)))
+        return caller_answers.Caller(**fields, **views.granted_until(ends.get(row.account)))
 
     found = await convert_all(page, listed)
     return caller_answers.Callers(callers=found, next=names[-1] if len(rows) > len(page) else None)
@@ -88,8 +88,8 @@ async def _shown(context: Context, name: str) -> caller_answers.CallerInFull:
     shown = await context.callers.show(name)
     fields = _fields(context, shown.row, shown.counts, context.wall())
     grants = await convert_all(shown.grants, views.granted)
-    ends = grants[0].until if grants else None
-    return caller_answers.CallerInFull(**fields, granted_until=ends, grants=grants)
+    ends = GrantEnds(shown.grants[0].until, shown.grants[-1].until) if grants else None
+    return caller_answers.CallerInFull(**fields, **views.granted_until(ends), grants=grants)
 
 
 def _fields(context: Context, row: CallerRow, counts: AccountCounts, now: float) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class ListedKey(Key):
     """Pages that grants add to its budgets now, if that was asked for."""
     granted_until: Moment | None = None
     """When the first of its grants ends."""
+    granted_last_until: Moment | None = None
+    """When the last of its grants ends; the same if all end at once."""
 
 
 class ConfiguredKey(Answer):
@@ -69,6 +71,8 @@ class ConfiguredKey(Answer):
     """Pages that grants add to its budgets now."""
     granted_until: Moment | None
     """When the first of its grants ends."""
+    granted_last_until: Moment | None
+    """When the last of its grants ends; the same if all end at once."""
 
 
 class ConfiguredKeys(Answer):

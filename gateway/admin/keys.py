@@ -48,7 +48,7 @@ async def list_keys(context: Context, call: Call) -> key_answers.Keys:
             **views.key_fields(record, settings, now, in_file),
             standing=standing,
             granted=counts.granted if query.standing else None,
-            granted_until=maybe_moment(page.ends.get(key_account(record.id))),
+            **views.granted_until(page.ends.get(key_account(record.id))),
         )
 
     rows = await convert_all(shown, listed)
@@ -71,7 +71,7 @@ async def list_configured(context: Context, _: Call) -> key_answers.ConfiguredKe
             last_seen_at=maybe_moment(seen.last_at if seen else None),
             standing=_limits(report),
             granted=found.granted,
-            granted_until=maybe_moment(ends.get(account)),
+            **views.granted_until(ends.get(account)),
         )
 
     return key_answers.ConfiguredKeys(keys=await convert_all(state.settings.keys, listed))

@@ -19,7 +19,7 @@ FILES: Final = {
         for name in (
             "style.css", "icon.svg", "main.js", "api.js", "dom.js", "words.js", "chart.js", "lists.js", "limits.js",
             "dialogs.js", "now.js", "keys.js", "callers.js", "usage.js", "jobs.js", "webhooks.js", "audit.js",
-            "refusals.js", "renewal.js", "looks.js",
+            "refusals.js", "renewal.js", "looks.js", "head.js",
         )
     },
 }  # fmt: skip

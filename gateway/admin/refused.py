@@ -9,6 +9,7 @@ from gateway.admin.command_for_refusal import is_helped_by_grant
 from gateway.admin.context import Call, Context
 from gateway.admin.cursors import written
 from gateway.admin.overview_answers import UpstreamState
+from gateway.admin.pages_left import is_short, pages_left
 from gateway.admin.portions import convert_all
 from gateway.admin.problem import AdminProblem
 from gateway.admin.requests import RefusedQuery
@@ -26,9 +27,8 @@ async def list_refused(context: Context, call: Call) -> caller_answers.RefusedRe
     rows = await context.ledger.report(asked)
     page = rows[: query.limit]
     following = written(RefusalMark(page[-1].at, page[-1].request_id)) if len(rows) > len(page) else None
-    return caller_answers.RefusedRequests(
-        refusals=await convert_all(page, partial(_refused, context, _upstreams(context))), next=following
-    )
+    convert = partial(_refused, context, _upstreams(context), await pages_left(context, page))
+    return caller_answers.RefusedRequests(refusals=await convert_all(page, convert), next=following)
 
 
 async def show_refused(context: Context, call: Call) -> caller_answers.RefusedRequest:
@@ -36,7 +36,7 @@ async def show_refused(context: Context, call: Call) -> caller_answers.RefusedRe
     row = await context.ledger.read(lambda c: find_refusal(c, call.subject))
     if row is None:
         raise AdminProblem("refusal_not_found", "No request of this id was refused or failed in the last day.")
-    return _refused(context, _upstreams(context), row)
+    return _refused(context, _upstreams(context), await pages_left(context, [row]), row)
 
 
 def _upstreams(context: Context) -> Mapping[str, UpstreamState]:
@@ -45,12 +45,13 @@ def _upstreams(context: Context) -> Mapping[str, UpstreamState]:
 
 
 def _refused(
-    context: Context, upstreams: Mapping[str, UpstreamState], row: RefusalRow
+    context: Context, upstreams: Mapping[str, UpstreamState], left: Mapping[str, int | None], row: RefusalRow
 ) -> caller_answers.RefusedRequest:
     settings = context.live.state.settings
     verdict = VERDICTS.get(Reason(row.reason)) if row.reason in set(Reason) else None
     source = Source.UPSTREAM if verdict is None else verdict.source
     failed = source == Source.UPSTREAM
+    is_of_pages = is_helped_by_grant(row.reason, row.key_id, row.detail)
     return caller_answers.RefusedRequest(
         request_id=row.request_id,
         at=moment(row.at),
@@ -62,7 +63,8 @@ def _refused(
         means=meaning_of(row.why, row.reason),
         source=source.value,
         look_at=where_to_look(row, source),
-        act=_act(context, row),
+        act=_act(context, left, row),
+        pages_left=left.get(row.key_id or "") if is_of_pages else None,
         container=container_of(row.route, settings) if failed else None,
         container_now=upstreams.get(upstream_of(row.route, settings) or "") if failed else None,
         method=row.method,
@@ -73,11 +75,13 @@ def _refused(
     )
 
 
-def _act(context: Context, row: RefusalRow) -> Literal["grant", "enable", "unblock"] | None:
+def _act(
+    context: Context, left: Mapping[str, int | None], row: RefusalRow
+) -> Literal["grant", "enable", "unblock"] | None:
     """What lets such a request in, as things stand now."""
     name, state = row.key_id or "", context.live.state
     if is_helped_by_grant(row.reason, name, row.detail):
-        return "grant"
+        return "grant" if is_short(row, left) else None
     if row.why == Why.BLOCKED:
         return "unblock" if name in (state.blocked or ()) else None
     known = state.ring.records.get(name) if row.why == Why.CLOSED else None

@@ -7,7 +7,7 @@ from gateway.admin import answer, caller_answers, key_answers
 from gateway.config.settings import Settings
 from gateway.config.settings.access import KeySettings
 from gateway.keys.view import facts_of
-from gateway.ledger.usage import GrantRow, UsedByMode, UsedOnDay
+from gateway.ledger.usage import GrantEnds, GrantRow, UsedByMode, UsedOnDay
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import Used
 from gateway.model.account_names import key_id_of
@@ -50,6 +50,12 @@ def amount(used: Used) -> dict[str, Any]:
 def granted(grant: GrantRow) -> answer.GrantedUntil:
     """One grant of a key."""
     return answer.GrantedUntil(id=grant.id, pages=grant.pages, until=moment(grant.until))
+
+
+def granted_until(ends: GrantEnds | None) -> dict[str, Any]:
+    """When the first and the last grant of an account end."""
+    first, last = ends or (None, None)
+    return {"granted_until": maybe_moment(first), "granted_last_until": maybe_moment(last)}
 
 
 def usage_of(row: UsedOnDay | UsedByMode) -> caller_answers.UsageOfDay:

@@ -42,11 +42,11 @@ class Made:
 
 
 class KeysPage(NamedTuple):
-    """Some keys; if that was asked for, what the used ones of their accounts count, and when grants first end."""
+    """Some keys; if that was asked for, what the used ones of their accounts count, and when grants end."""
 
     records: list[KeyRecord]
     counts: dict[str, AccountCounts]
-    ends: dict[str, int]
+    ends: dict[str, usage.GrantEnds]
 
 
 def _kept(made: Made) -> None:

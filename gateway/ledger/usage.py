@@ -192,6 +192,13 @@ def grant(connection: Connection, account: str, pages: int, until: int, now: flo
     connection.execute(insert(grants), row)
 
 
+class GrantEnds(NamedTuple):
+    """When the first and the last present grant of an account end, in seconds since the epoch."""
+
+    first: int
+    last: int
+
+
 class GrantRow(NamedTuple):
     """Pages on top of an account's budgets; `until` is in seconds since the epoch."""
 
@@ -217,21 +224,22 @@ def end_grants(connection: Connection, account: str, grant_id: int | None, now: 
     return ended
 
 
-def first_ends(connection: Connection, of: Sequence[str], now: float) -> dict[str, int]:
-    """When the first present grant of each of these accounts ends; those without one are missing."""
-    query = select(grants.c.account, func.min(grants.c.until)).where(
+def _ends(connection: Connection, of: Sequence[str], now: float) -> dict[str, GrantEnds]:
+    """When the present grants of each of these accounts end; those without one are missing."""
+    query = select(grants.c.account, func.min(grants.c.until), func.max(grants.c.until)).where(
         grants.c.account.in_(of), grants.c.until > int(now)
     )
-    return {row[0]: int(row[1]) for row in connection.execute(query.group_by(grants.c.account))} if of else {}
+    rows = connection.execute(query.group_by(grants.c.account)) if of else ()
+    return {account: GrantEnds(int(first), int(last)) for account, first, last in rows}
 
 
 def with_ends(
     connection: Connection, of: Sequence[str], now: float
-) -> tuple[dict[str, AccountCounts], dict[str, int]]:
-    """Counts of these accounts, and when the first grant of each ends that has one."""
+) -> tuple[dict[str, AccountCounts], dict[str, GrantEnds]]:
+    """Counts of these accounts, and when the grants of each end that has one."""
     counts = read_counts_of_many(connection, of, now)
     granted = [account for account, found in counts.items() if found.granted]
-    return counts, first_ends(connection, granted, now)
+    return counts, _ends(connection, granted, now)
 
 
 def reset(connection: Connection, account: str, now: float) -> Used:

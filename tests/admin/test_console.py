@@ -14,16 +14,19 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.async_api import Route
+from playwright.async_api import Locator, Route
 from sqlalchemy import Connection
 
 from gateway.admin import page as page_of_files
 from gateway.admin.page import FILES
+from gateway.cli.health_facts import facts_of
+from gateway.cli.samples import Samples
 from gateway.ledger.audit import append
 from gateway.ledger.keys import note_used
 from gateway.model.audit import Entry
 from gateway.observe.history import Gauges, Reading
 from gateway.tls.file_ends import FileEnd
+from gateway.units import moment
 from tests.admin.api import TOKEN, Api
 from tests.admin.filling import fill, fill_for_pictures, ledger_of, make_key, make_keys, use
 from tests.support.console import ConsoleOf, console_of, needs_chromium, past_hour, running_chromium
@@ -199,6 +202,40 @@ async def test_what_lets_a_refused_request_in_is_done_where_it_is_looked_up(
     assert (await gateway.ask(submit(key=blocked), b"POST")).status == 200
 
 
+async def test_a_grant_is_offered_while_the_account_has_less_left_than_was_asked(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    api = Api(gateway)
+    secret = await api.make("acme", limits={"pages_per_month": 0, "pages_per_day": 9})
+    id_ = json.loads((await gateway.ask(submit(key=secret), b"POST")).body)["request_id"]
+    await are_kept(gateway, 1)
+    path = f"/admin/v1/refusals/{id_}"
+    told = (await api("GET", path)).json
+    assert (told["act"], told["pages_left"]) == ("grant", 0)
+    async with console_of(gateway, locale="en-GB") as console:
+        page = console.page
+        await page.clock.install()
+        await console.open("refusals")
+        await page.get_by_role("button", name=f"Open {id_}").click()
+        dialog = page.get_by_role("dialog")
+        when = re.compile(r"^\d{1,2} \w{3,4} 20\d\d, \d\d:\d\d:\d\d$")
+        await dialog.get_by_role("definition").filter(has_text=when).wait_for()
+        await dialog.get_by_role("definition").filter(has_text=re.compile("^0 pages$")).wait_for()
+        assert await dialog.get_by_role("button", name="Grant acme").count() == 1
+        await console.does("Close")
+        assert (await api("PATCH", "/admin/v1/keys/acme", {"limits": {"pages_per_month": 7}})).status == 200
+        await page.clock.fast_forward(10_000)
+        await page.get_by_role("button", name="Grant acme").wait_for(state="detached")
+        await page.get_by_role("button", name=f"Open {id_}").click()
+        enough = "7 pages, enough for such a request: nothing has to be granted"
+        await dialog.get_by_text(enough, exact=True).wait_for()
+        assert await dialog.get_by_role("button", name="Grant acme").count() == 0
+    for limits, known in (({"pages_per_month": 1}, 1), ({"pages_per_month": None, "pages_per_day": None}, None)):
+        assert (await api("PATCH", "/admin/v1/keys/acme", {"limits": limits})).status == 200
+        told = (await api("GET", path)).json
+        assert (told["act"], told["pages_left"]) == (None, known)
+
+
 async def test_of_a_failure_it_is_told_how_the_container_is_now_and_since_when(
     start: Start, console_of: ConsoleOf
 ) -> None:
@@ -247,7 +284,7 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
         await console.does("Grant")
         await row.get_by_role("meter", name="pages per month of acme: 0 of 600").wait_for()
 
-        await row.get_by_text("100 pages of its budgets are granted, the first until").wait_for()
+        await row.get_by_text("100 pages of its budgets are granted until").wait_for()
         await row.get_by_role("button", name="End grants acme").click()
         await console.does("End grants")
         await console.says("100 pages that were granted to acme are gone.")
@@ -283,7 +320,7 @@ async def test_windows_of_keys_and_callers_begin_anew(gateway: Running, console_
         await page.get_by_role("meter", name="pages per month of acme: 4 of 10").wait_for()
         await page.get_by_role("button", name="Reset acme").click()
         await console.does("Reset")
-        await console.says("4 pages and 1 requests of acme no longer count.")
+        await console.says("4 pages and 1 request of acme no longer count.")
         await page.get_by_role("meter", name="pages per month of acme: 0 of 10").wait_for()
         await console.view("Callers")
         await page.get_by_role("cell", name="3 today, 3 this month").wait_for()
@@ -359,6 +396,41 @@ async def test_a_grant_to_a_key_without_a_budget_of_pages_says_that_it_changes_n
         await page.get_by_role("spinbutton", name="Pages").fill("7")
         await console.does("Grant")
         await console.says("It has no budget of pages: they change nothing.")
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="acme"))
+        idle = re.compile(r"^7 pages are granted until .*, which changes nothing for now: it has no budget of pages$")
+        await row.get_by_text(idle).wait_for()
+
+
+async def test_one_of_something_is_told_as_one(gateway: Running, console_of: ConsoleOf) -> None:
+    api = Api(gateway)
+    await api.make("acme", limits={"pages_per_month": 10})
+    grants = [{"pages": 1, "until": f"209{year}-08-03T12:00:00Z"} for year in (6, 7)]
+    await api("POST", "/admin/v1/keys/acme/grants", grants[0])
+
+    async def told(route: Route) -> None:
+        overview = await (await route.fetch()).json()
+        overview["standing"] |= {"connections": 1, "polls_held": 1, "webhooks": {"dead": 1}}
+        await route.fulfill(json=overview)
+
+    async with console_of(gateway, locale="en-GB", timezone_id="UTC") as console:
+        page = console.page
+        await page.clock.install()
+        await page.route("**/admin/v1/overview", told)
+        await console.open()
+        for text in ("1 connection", "1 poll waits for an end", "1 dead letter"):
+            await page.get_by_text(text, exact=True).wait_for()
+        await console.view("Keys")
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="acme"))
+        first = "3 Aug 2096, 12:00:00"
+        await row.get_by_text(f"1 page of its budgets is granted until {first}", exact=True).wait_for()
+        await api("POST", "/admin/v1/keys/acme/grants", grants[1])
+        await page.clock.fast_forward(10_000)
+        both = f"2 pages of its budgets are granted, the first until {first}, the last until 3 Aug 2097, 12:00:00"
+        await row.get_by_text(both, exact=True).wait_for()
+        await api("POST", "/admin/v1/keys/acme/grants/end", {"grant": 1})
+        await row.get_by_role("button", name="End grants acme").click()
+        await console.does("End grants")
+        await console.says("1 page that was granted to acme is gone.")
 
 
 async def test_all_that_a_key_may_have_is_made_and_changed_on_the_page(
@@ -756,7 +828,7 @@ async def test_the_focus_of_a_row_that_goes_stays_with_its_table(gateway: Runnin
         await page.get_by_role("button", name="Reset acme").focus()
         await page.keyboard.press("Enter")
         await console.does("Reset")
-        await page.get_by_text("No keys.").wait_for()
+        await page.get_by_text("No keys match ").wait_for()
         assert await page.evaluate("document.activeElement.ariaLabel") == "Keys of the ledger"
 
 
@@ -788,6 +860,131 @@ async def test_a_table_that_the_ledger_does_not_give_says_so_and_is_tried_again(
         console.errors.clear()  # the browser itself notes each 503
 
 
+async def test_a_gateway_that_does_not_answer_is_told_in_red_and_what_is_shown_is_grey_with_its_moment(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    async with console_of(gateway, locale="en-GB") as console:
+        page = console.page
+        await page.clock.install()
+        await console.open()
+        head, tile = page.locator("#status"), page.locator(".facts .large").first
+        await head.filter(has_text="ready").wait_for()
+        looked_good = await tile.evaluate("node => getComputedStyle(node).color")
+        await page.route("**/admin/v1/**", no_answer)
+        await page.clock.fast_forward(10_000)
+        await head.filter(has_text=re.compile(r"^does not answer since \d\d:\d\d$")).wait_for()
+        assert await head.get_attribute("class") == "bad"
+        told = page.get_by_role("alert").filter(has_text="The gateway does not answer.")
+        await told.wait_for()
+        await page.get_by_text(re.compile(r"^What is shown is as of \d\d:\d\d:\d\d\.$")).wait_for()
+        greyed = await tile.evaluate("node => getComputedStyle(node).color")
+        assert greyed != looked_good
+        assert await page.locator("#said").text_content() == ""
+        assert await console.serious_faults() == []
+        await page.unroute_all()
+        await page.clock.fast_forward(10_000)
+        await head.filter(has_text=re.compile("^ready")).wait_for()
+        await told.wait_for(state="detached")
+        await page.get_by_text("What is shown is as of").wait_for(state="detached")
+        assert await tile.evaluate("node => getComputedStyle(node).color") == looked_good
+        console.errors.clear()  # the browser itself notes each request without an answer
+
+
+async def test_what_was_said_goes_with_the_view(gateway: Running, console_of: ConsoleOf) -> None:
+    api = Api(gateway)
+    await api.make("acme")
+    await api("PATCH", "/admin/v1/keys/acme", {"disabled": True})
+    async with console_of(gateway) as console:
+        page = console.page
+        await page.clock.install()
+        await console.open("keys")
+        await page.get_by_role("button", name="Enable acme").click()
+        await console.says("acme is enabled.")
+        await console.view("Jobs")
+        assert await page.locator("#said").text_content() == ""
+
+
+async def test_what_failed_is_said_as_a_failure(gateway: Running, console_of: ConsoleOf) -> None:
+    api = Api(gateway)
+    await api.make("acme")
+    await api("PATCH", "/admin/v1/keys/acme", {"disabled": True})
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.get_by_role("button", name="Enable acme").wait_for()
+        await page.route("**/admin/v1/keys/acme", no_answer)
+        await page.get_by_role("button", name="Enable acme").click()
+        failure = page.get_by_role("alert").filter(has_text="The gateway does not answer.")
+        await failure.wait_for()
+        colour = "node => getComputedStyle(node).backgroundColor"
+        assert await failure.evaluate(colour) != await page.locator("#said").evaluate(colour)
+        assert await page.locator("#said").text_content() == ""
+        assert await console.serious_faults() == []
+        await page.unroute_all()
+        await page.get_by_role("button", name="Enable acme").click()
+        await console.says("acme is enabled.")
+        await failure.wait_for(state="detached")
+        console.errors.clear()  # the browser itself notes each request without an answer
+
+
+@pytest.mark.parametrize("view", [name for name in VIEWS if name != "Usage"])
+async def test_nothing_says_that_the_gateway_is_away_once_it_is_back(
+    view: str, gateway: Running, console_of: ConsoleOf
+) -> None:
+    async with console_of(gateway) as console:
+        page = console.page
+        await page.clock.install()
+        await page.route("**/admin/v1/**", no_answer)
+        await console.open(view.lower())
+        told = page.get_by_text("The gateway does not answer.")
+        await told.first.wait_for()
+        await page.locator("#status").filter(has_text="does not answer since ").wait_for()
+        await page.unroute_all()
+        await page.clock.fast_forward(10_000)
+        await page.locator("#status").filter(has_text=re.compile("^ready")).wait_for()
+        await comes_true(lambda: is_gone(told))
+        console.errors.clear()  # the browser itself notes each request without an answer
+
+
+async def test_usage_that_did_not_come_is_asked_for_again(gateway: Running, console_of: ConsoleOf) -> None:
+    await given(gateway, lambda connection: use(connection, "key:acme", 3))
+    async with console_of(gateway) as console:
+        page = console.page
+        await page.route("**/admin/v1/**", no_answer)
+        await console.open("usage")
+        told = page.get_by_role("alert").filter(has_text="The gateway does not answer.")
+        await told.wait_for()
+        await page.unroute_all()
+        await page.get_by_role("button", name="Retry").click()
+        await page.get_by_role("cell", name="acme", exact=True).wait_for()
+        await told.wait_for(state="detached")
+        await page.locator("#status").filter(has_text=re.compile("^ready")).wait_for()
+        console.errors.clear()  # the browser itself notes each request without an answer
+
+
+async def test_none_that_a_search_finds_is_told_from_none_at_all(gateway: Running, console_of: ConsoleOf) -> None:
+    await Api(gateway).make("acme")
+    await given(gateway, lambda connection: use(connection, "key:acme", 3))
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.get_by_text("1 shown", exact=True).wait_for()
+        await page.get_by_label("Search").fill("nobody")
+        await page.get_by_text("No keys match what is searched and chosen above.", exact=True).wait_for()
+        await page.get_by_label("Search").fill("")
+        await page.get_by_text("1 shown", exact=True).wait_for()
+        await page.get_by_label("Near a limit only").check()
+        await page.get_by_text("No keys match what is searched and chosen above.", exact=True).wait_for()
+        await console.view("Refusals")
+        await page.get_by_text("No rows.", exact=True).wait_for()
+        await page.get_by_label("Search").fill("nobody")
+        await page.get_by_text("No rows match what is searched and chosen above.", exact=True).wait_for()
+        await console.view("Usage")
+        await page.get_by_text("1 row", exact=True).wait_for()
+        await page.get_by_label("Search").fill("nobody")
+        await page.get_by_text("No rows match the search", exact=True).wait_for()
+
+
 async def test_a_caller_is_blocked_and_let_in_again(gateway: Running, console_of: ConsoleOf) -> None:
     name = "jwt:https://idp.test/a#ann"
     async with console_of(gateway) as console:
@@ -801,7 +998,7 @@ async def test_a_caller_is_blocked_and_let_in_again(gateway: Running, console_of
         await page.get_by_role("button", name=f"Grant {name}").click()
         await page.get_by_role("spinbutton", name="Pages").fill("7")
         await console.does("Grant")
-        await page.get_by_text("7 pages of its budgets are granted, the first until").wait_for()
+        await page.get_by_text("7 pages of its budgets are granted until").wait_for()
         assert gateway.gateway.live.state.blocked == frozenset({name})
         await page.get_by_role("button", name=f"Unblock {name}").click()
         await console.says(f"{name} is let in again.")
@@ -998,9 +1195,9 @@ async def test_the_head_tells_what_is_down_and_what_is_missing(
         for more, text in (
             (
                 {"status": "ready", "missing": []},
-                "ready, container down, tokens of https://away.test refused; version ",
+                "ready, with problems: container down, tokens of https://away.test refused; version ",
             ),
-            ({"status": "ready", "issuers_without_keys": []}, "ready, container down; version "),
+            ({"status": "ready", "issuers_without_keys": []}, "ready, with problems: container down; version "),
             (
                 {"status": "not ready", "missing": ["ledger", "x"]},
                 "not ready, ledger down, x missing, container down;",
@@ -1010,6 +1207,41 @@ async def test_the_head_tells_what_is_down_and_what_is_missing(
             await page.clock.fast_forward(10_000)
             await status.filter(has_text=re.compile(f"^{text}")).wait_for()
             assert await status.get_attribute("class") == "bad"
+
+
+async def test_the_head_tells_what_the_command_status_counts_as_a_problem(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    gateway.rewrite(lambda document: document["listen"].update(port="x"))
+    await gateway.says("reload refused, the old configuration stays in force")
+    overview = (await Api(gateway)("GET", "/admin/v1/overview")).json
+    now = time.time()
+
+    async def told(route: Route) -> None:
+        await route.fulfill(json=overview)
+
+    async with console_of(gateway) as console:
+        page, head = console.page, console.page.locator("#status")
+        await page.clock.install()
+        await page.route("**/admin/v1/overview", told)
+        await console.open("keys")
+        for is_latest, ends, words in (
+            (False, 9, "ready, with problems: the configuration on the disk is refused"),
+            (False, -9, "ready, with problems: the configuration on the disk is refused, tls.client_ca has ended"),
+            (True, -9, "ready, with problems: tls.client_ca has ended"),
+            (True, 9, "ready"),
+        ):
+            overview["configuration"]["is_latest"] = is_latest
+            end = {"setting": "tls.client_ca", "file": "ca.pem", "not_after": moment(now + ends)}
+            overview |= {"at": moment(now), "certificate_files": [end]}
+            await page.clock.fast_forward(10_000)
+            await head.filter(has_text=re.compile(f"^{words}; version ")).wait_for()
+            assert await head.get_attribute("class") == ("good" if words == "ready" else "bad")
+            metrics = {
+                "gateway_config_last_reload_successful": {frozenset[tuple[str, str]](): float(is_latest)},
+                "gateway_certificate_file_not_after_seconds": {frozenset({("setting", "tls.client_ca")}): now + ends},
+            }
+            assert bool(facts_of(Samples({}, metrics, overview), now).problems) is (words != "ready")
 
 
 async def test_ten_thousand_keys_stay_quick(gateway: Running, console_of: ConsoleOf) -> None:
@@ -1165,6 +1397,16 @@ async def quickest(gateway: Running) -> float:
         assert (await gateway.admin("/admin/v1/keys?limit=50&standing=true"))[0] == 200
         taken.append(time.monotonic() - began)
     return min(taken)
+
+
+async def no_answer(route: Route) -> None:
+    """As of a gateway that has ended."""
+    await route.abort()
+
+
+async def is_gone(told: Locator) -> bool:
+    """Whether nothing of it is there any more."""
+    return await told.count() == 0
 
 
 async def as_elsewhere(route: Route) -> None:

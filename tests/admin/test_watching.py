@@ -216,6 +216,7 @@ async def test_keys_are_searched_and_told_with_what_they_used(gateway: Running) 
         await api("POST", "/admin/v1/keys/acme/grants", {"pages": pages, "until": until})
     (key,) = (await api("GET", "/admin/v1/keys?q=ACM&standing=true")).json["keys"]
     assert (key["granted"], key["granted_until"]) == (7, "2098-01-01T00:00:00Z")
+    assert key["granted_last_until"] == "2099-01-01T00:00:00Z"
     (key,) = (await api("GET", "/admin/v1/keys?q=ACM")).json["keys"]
     assert (key["granted"], key["granted_until"]) == (None, None)
     assert [key["id"] for key in (await api("GET", "/admin/v1/keys?q=team-3&limit=2")).json["keys"]] == [
@@ -302,6 +303,9 @@ async def test_a_callers_name_may_hold_anything_that_is_visible(gateway: Running
     told = (await api("GET", f"{CALLERS}?blocked=true")).json["callers"]
     assert sorted(caller["account"] for caller in told) == sorted(names)
     assert {(caller["granted"], caller["granted_until"]) for caller in told} == {(2, "2099-01-01T00:00:00Z")}
+    shown = (await api("GET", f"{CALLERS}/{quoted(names[0])}")).json
+    for caller in (shown, *told):
+        assert caller["granted_until"] == caller["granted_last_until"] == "2099-01-01T00:00:00Z"
     page = (await api("GET", f"{CALLERS}?limit=2")).json
     rest = (await api("GET", f"{CALLERS}?limit=9&after={quoted(page['next'])}")).json
     assert len(page["callers"]) + len(rest["callers"]) == len(names)

@@ -49,8 +49,10 @@ async function ask(method, address, body, signal) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    dispatchEvent(new Event("away"));
     throw new Problem(0, "away", "The gateway does not answer.");
   }
+  dispatchEvent(new Event("answered"));
   const told = await answer.json().catch(() => ({}));
   if (answer.ok) return told;
   if (answer.status === 401) dispatchEvent(new Event("unauthenticated"));

@@ -193,10 +193,10 @@ function opened(title, content, build, { mayLeave = () => true, isRead = false }
 
 /** What is said is neither seen nor read out behind an open dialog, so its place is in it, until that is undone. */
 function borrowed(dialog) {
-  const said = document.getElementById("said");
-  const home = said.parentNode;
-  dialog.append(said);
-  return () => home.append(said);
+  const places = [document.getElementById("said"), document.getElementById("failed")];
+  const home = places[0].parentNode;
+  dialog.append(...places);
+  return () => home.append(...places);
 }
 
 /** A field: `read` gives its value, `tell` says what its note has to, `blame` what is wrong with it. */

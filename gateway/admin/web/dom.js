@@ -50,7 +50,7 @@ export function button(label, act, more = {}) {
     try {
       await act();
     } catch (error) {
-      say(error.message);
+      sayFault(error.message);
     } finally {
       isBusy = false;
     }
@@ -61,9 +61,17 @@ export function button(label, act, more = {}) {
 let silence = 0;
 
 /** Says something to everybody: it is seen, and read out. */
-export function say(text) {
-  const said = document.getElementById("said");
-  said.textContent = text;
+export const say = (text) => put(text, "");
+
+/** The same of what went wrong: at once, and as such. */
+export const sayFault = (text) => put("", text);
+
+/** Takes back what is said: who looks at something else has read it, or will not. */
+export const hush = () => put("", "");
+
+function put(said, failed) {
+  document.getElementById("said").textContent = said;
+  document.getElementById("failed").textContent = failed;
   clearTimeout(silence);
-  silence = setTimeout(() => (said.textContent = ""), 8000);
+  if (said || failed) silence = setTimeout(hush, 8000);
 }

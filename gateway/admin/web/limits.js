@@ -3,7 +3,7 @@
 import { get, path, post } from "./api.js";
 import { ask } from "./dialogs.js";
 import { el, say } from "./dom.js";
-import { left, moment, number, plain, zoned } from "./words.js";
+import { counted, left, moment, number, plain, zoned } from "./words.js";
 
 const FULL = 0.9;
 
@@ -43,8 +43,18 @@ export function limitsOf(found, name) {
   return shown;
 }
 
-function granted({ granted: pages, granted_until: until }) {
-  return `${number(pages)} pages of its budgets are granted${until ? `, the first until ${moment(until)}` : ""}`;
+function granted(found) {
+  const until = ends(found);
+  if (budgetsOf(found)?.length !== 0)
+    return `${counted(found.granted, "page of its budgets is", "pages of its budgets are")} granted${until}`;
+  const pages = counted(found.granted, "page is", "pages are");
+  return `${pages} granted${until}, which changes nothing for now: it has no budget of pages`;
+}
+
+function ends({ granted_until: first, granted_last_until: last }) {
+  if (!first) return "";
+  if (first === last) return ` until ${moment(first)}`;
+  return `, the first until ${moment(first)}, the last until ${moment(last)}`;
 }
 
 const PAGE_BUDGETS = ["pages_per_day", "pages_per_month"];
@@ -104,7 +114,7 @@ export function grant(kind, name, found) {
     act: async ({ pages, until }) => {
       const made = await post(path(kind, name, "grants"), { pages: Number(pages), until: beginOf(until) });
       const doubt = made.budgets?.length === 0 ? " It has no budget of pages: they change nothing." : "";
-      say(`${number(made.pages)} pages were granted to ${name}.${doubt}`);
+      say(`${counted(made.pages, "page was", "pages were")} granted to ${name}.${doubt}`);
       return made;
     },
   });
@@ -127,7 +137,8 @@ export function endGrants(kind, name) {
     act: async () => {
       const { grants } = await post(`${path(kind, name)}/grants/end`);
       const pages = grants.reduce((sum, ended) => sum + ended.pages, 0);
-      say(`${number(pages)} pages that were granted to ${name} are gone.`);
+      const gone = counted(pages, "page that was", "pages that were");
+      say(`${gone} granted to ${name} ${pages === 1 ? "is" : "are"} gone.`);
       return grants;
     },
   });
@@ -142,7 +153,8 @@ export function reset(kind, name) {
     danger: true,
     act: async () => {
       const told = await post(path(kind, name, "reset"));
-      say(`${number(told.pages)} pages and ${number(told.requests)} requests of ${name} no longer count.`);
+      const used = `${counted(told.pages, "page")} and ${counted(told.requests, "request")}`;
+      say(`${used} of ${name} no longer count.`);
       return told;
     },
   });

@@ -42,7 +42,7 @@ export function list(
       const first = shown.fill(rows(answer), after !== null);
       next = answer.next ?? null;
       more.hidden = next === null;
-      tell(shown.count());
+      tell(shown.count(), search.value.trim() || Object.values(values).some(Boolean));
       if (isToMove) shown.node.focus();
       else if (after !== null) first?.focus();
     } catch (error) {
@@ -51,8 +51,9 @@ export function list(
     }
   }
 
-  function tell(total) {
-    const text = total ? `${total} shown${next === null ? "" : ", there are more"}` : `No ${of}.`;
+  function tell(total, isNarrowed) {
+    const none = isNarrowed ? `No ${of} match what is searched and chosen above.` : `No ${of}.`;
+    const text = total ? `${total} shown${next === null ? "" : ", there are more"}` : none;
     if (count.textContent !== text) count.textContent = text;
   }
 

@@ -1,7 +1,8 @@
 // The frame: signing in, and one view at a time, named by the address behind #.
 
 import { dropToken, get, hasToken, keepToken } from "./api.js";
-import { el, say } from "./dom.js";
+import { el, hush, say } from "./dom.js";
+import { tellNothing, tellStatus, tellUnknown, watchAnswers } from "./head.js";
 import * as audit from "./audit.js";
 import * as callers from "./callers.js";
 import * as jobs from "./jobs.js";
@@ -16,7 +17,6 @@ const VIEWS = { now, keys, callers, usage, jobs, webhooks, audit, refusals };
 const main = document.getElementById("main");
 const signOut = document.getElementById("sign-out");
 const nav = document.querySelector("nav");
-const status = document.getElementById("status");
 let leaving = new AbortController();
 
 const nameOfView = () => (Object.hasOwn(VIEWS, location.hash.slice(1)) ? location.hash.slice(1) : "now");
@@ -35,14 +35,24 @@ async function show(isMove) {
   document.title = `${view.title} – Gateway`;
   const place = el("div");
   main.replaceChildren(el("h1", {}, view.title), place);
-  if (isMove) main.focus();
-  const tell = () => get("overview", {}, signal).then(now.tellStatus);
-  if (view !== now) every(signal, () => tell().catch(() => {})); // the view itself says what is wrong
+  if (isMove) {
+    hush();
+    main.focus();
+  }
+  if (view !== now) {
+    every(signal, tell);
+    tell();
+  }
+  await view.show(place, signal); // it says itself what is wrong, and takes it back
+}
+
+/** Says in the head how it stands. */
+async function tell() {
+  const { signal } = leaving;
   try {
-    await Promise.all([view.show(place, signal), view === now || tell()]);
+    tellStatus(await get("overview", {}, signal));
   } catch (error) {
-    if (error.name === "AbortError" || error.status === 401) return;
-    place.append(el("p", { class: "problem", role: "alert" }, error.message));
+    if (error.name !== "AbortError") tellUnknown(error);
   }
 }
 
@@ -50,7 +60,7 @@ function signIn(why = "") {
   leaving.abort();
   dropToken();
   signOut.hidden = nav.hidden = true; // of what is behind the token nothing stays
-  status.textContent = "";
+  tellNothing();
   document.title = "Sign in – Gateway";
   const input = el("input", {
     type: "password",
@@ -97,6 +107,7 @@ document
     ...Object.entries(VIEWS).map(([name, view]) => el("li", {}, el("a", { href: `#${name}` }, view.title))),
   );
 addEventListener("unauthenticated", () => signIn(hasToken() ? "The token is not valid any more." : ""));
+watchAnswers(tell);
 addEventListener("hashchange", () => nav.hidden || show(true));
 signOut.hidden = !hasToken();
 show(false);

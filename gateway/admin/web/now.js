@@ -2,13 +2,13 @@
 
 import { get } from "./api.js";
 import { chart, MOST_LINES } from "./chart.js";
-import { el, say } from "./dom.js";
+import { el } from "./dom.js";
+import { tellStatus, tellUnknown } from "./head.js";
 import { table as tableOf } from "./lists.js";
 import { lookOf } from "./looks.js";
 import { every, trouble } from "./renewal.js";
-import { bytes, clock, healthOf, left, moment, number, plain, span } from "./words.js";
+import { bytes, clock, counted, healthOf, left, moment, number, plain, second, span } from "./words.js";
 
-const MISSING = { ledger: "ledger down", jwks: "keys of an issuer missing" };
 const UNKNOWN = "of which the profile is not known: not seen since this replica's start, or gone";
 const HOUR = 3_600_000;
 const MOST_NEAR = 10;
@@ -22,11 +22,34 @@ export async function show(place, signal) {
   const charts = el("div", { class: "charts" });
   const near = nearLimits(signal);
   const parts = el("div");
-  place.append(facts, near.node, el("h2", {}, "The last hour"), charts, parts);
+  const wrong = trouble(() => load());
+  const asOf = el("p", { class: "warn" });
+  place.append(wrong.node, asOf, facts, near.node, el("h2", {}, "The last hour"), charts, parts);
   let points = [];
   let toldBefore = "";
+  let shownAt = null;
 
-  async function load(since) {
+  /** What is shown stays, grey and with its moment, while nothing newer comes. */
+  async function load() {
+    try {
+      await renew(missing());
+      shownAt = Date.now();
+      wrong.clear();
+      tellAge(false);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      tellAge(true);
+      tellUnknown(error);
+      wrong.tell(error);
+    }
+  }
+
+  function tellAge(isOld) {
+    asOf.textContent = isOld && shownAt !== null ? `What is shown is as of ${second(shownAt)}.` : "";
+    place.classList.toggle("old", isOld);
+  }
+
+  async function renew(since) {
     const [overview, history] = await Promise.all([
       get("overview", {}, signal),
       get("history", { since }, signal),
@@ -41,7 +64,7 @@ export async function show(place, signal) {
     if (told !== toldBefore) parts.replaceChildren(...partsOf(overview)); // who reads there keeps the place
     toldBefore = told;
     tellStatus(overview);
-    await near.load();
+    near.load(); // it tells itself what is wrong with it
   }
 
   /** From before the last point that is there: while the tab was hidden, nothing was asked. */
@@ -50,8 +73,8 @@ export async function show(place, signal) {
     return `${Math.ceil(Math.min(HOUR, Math.max(0, age) + 60_000) / 1000)}s`;
   };
 
-  await load("1h");
-  every(signal, () => load(missing()).catch((error) => error.name === "AbortError" || say(error.message)));
+  every(signal, load);
+  await load();
 }
 
 /** Who is near a limit: of the ledger, so what is known of it may be missing while all else is told. */
@@ -97,27 +120,6 @@ function nearOf({ near, total, unknown, is_complete: isComplete }) {
   return [table("Near a limit", heads, near.map(row), false), ...rest];
 }
 
-/** Says in the head of the page how it stands. */
-export function tellStatus(overview) {
-  const word = document.getElementById("status");
-  const troubles = [...new Set([...missing(overview), ...down(overview), ...refused(overview)])];
-  word.textContent = `${[overview.status, ...troubles].join(", ")}; version ${overview.version}`;
-  word.className = overview.status === "ready" && !troubles.length ? "good" : "bad";
-}
-
-const missing = (overview) => overview.missing.map((word) => MISSING[word] ?? `${word} missing`);
-
-const refused = ({ missing, issuers_without_keys: issuers }) =>
-  issuers.length && !missing.includes("jwks") ? [`tokens of ${issuers.join(", ")} refused`] : [];
-
-function down({ upstreams, ledger }) {
-  const names = upstreams.filter((upstream) => !upstream.up).map((upstream) => upstream.name);
-  return [
-    ...(names.length ? [upstreams.length > 1 ? `container down (${names.join(", ")})` : "container down"] : []),
-    ...(ledger.up ? [] : ["ledger down"]),
-  ];
-}
-
 function fact(name, large, kind, ...more) {
   return el(
     "li",
@@ -147,7 +149,7 @@ function factsOf(told) {
       "Requests in flight",
       number(standing.requests_in_flight),
       "",
-      `${number(standing.connections)} connections`,
+      counted(standing.connections, "connection"),
     ),
     fact(
       "Uploads in flight",
@@ -160,14 +162,14 @@ function factsOf(told) {
       standing.is_counted ? number(standing.jobs.running ?? 0) : "not counted yet",
       "",
       standing.is_counted ? "of all replicas, as of up to 10 s ago" : "",
-      `${number(standing.polls_held)} polls wait for an end`,
+      counted(standing.polls_held, "poll waits for an end", "polls wait for an end"),
       `${number(standing.jobs.complete ?? 0)} complete and ${number(standing.jobs.failed ?? 0)} failed can be read`,
     ),
     fact(
       "Webhooks waiting",
       number((standing.webhooks.waiting ?? 0) + (standing.webhooks.due ?? 0)),
       standing.webhooks.dead ? "warn" : "",
-      `${number(standing.webhooks.dead ?? 0)} dead letters`,
+      counted(standing.webhooks.dead ?? 0, "dead letter"),
     ),
     fact(
       "Configuration",
@@ -229,7 +231,8 @@ function partsOf(told) {
     found.fetched_at !== null ? moment(found.fetched_at) : found.keys === null ? "never" : "of a file",
     found.dropped_at === null
       ? found.failures
-        ? `${found.failures} fetches failed: ${found.trouble}; the next is at ${moment(found.next_fetch_at)}`
+        ? `${counted(found.failures, "fetch", "fetches")} failed: ${found.trouble}; ` +
+          `the next is at ${moment(found.next_fetch_at)}`
         : found.keys === null
           ? "–"
           : "fresh"

@@ -9,7 +9,7 @@ import { enable } from "./keys.js";
 import { grantTo } from "./limits.js";
 import { list, table } from "./lists.js";
 import { trouble } from "./renewal.js";
-import { ago, healthOf, moment, number, plain } from "./words.js";
+import { ago, counted, healthOf, moment, number, plain } from "./words.js";
 
 const FAILED = 500;
 const MOST_SUMS = 20;
@@ -110,15 +110,23 @@ function act(row, reload) {
   return button(label, async () => (await run(row.key)) !== null && reload(), name);
 }
 
+/** Of a budget of pages: what is left, and whether such a request is let in by now. */
+function leftOf({ pages_left: left, act }) {
+  if (left === null) return null;
+  return `${counted(left, "page")}${act === "grant" ? "" : ", enough for such a request: nothing has to be granted"}`;
+}
+
 /** What is known of one, as `gateway explain --request-id` tells it, and a way to block who came with a token. */
 function open(row, reload) {
   const isCaller = row.key !== null && row.key.includes(":") && row.act !== "unblock";
   const facts = [
+    ["When", moment(row.at)],
     ["The client was told", row.title],
     ["Reason", plain(row.reason)],
     ["Why", row.why === null ? null : plain(row.why)],
     ["That means", row.means],
     ["Detail", row.detail],
+    ["Left now", leftOf(row)],
     ["Who", row.key],
     ["From", row.client],
     ["Route", row.route === "-" ? null : `${row.method} ${row.route}`],

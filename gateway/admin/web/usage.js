@@ -1,7 +1,8 @@
 // What was used, by key, day and mode; as a table and as CSV.
 
 import { get } from "./api.js";
-import { button, el, say } from "./dom.js";
+import { button, el } from "./dom.js";
+import { trouble } from "./renewal.js";
 import { number } from "./words.js";
 
 const COUNTED = ["requests", "failed", "pages", "refunded", "spend"];
@@ -26,6 +27,7 @@ export async function show(place, signal) {
   const body = el("tbody", { role: "rowgroup" });
   const foot = el("tfoot", { role: "rowgroup" });
   const count = el("p", { class: "faint", "aria-live": "polite" });
+  const wrong = trouble(() => load());
   let rows = [];
   let isComplete = true;
 
@@ -52,17 +54,18 @@ export async function show(place, signal) {
     );
     const more = found.length > MOST ? `, ${number(MOST)} of them shown; the export has all` : "";
     const rest = isComplete ? "" : "; there are more than the gateway tells at once";
-    count.textContent = `${number(found.length)} rows${more}${rest}`;
+    count.textContent = `${countOf(found.length, rows.length)}${more}${rest}`;
   }
 
   async function load() {
     try {
       const told = await get("usage", { since: since.value, by_mode: byMode.checked ? "true" : "" }, signal);
+      wrong.clear();
       rows = told.rows.toReversed();
       isComplete = told.is_complete;
       draw();
     } catch (error) {
-      if (error.name !== "AbortError") say(error.message);
+      if (error.name !== "AbortError") wrong.tell(error);
     }
   }
 
@@ -79,6 +82,7 @@ export async function show(place, signal) {
       el("label", { class: "check" }, byMode, "By mode"),
       button("Export as CSV", () => save(csv(shown())), { class: "push" }),
     ),
+    wrong.node,
     el(
       "div",
       { class: "scroll", role: "region", "aria-label": "Settled usage", tabindex: "0" },
@@ -104,6 +108,12 @@ export async function show(place, signal) {
     count,
   );
   await load();
+}
+
+/** None of none is something else than none that the search finds. */
+function countOf(found, all) {
+  if (!found) return all ? "No rows match the search" : "No rows";
+  return `${number(found)} ${found === 1 ? "row" : "rows"}`;
 }
 
 const nameOf = (row) => row.key ?? (row.account === "anyone" ? "(without a key)" : row.account);

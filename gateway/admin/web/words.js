@@ -4,6 +4,7 @@ const NUMBER = new Intl.NumberFormat(undefined, { maximumFractionDigits: 2 });
 const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const ZONED = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const SECOND = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const UNITS = [
   ["d", 86400],
   ["h", 3600],
@@ -12,10 +13,13 @@ const UNITS = [
 ];
 
 export const number = (value) => (value === null || value === undefined ? "–" : NUMBER.format(value));
+/** `1 page`, `2 pages`. */
+export const counted = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
 export const moment = (text) => (text === null ? "–" : MOMENT.format(new Date(text)));
 /** With its day of the week and its zone. */
 export const zoned = (text) => ZONED.format(new Date(text));
 export const clock = (milliseconds) => CLOCK.format(new Date(milliseconds));
+export const second = (milliseconds) => SECOND.format(new Date(milliseconds));
 
 /** Seconds: `3 d 4 h`, `20 ms`. */
 export function span(seconds) {
