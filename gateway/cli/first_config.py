@@ -65,6 +65,11 @@ def require_sound(answers: Mapping[str, Any]) -> None:
         raise ConfigurationError(faults)
 
 
+def told_at(answer: str, fault: Fault) -> str:
+    """A fault, where this answer was asked for: of another setting it is told with its name."""
+    return fault.message if not fault.path or _answer_to(fault) == answer else f"{fault.path}: {fault.message}"
+
+
 def _faults_of_settings(answers: Mapping[str, Any]) -> Iterator[Fault]:
     ledger = str(answers.get("ledger", ""))
     name = ledger.removeprefix("env:") if ledger.startswith("env:") else None

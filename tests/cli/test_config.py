@@ -185,7 +185,7 @@ def test_an_answer_that_will_not_do_is_asked_for_again(
     )  # fmt: skip
     told = run("init", input="".join(f"{line}\n" for line in answers)).stderr
     for wrong in ("holds no PEM certificate", "is not the key of server.pem", "so write 10.0.0.0/8", "http://host:port",
-                  "sqlite:///path", "must be a whole number", "9090 is listen.port"):  # fmt: skip
+                  "sqlite:///path", "must be a whole number", "Error: admin.port: 9090 is listen.port"):  # fmt: skip
         assert f"{wrong}" in told
     assert told.count("Error: ") == 7
     assert load(tmp_path / "gateway.yaml", {}).listen.port == 7
