@@ -60,9 +60,15 @@ def require_sound(answers: Mapping[str, Any]) -> None:
     Raises:
         ConfigurationError: what is wrong with them, with the option that each came from.
     """
-    faults = [*_faults_of_settings(answers)] or [*_faults_of_files(answers)]
+    faults = [*_faults_of_port(answers), *_faults_of_settings(answers)] or [*_faults_of_files(answers)]
     if faults:
         raise ConfigurationError(faults)
+
+
+def _faults_of_port(answers: Mapping[str, Any]) -> Iterator[Fault]:
+    if answers.get("port") == 0:
+        told = "0 is a port that the system chooses, another at each start: clients need one that stays"
+        yield Fault(_SETTINGS["port"], told, where=option_of("port"))
 
 
 def told_at(answer: str, fault: Fault) -> str:
