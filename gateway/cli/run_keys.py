@@ -93,10 +93,13 @@ def revoke(config: Path, key_id: str, generation: int | None, *, force: bool) ->
     ended, is_followed = change(
         config, lambda session: session.keys.revoke(session.actor, key_id, generation, force=force)
     )
-    told = _and_soon(f"Secret {', '.join(map(str, ended))} of {key_id} is revoked.", is_followed)
-    if not ended:
+    told = _and_soon(f"Secret {', '.join(map(str, ended.generations))} of {key_id} is revoked.", is_followed)
+    if ended.was_at is not None:
+        when = shown(at(moment(ended.was_at)))
+        told = f"Secret {generation} of {key_id}: it was revoked at {when}; nothing has changed."
+    elif not ended.generations:
         told = f"Key {key_id} had no live secret: nothing has changed."
-    answer({"id": key_id, "generations": ended}, lambda: print_lines(told))
+    answer({"id": key_id, "generations": ended.generations}, lambda: print_lines(told))
 
 
 def set_disabled(config: Path, key_id: str, *, disabled: bool) -> None:

@@ -389,6 +389,16 @@ def test_a_scope_that_opens_nothing_is_told(run: Run) -> None:
     assert "opens nothing" not in run("keys", "change", "a", "--scope", "admin").stderr
 
 
+def test_a_secret_that_was_revoked_keeps_its_moment(run: Run) -> None:
+    run("keys", "create", "a")
+    run("keys", "rotate", "a")
+    run("keys", "revoke", "a", "--generation", "1")
+    before = made(run, "show", "a")
+    told = run("keys", "revoke", "a", "--generation", "1").stdout
+    assert re.fullmatch(rf"Secret 1 of a: it was revoked at {TIME}; nothing has changed\.\n", told)
+    assert made(run, "show", "a")["generations"] == before["generations"]
+
+
 def test_who_rotates_a_key_whose_secrets_are_all_revoked_is_told_that_none_works(run: Run) -> None:
     run("keys", "create", "a")
     run("keys", "revoke", "a", "--force")
