@@ -240,8 +240,24 @@ def test_a_grant_that_changes_nothing_says_so(run: Run) -> None:
     made(run, "create", "b", "--profile", "premium")
     grant = ("--pages", "5", "--until", "2099-01-31")
     assert "warning: a has neither pages_per_day nor pages_per_month" in run("keys", "grant", "a", *grant).stderr
+    assert "more" not in run("keys", "grant", "a", *grant).stdout
     for key in ("b", "ci"):
         assert "warning" not in run("keys", "grant", key, *grant).stderr
+
+
+@pytest.mark.parametrize(
+    ("budgets", "told"),
+    [
+        (("pages_per_month",), "Key a has 1 page more each month, until "),
+        (("pages_per_day",), "Key a has 1 page more each day, until "),
+        (("pages_per_day", "pages_per_month"), "Key a has 1 page more each day and each month, until "),
+        ((), "Key a is granted 1 page until 2099-01-31T00:00:00Z; it has no budget of pages: nothing changes now."),
+    ],
+)
+def test_a_grant_names_the_budgets_that_there_are(budgets: tuple[str, ...], told: str, run: Run) -> None:
+    limits = [word for name in budgets for word in ("--limit", f"{name}=9")]
+    run("keys", "create", "a", *limits)
+    assert told in run("keys", "grant", "a", "--pages", "1", "--until", "2099-01-31").stdout
 
 
 def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +320,7 @@ def test_grants_are_ended_before_their_time(run: Run) -> None:
         run("keys", "grant", "a", "--pages", pages, "--until", "9d")
     assert made(run, "show", "a")["account"]["granted_pages"] == 12
     assert (
-        "The grants of a are ended: 12 pages less, each day and each month" in run("keys", "end-grants", "a").stdout
+        "The grants of a are ended: 12 pages less; what was used stays used." in run("keys", "end-grants", "a").stdout
     )
     assert made(run, "show", "a")["account"]["granted_pages"] == 0
     assert made(run, "end-grants", "a") == {"id": "a", "grants": []}
