@@ -338,7 +338,7 @@ def test_a_reset_forgets_windows_and_keeps_usage(run: Run, used: str) -> None:
 
 
 def test_explain_tells_text_and_json(run: Run) -> None:
-    asked = ("explain", "--key", "ci", "--ip", "10.1.2.3", "post", "/api/v1/marker", "--pages")
+    asked = ("explain", "--key", "ci", "--ip", "10.1.2.3", "POST", "/api/v1/marker", "--pages")
     refused = json.loads(run(*asked, "8", "--json").stdout)
     assert (refused["allowed"], refused["status"], refused["reason"]) == (False, 403, "budget_exhausted")
     assert refused["steps"][-1]["name"] == "pages"
@@ -347,11 +347,11 @@ def test_explain_tells_text_and_json(run: Run) -> None:
     assert re.search(r"^refused: 403 budget_exhausted: Page budget too small for this until ", text, re.MULTILINE)
     assert "what would help: " in text
     made(run, "create", "c", "--profile", "premium")
-    command = run("explain", "--key", "c", "--ip", "10.1.2.3", "post", "/api/v1/marker", "--pages", "101").stdout
+    command = run("explain", "--key", "c", "--ip", "10.1.2.3", "POST", "/api/v1/marker", "--pages", "101").stdout
     assert re.search(r"gateway keys grant c --pages N --until WHEN --config /\S+/gateway.yaml; or", command)
     assert re.search(r"gateway keys change c --limit NAME=VALUE --config /\S+/gateway.yaml; or", command)
     run("keys", "change", "c", "--network", "10.9.0.0/16")
-    command = run("explain", "--key", "c", "--ip", "10.1.2.3", "post", "/api/v1/marker").stdout
+    command = run("explain", "--key", "c", "--ip", "10.1.2.3", "POST", "/api/v1/marker").stdout
     assert re.search(r"--network 10\.1\.2\.3 --config /\S+/gateway.yaml \(and all others it is to have\)", command)
     allowed = json.loads(run(*asked, "7", "--json").stdout)
     assert (allowed["allowed"], allowed["status"], allowed["help"]) == (True, None, None)
@@ -424,7 +424,7 @@ def test_who_rotates_a_key_whose_secrets_are_all_revoked_is_told_that_none_works
 
 
 def test_too_many_pages_are_no_matter_of_waiting(run: Run) -> None:
-    asked = ("explain", "--key", "ci", "--ip", "10.1.2.3", "post", "/api/v1/marker", "--pages", "5001", "--json")
+    asked = ("explain", "--key", "ci", "--ip", "10.1.2.3", "POST", "/api/v1/marker", "--pages", "5001", "--json")
     told = json.loads(run(*asked).stdout)
     assert told["reason"] == "too_many_pages"
     assert told["help"].startswith("Ask for fewer by page_range or max_pages; ")
