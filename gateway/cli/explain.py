@@ -103,6 +103,6 @@ def _check_usage(method: str | None, path: str | None, asked: dict[str, Any]) ->
     if len(credentials) > 1:
         raise click.UsageError("Take one of --key, --token and --certificate.")
     if method is None and credentials in ([], ["key_id"]):
-        raise click.UsageError("Name METHOD and PATH of a request, or a --token or --certificate.")
+        raise click.UsageError("Name METHOD and PATH of a request; or a --token, --certificate or --request-id.")
     if method is not None and (path is None or asked["address"] is None):
         raise click.UsageError("A request needs METHOD, PATH and --ip.")
