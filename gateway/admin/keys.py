@@ -138,7 +138,7 @@ async def revoke(context: Context, call: Call) -> key_answers.Revoked:
     body: Revocation = call.body
     ended = await context.keys.revoke(call.actor, call.subject, body.generation, force=body.force)
     await context.apply_changes()
-    return key_answers.Revoked(id=call.subject, generations=ended)
+    return key_answers.Revoked(id=call.subject, generations=ended.generations)
 
 
 async def grant(context: Context, call: Call) -> key_answers.Granted:

@@ -95,7 +95,11 @@ def _wanted(why: Why, token: bytes, state: State, now: float) -> str:
     read, issuers = read_token(token), state.issuers
     issuer = None if read is None else issuers.get(str(read.claims.get("iss")))
     if why is Why.ISSUER or read is None or issuer is None:
-        return f"the issuers are {', '.join(sorted(issuers))}" if why is Why.ISSUER else MEANINGS[why]
+        return (
+            _issuers(None if read is None else read.claims.get("iss"), issuers)
+            if why is Why.ISSUER
+            else MEANINGS[why]
+        )
     says = read.claims
     wanted: dict[Why, Any] = {
         Why.ALGORITHM: f"the issuer's algorithms are {', '.join(sorted(issuer.algorithms))}",
@@ -108,6 +112,23 @@ def _wanted(why: Why, token: bytes, state: State, now: float) -> str:
         Why.PROFILE: f"{_profile(says, issuer)}; the profiles are {', '.join(sorted(state.profiles))}",
     }
     return str(wanted.get(why) or MEANINGS[why])
+
+
+def _issuers(named: Any, issuers: Mapping[str, Issuer]) -> str:
+    """Which there are; first the one that a token all but names."""
+    known = sorted(issuers)
+    differs = [(name, by) for name in known if isinstance(named, str) and (by := _difference(named, name))]
+    alike = "".join(f"its iss differs from {name} only by {by}; " for name, by in differs[:1])
+    return f"{alike}the issuers are {', '.join(known)}"
+
+
+def _difference(one: str, other: str) -> str:
+    """By what alone two names differ, if by no more than case and a slash at the end."""
+    bare, its = one.removesuffix("/"), other.removesuffix("/")
+    if bare.casefold() != its.casefold():
+        return ""
+    found = {"case": bare != its, "a slash at the end": one.endswith("/") != other.endswith("/")}
+    return " and ".join(by for by, is_so in found.items() if is_so)
 
 
 def _keys_there(issuer: Issuer) -> str:

@@ -51,7 +51,7 @@ def show(config: Path, only_set: bool) -> None:
     help="Where keys and usage are kept: sqlite:///PATH, or env:NAME for a PostgreSQL URL in a variable. "
     "[sqlite:///data/ledger.db]",
 )
-@click.option("--port", type=click.IntRange(0, 65535), help="Of the public listener. [8443]")
+@click.option("--port", type=click.IntRange(1, 65535), help="Of the public listener. [8443]")
 @AS_JSON
 def init(target: Path, **given: Any) -> None:
     """Write a first configuration: the lines that matter, checked.

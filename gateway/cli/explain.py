@@ -73,6 +73,8 @@ def explain(config: Path, method: str | None, path: str | None, **asked: Any) ->
 
         gateway explain --key ci --ip 10.1.2.3 POST /api/v1/marker
 
+    METHOD and PATH are taken as a client sends them: POST, not post, and a path with its first slash.
+
     A token or a client's certificate may be judged alone, or for a request:
 
         gateway explain --config gateway.yaml --token token.txt
@@ -89,7 +91,7 @@ def explain(config: Path, method: str | None, path: str | None, **asked: Any) ->
         return
     from gateway.cli.run_explain import show_explanation  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    show_explanation(config, (method or "").upper(), path or "", asked)
+    show_explanation(config, method or "", path or "", asked)
 
 
 def _check_usage(method: str | None, path: str | None, asked: dict[str, Any]) -> None:
@@ -101,6 +103,6 @@ def _check_usage(method: str | None, path: str | None, asked: dict[str, Any]) ->
     if len(credentials) > 1:
         raise click.UsageError("Take one of --key, --token and --certificate.")
     if method is None and credentials in ([], ["key_id"]):
-        raise click.UsageError("Name METHOD and PATH of a request, or a --token or --certificate.")
+        raise click.UsageError("Name METHOD and PATH of a request; or a --token, --certificate or --request-id.")
     if method is not None and (path is None or asked["address"] is None):
         raise click.UsageError("A request needs METHOD, PATH and --ip.")

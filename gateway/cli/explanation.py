@@ -17,7 +17,7 @@ from gateway.cli.explain_key import called, check_networks, judge_key
 from gateway.cli.words import in_bytes
 from gateway.config.state import State
 from gateway.errors import Refused, refuse
-from gateway.http.headers import read_target
+from gateway.http.headers import origin_form, read_target
 from gateway.limits.quotas import AccountCounts, refuse_pages, refuse_submit
 from gateway.limits.report import limits_report
 from gateway.model.account_names import ANYONE, OF_CALLERS
@@ -102,9 +102,12 @@ def _walk(
     counts_by_account: Mapping[str, AccountCounts],
     now: float,
 ) -> None:
-    explanation.ask("request", "Write host and path as a client sends them, such as /api/v1/marker.")
+    explanation.ask("request", _as_sent(question))
     cached = cache_headers(state, Peer(question.address, 0), (1, 1), ((b"Host", question.host.encode("utf-8")),))
-    path, _ = read_target(question.method, question.target)
+    _check_method(question.method)
+    named, target = origin_form(question.target)
+    question, cached = question._replace(host=named or question.host), cached.addressed_to(named)
+    path, _ = read_target(question.method, target)
     explanation.allow(f"{question.method} {path} from {question.address}, Host {question.host}")
     rule = _route(explanation, question, state, path)
     _address(explanation, state, cached, rule)
@@ -120,6 +123,25 @@ def _walk(
         explanation.ask("limits", "")
         text = f"polls_per_minute {profile.polls_per_minute}, counted by each replica in memory: not seen from here"
         explanation.allow(text)
+
+
+def _as_sent(question: ExplainedRequest) -> str:
+    """How a request is written that is none."""
+    if _has_small_letters(question.method):
+        return f"Methods are case-sensitive: did you mean {question.method.upper()}?"
+    if not question.target.startswith("/") and "://" not in question.target:
+        return f"A path begins with a slash: did you mean /{question.target}?"
+    return "Write host and path as a client sends them, such as /api/v1/marker."
+
+
+def _has_small_letters(method: str) -> bool:
+    return method != method.upper()
+
+
+def _check_method(method: str) -> None:
+    """As the parser, which knows the methods that there are."""
+    if _has_small_letters(method):
+        raise refuse(Reason.BAD_REQUEST, "The request is not valid HTTP/1.1.")
 
 
 def _route(explanation: Explanation, question: ExplainedRequest, state: State, path: str) -> Rule:

@@ -60,9 +60,20 @@ def require_sound(answers: Mapping[str, Any]) -> None:
     Raises:
         ConfigurationError: what is wrong with them, with the option that each came from.
     """
-    faults = [*_faults_of_settings(answers)] or [*_faults_of_files(answers)]
+    faults = [*_faults_of_port(answers), *_faults_of_settings(answers)] or [*_faults_of_files(answers)]
     if faults:
         raise ConfigurationError(faults)
+
+
+def _faults_of_port(answers: Mapping[str, Any]) -> Iterator[Fault]:
+    if answers.get("port") == 0:
+        told = "0 is a port that the system chooses, another at each start: clients need one that stays"
+        yield Fault(_SETTINGS["port"], told, where=option_of("port"))
+
+
+def told_at(answer: str, fault: Fault) -> str:
+    """A fault, where this answer was asked for: of another setting it is told with its name."""
+    return fault.message if not fault.path or _answer_to(fault) == answer else f"{fault.path}: {fault.message}"
 
 
 def _faults_of_settings(answers: Mapping[str, Any]) -> Iterator[Fault]:

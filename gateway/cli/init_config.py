@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 import yaml
 
-from gateway.cli.first_config import DEFAULTS, option_of, require_sound, text_of
+from gateway.cli.first_config import DEFAULTS, option_of, require_sound, text_of, told_at
 from gateway.cli.output import answer, fail, or_fail, print_piece, say
 from gateway.errors import ConfigurationError
 
@@ -62,12 +62,13 @@ def _asked(name: str, answers: Mapping[str, Any]) -> Any:
     )
 
 
-def _checked(name: str, answers: Mapping[str, Any], text: str) -> Any:
-    value = int(text) if name == "port" and text.isdecimal() else text
+def _checked(name: str, answers: Mapping[str, Any], given: str | int) -> Any:
+    """The value of an answer; where Enter takes what is offered, that is no text."""
+    value = int(given) if name == "port" and str(given).isdecimal() else given
     try:
         require_sound({**answers, name: value})
     except ConfigurationError as error:
-        raise click.UsageError("; ".join(fault.message for fault in error.faults)) from None
+        raise click.UsageError("; ".join(told_at(name, fault) for fault in error.faults)) from None
     return value
 
 

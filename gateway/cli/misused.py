@@ -44,11 +44,29 @@ def in_one_form(words: Sequence[str]) -> Iterator[None]:
 
 
 def _place(error: click.NoSuchOption, words: Sequence[str]) -> str:
-    """Where an option belongs that stands before the command's name; nothing where no command is named."""
+    """Where an option belongs that stands before the command's name, if that has it, or the nearest that it has.
+
+    Nothing where no command is named.
+    """
     group, context = error.cmd, error.ctx
     if not isinstance(group, click.Group) or context is None:
         return ""
     names = group.list_commands(context)
-    command = next((word for word in words if word in names), None)
-    path = f"{context.command_path} {command}"
-    return f"{error.option_name} stands behind the command: {path} {error.option_name} ..." if command else ""
+    name = next((word for word in words if word in names), None)
+    command = None if name is None else group.get_command(context, name)
+    if command is None:
+        return ""
+    path, known = f"{context.command_path} {name}", _options(command, context)
+    if error.option_name in known:
+        return f"{error.option_name} stands behind the command: {path} {error.option_name} ..."
+    close = get_close_matches(error.option_name, known, 1)
+    meant = f" Did you mean '{close[0]}'? It stands behind the command: {path} {close[0]} ..." if close else ""
+    return f"No such option '{error.option_name}'.{meant}"
+
+
+def _options(command: click.Command, context: click.Context) -> list[str]:
+    """Those of a command; of a group, those of its commands."""
+    if isinstance(command, click.Group):
+        named = (command.get_command(context, name) for name in command.list_commands(context))
+        return sorted({option for each in named if each is not None for option in _options(each, context)})
+    return [option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)]

@@ -8,6 +8,7 @@ from typing import Any, Final
 from gateway.cli.output import print_piece, say, wants_json
 from gateway.cli.session import Session, read_ledger
 from gateway.cli.table import show_table
+from gateway.cli.unknown_key import say_if_unknown
 from gateway.cli.words import Shown, at
 from gateway.ledger.audit import AuditRecord, recorded
 from gateway.units import moment
@@ -27,24 +28,27 @@ def show_trail(config: Path, since: float, of: str | None) -> None:
         read_ledger(config, lambda session: _each_page(session, since, of, write))
         print_piece("\n]\n")
         return
-    rows = read_ledger(
-        config, lambda session: session.ledger.read(lambda c: recorded(c, since=since, of=of, most=MAX_ROWS + 1))
-    )
+    rows = read_ledger(config, lambda session: _some(session, since, of, MAX_ROWS + 1))
     show_table(_HEADINGS, [_cells(row) for row in rows[:MAX_ROWS]], none=_NONE)
     if len(rows) > MAX_ROWS:
         say(f"These are the latest {MAX_ROWS}; --json tells all.")
 
 
+async def _some(session: Session, since: float, of: str | None, most: int) -> list[AuditRecord]:
+    found = await session.ledger.read(lambda c: recorded(c, since=since, of=of, most=most))
+    if not found:
+        await say_if_unknown(session, of)
+    return found
+
+
 async def _each_page(session: Session, since: float, of: str | None, take: _Take) -> None:
-    before: AuditRecord | None = None
-    while True:
+    page = await _some(session, since, of, _PAGE)
+    take(page)
+    while len(page) == _PAGE:
         page = await session.ledger.read(
-            lambda c, before=before: recorded(c, since=since, of=of, most=_PAGE, before=before)  # type: ignore[misc]
+            lambda c, before=page[-1]: recorded(c, since=since, of=of, most=_PAGE, before=before)  # type: ignore[misc]
         )
         take(page)
-        if len(page) < _PAGE:
-            return
-        before = page[-1]
 
 
 def _json_writer() -> _Take:

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.cli.ended_grants import as_written, told_ended
+from gateway.cli.ended_grants import as_written, told_ended, told_granted
 from gateway.cli.followers import FOLLOWS_SOON
 from gateway.cli.output import answer, print_lines
 from gateway.cli.session import Session, change, read_ledger
 from gateway.cli.table import show_facts, show_table, shown
-from gateway.cli.words import at, spend
+from gateway.cli.words import at, pages_of, spend
 from gateway.config.salvage import LEDGER
 from gateway.keys.callers import CallerService, ShownCaller
 from gateway.ledger import callers
@@ -89,7 +89,7 @@ def grant(config: Path, account: str, pages: int, until: float) -> None:
 
     name, _ = change(config, work, needs=_needs(account))
     ends = moment(until)
-    text = f"{shown(name)} has {pages} pages more, each day and each month, until {shown(at(ends))}."
+    text = told_granted(shown(name), pages, shown(at(ends)), None)
     answer({"account": name, "pages": pages, "until": ends}, lambda: print_lines(text))
 
 
@@ -114,7 +114,7 @@ def reset(config: Path, account: str) -> None:
     (name, used, currency), _ = change(config, work, needs=_needs(account))
     text = (
         f"The windows of {shown(name)} are reset; forgotten of this month: {used.requests} requests, "
-        f"{used.pages} pages, spend {shown(spend(used.spend, currency))}. What is in flight stays."
+        f"{pages_of(used.pages)}, spend {shown(spend(used.spend, currency))}. What is in flight stays."
     )
     answer({"account": name, **used_report(used)}, lambda: print_lines(text))
 
@@ -153,7 +153,7 @@ def _in_full(found: ShownCaller) -> dict[str, Any]:
 
 def _described(found: ShownCaller, currency: str | None) -> dict[str, object]:
     row, counts = found.row, found.counts
-    grants = [f"{grant.pages} pages until {shown(at(moment(grant.until)))}" for grant in found.grants]
+    grants = [f"{pages_of(grant.pages)} until {shown(at(moment(grant.until)))}" for grant in found.grants]
     return {
         "caller": row.account,
         "blocked": at(maybe_moment(row.blocked_at)) or "no",
@@ -166,4 +166,4 @@ def _described(found: ShownCaller, currency: str | None) -> dict[str, object]:
 
 
 def _amount(used: Used, currency: str | None) -> str:
-    return f"{used.requests} requests, {used.pages} pages, spend {shown(spend(used.spend, currency))}"
+    return f"{used.requests} requests, {pages_of(used.pages)}, spend {shown(spend(used.spend, currency))}"

@@ -9,14 +9,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.cli.ended_grants import as_written, told_ended
+from gateway.admin.near import page_budgets
+from gateway.cli.ended_grants import as_written, told_ended, told_granted
 from gateway.cli.followers import FOLLOWS_SOON
 from gateway.cli.key_view import View, ledger_view
 from gateway.cli.output import answer, hand_out, json_text, print_lines, say, wants_json
 from gateway.cli.session import Session, change
-from gateway.cli.show_keys import has_no_page_budget, shown_key
+from gateway.cli.show_keys import shown_key
 from gateway.cli.table import shown
-from gateway.cli.words import at, money, spend
+from gateway.cli.words import at, money, pages_of, spend
 from gateway.config.salvage import LEDGER
 from gateway.keys.key_changes import Made
 from gateway.keys.validation import DEFAULT, Wanted
@@ -93,10 +94,13 @@ def revoke(config: Path, key_id: str, generation: int | None, *, force: bool) ->
     ended, is_followed = change(
         config, lambda session: session.keys.revoke(session.actor, key_id, generation, force=force)
     )
-    told = _and_soon(f"Secret {', '.join(map(str, ended))} of {key_id} is revoked.", is_followed)
-    if not ended:
+    told = _and_soon(f"Secret {', '.join(map(str, ended.generations))} of {key_id} is revoked.", is_followed)
+    if ended.was_at is not None:
+        when = shown(at(moment(ended.was_at)))
+        told = f"Secret {generation} of {key_id}: it was revoked at {when}; nothing has changed."
+    elif not ended.generations:
         told = f"Key {key_id} had no live secret: nothing has changed."
-    answer({"id": key_id, "generations": ended}, lambda: print_lines(told))
+    answer({"id": key_id, "generations": ended.generations}, lambda: print_lines(told))
 
 
 def set_disabled(config: Path, key_id: str, *, disabled: bool) -> None:
@@ -155,15 +159,15 @@ def _say_idle(scopes: Iterable[str]) -> None:
 def grant(config: Path, key_id: str, pages: int, until: float) -> None:
     """Adds pages to budgets for a while."""
 
-    async def work(session: Session) -> bool:
+    async def work(session: Session) -> list[str] | None:
         await session.keys.grant(session.actor, key_id, pages, until)
-        return has_no_page_budget(await shown_key(session, key_id))
+        return page_budgets((await shown_key(session, key_id)).profile)
 
-    is_idle, _ = change(config, work)
+    budgets, _ = change(config, work)
     ends = moment(until)
-    text = f"Key {key_id} has {pages} pages more, each day and each month, until {shown(at(ends))}."
+    text = told_granted(f"Key {key_id}", pages, shown(at(ends)), budgets)
     answer({"id": key_id, "pages": pages, "until": ends}, lambda: print_lines(text))
-    if is_idle:
+    if budgets == []:
         say(f"warning: {key_id} has neither pages_per_day nor pages_per_month, so this changes nothing for it now")
 
 
@@ -186,8 +190,8 @@ def reset(config: Path, key_id: str) -> None:
     (used, currency), _ = change(config, work)
     spent = shown(spend(used.spend, currency))
     text = (
-        f"The windows of {key_id} are reset; forgotten of this month: {used.requests} requests, {used.pages} pages, "
-        f"spend {spent}. What is in flight stays, and so does what gateway usage tells."
+        f"The windows of {key_id} are reset; forgotten of this month: {used.requests} requests, "
+        f"{pages_of(used.pages)}, spend {spent}. What is in flight stays, and so does what gateway usage tells."
     )
     answer({"id": key_id, **used._asdict(), "spend": used.spend / MILLION}, lambda: print_lines(text))
 

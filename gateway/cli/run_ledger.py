@@ -264,6 +264,8 @@ def _target(text: str) -> str:
         url = _content(Path(name))
     with suppress(ValueError):
         return check_ledger_url(url.strip())
+    if form == text and os.environ.get(text):
+        raise SetupError(f"--to: {text} is no URL of a ledger; did you mean env:{text}?")
     raise SetupError(f"--to: {form}:... holds no URL of a ledger: {_FORMS}")
 
 

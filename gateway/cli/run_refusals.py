@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.cli.output import answer
-from gateway.cli.session import read_ledger
+from gateway.cli.session import Session, read_ledger
 from gateway.cli.table import show_table
+from gateway.cli.unknown_key import say_if_unknown
 from gateway.cli.words import away, why_of
 from gateway.ledger.refusals import RefusalRow, latest
 from gateway.units import moment
@@ -21,7 +22,14 @@ _NONE: Final = (
 
 def list_refusals(config: Path, since: float, key_id: str | None, limit: int) -> None:
     """Prints the latest; `since` is in seconds since the epoch."""
-    rows = read_ledger(config, lambda session: session.ledger.read(lambda c: latest(c, limit, since, key_id)))
+
+    async def work(session: Session) -> list[RefusalRow]:
+        found = await session.ledger.read(lambda c: latest(c, limit, since, key_id))
+        if not found:
+            await say_if_unknown(session, key_id)
+        return found
+
+    rows = read_ledger(config, work)
     views = list(map(_view, rows))
     now = time.time()
     cells = [[_cell(view, name, now) for name in _LISTED] for view in views]

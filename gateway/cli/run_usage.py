@@ -13,7 +13,7 @@ from typing import Any, Final
 from gateway.cli.output import answer, print_piece, say
 from gateway.cli.session import Session, read_ledger
 from gateway.cli.table import show_table
-from gateway.cli.words import Shown, spend
+from gateway.cli.words import Shown, pages_of, spend
 from gateway.ledger.keys import one_key
 from gateway.ledger.lost import LostSum, sum_lost
 from gateway.ledger.usage import UsedOnDay, used_since
@@ -54,7 +54,7 @@ def _print(rows: Sequence[UsedOnDay], gone: LostSum, currency: str | None) -> No
     show_table(_HEADINGS, [_cells(row, currency) for row in rows], frozenset(_COUNTED), total, none=_NONE)
     if gone.jobs:
         jobs = "1 job" if gone.jobs == 1 else f"{gone.jobs} jobs"
-        say(f"Of these, {jobs} with {gone.pages} pages had no answer: see gateway jobs list --lost.")
+        say(f"Of these, {jobs} with {pages_of(gone.pages)} had no answer: see gateway jobs list --lost.")
 
 
 def as_csv(rows: Sequence[UsedOnDay]) -> str:

@@ -13,7 +13,7 @@ from gateway.cli.output import answer, print_lines
 from gateway.cli.run_audit import detail_in_words, with_moments
 from gateway.cli.session import Session, read_ledger
 from gateway.cli.table import show_facts, show_table, shown
-from gateway.cli.words import Shown, at, away, in_bytes, size, spend
+from gateway.cli.words import Shown, at, away, in_bytes, pages_of, size, spend
 from gateway.config.compile import compile_overrides, compile_settings
 from gateway.keys.view import ids_in_file
 from gateway.ledger.accounts import read_counts
@@ -131,12 +131,6 @@ async def shown_key(session: Session, key_id: str) -> ShownKey:
     return ShownKey(view, profile_for(record, profiles), counts, granted, now, settings.prices.currency)
 
 
-def has_no_page_budget(found: ShownKey) -> bool:
-    """Whether a grant of pages changes nothing for it."""
-    budgets = ("pages_per_day", "pages_per_month")
-    return found.profile is not None and all(getattr(found.profile, name) is None for name in budgets)
-
-
 def _listed(view: View) -> list[object]:
     live = [str(entry["generation"]) for entry in view["generations"] if entry["state"] == "live"]
     secrets = "-" if view["source"] == "file" else " ".join(f"#{number}" for number in live) or "none"
@@ -162,7 +156,7 @@ def _described(found: ShownKey) -> dict[str, object]:
 
 
 def _granted(grant: GrantRow, now: float) -> str:
-    return f"{grant.pages} pages until {shown(at(moment(grant.until), now))}"
+    return f"{pages_of(grant.pages)} until {shown(at(moment(grant.until), now))}"
 
 
 def _secrets(view: View) -> list[str]:

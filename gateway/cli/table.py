@@ -20,7 +20,8 @@ _NAMES: Final = frozenset({"id", "caller", "request id", "setting", "subject"})
 _IDS: Final = _NAMES | {"day", "key", "submit"}
 _FOLDED: Final = frozenset({"value", "detail"})
 _WRAPPED: Final = "why"  # at its blanks: two words are as good in two lines
-_STAYS: Final = frozenset({"value", _WRAPPED})
+_ACTION: Final = "action"  # what was done; beside it the moment may be wrapped, into day and time
+_STAYS: Final = frozenset({"value", _WRAPPED, _ACTION})
 _LAST_TO_GO: Final = ("key", "status")  # beside a `why`: who, and then with what status
 _LEAST: Final = 16
 
@@ -38,8 +39,12 @@ class _Rows(NamedTuple):
 
     def needs(self) -> list[int]:
         """The same, where what may be wrapped is."""
-        words = [self._longest_word(i) if name == _WRAPPED else 0 for i, name in enumerate(self.headings)]
+        words = [self._longest_word(i) if self.wraps(name) else 0 for i, name in enumerate(self.headings)]
         return [word or width for word, width in zip(words, self.widths(), strict=True)]
+
+    def wraps(self, heading: str) -> bool:
+        """Whether this column may take several lines, broken at blanks."""
+        return heading == _WRAPPED or (heading == "at" and _ACTION in self.headings)
 
     def _longest_word(self, i: int) -> int:
         return max(cell_len(word) for row in (self.headings, *self.cells) for word in row[i].split())
@@ -99,7 +104,8 @@ def fitting(headings: Sequence[str], widths: Sequence[int], room: int) -> list[i
     """The columns that a terminal has room for; none when it has none for those that tell rows apart.
 
     The last ones go first, then ids that a row can do without; what then has room all the same comes back. Of what
-    was refused, who it was and with what status go last. What folds needs a part of its width.
+    was refused, who it was and with what status go last; what was done always stays. What folds needs a part of its
+    width.
     """
     needed = [min(width, _LEAST) if name in _FOLDED else width for name, width in zip(headings, widths, strict=True)]
     kept, gone = list(range(len(headings))), list[int]()
@@ -152,7 +158,7 @@ def _framed(console: Console, rows: _Rows) -> None:
     for i, heading in enumerate(rows.headings):
         footer = "" if rows.total is None else rows.total[i]
         side: Literal["left", "right"] = "right" if heading in rows.numbers else "left"
-        folds = heading in _FOLDED or heading == _WRAPPED
+        folds = heading in _FOLDED or rows.wraps(heading)
         table.add_column(heading, footer=Text(footer), justify=side, overflow="fold", no_wrap=not folds)
     for row in rows.cells:
         table.add_row(*map(Text, row))

@@ -50,6 +50,11 @@ def spend(millionths: int, currency: str | None) -> Shown:
     return Shown(money(millionths), in_currency(millionths, currency))
 
 
+def pages_of(count: int) -> str:
+    """`1 page`, `2 pages`."""
+    return f"{count} page" if count == 1 else f"{count} pages"
+
+
 def in_bytes(count: int) -> str:
     """Bytes in words."""
     power = 0

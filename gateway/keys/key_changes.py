@@ -128,8 +128,8 @@ class KeyService:
 
         return await self._ledger.write(work, durable=True)
 
-    async def revoke(self, actor: str, key_id: str, generation: int | None, *, force: bool) -> list[int]:
-        """Ends one secret of a key, or all; returns which ones.
+    async def revoke(self, actor: str, key_id: str, generation: int | None, *, force: bool) -> keys.RevokedSecrets:
+        """Ends one secret of a key, or all; one that was revoked before changes nothing, and is not recorded again.
 
         Raises:
             KeyProblem: it does not exist, or it is the last live one and `force` is not given.
@@ -137,10 +137,11 @@ class KeyService:
         """
         now = self._wall()
 
-        def work(connection: Connection) -> list[int]:
+        def work(connection: Connection) -> keys.RevokedSecrets:
             ended = keys.revoke(connection, self._plain(key_id), generation, now, force=force)
-            if ended:
-                audit.record(connection, now, actor, "key.revoke", key_id, {"generations": ended, "force": force})
+            if ended.generations and ended.was_at is None:
+                detail = {"generations": ended.generations, "force": force}
+                audit.record(connection, now, actor, "key.revoke", key_id, detail)
             return ended
 
         return await self._ledger.write(work, durable=True)

@@ -70,6 +70,13 @@ class RotatedKey(NamedTuple):
     was_done: bool
 
 
+class RevokedSecrets(NamedTuple):
+    """Secrets that are ended, by their numbers; `was_at` is when the one that was named had been, if it had."""
+
+    generations: list[int]
+    was_at: int | None
+
+
 def revision_of(connection: Connection) -> int:
     """The number of the latest change to keys."""
     return int(_COUNTER.first(connection, named="keys").value)
@@ -190,18 +197,18 @@ def rotate(
     return RotatedKey(newest + 1, ends if live else 0, was_done=False)
 
 
-def revoke(connection: Connection, key_id: str, generation: int | None, now: float, *, force: bool) -> list[int]:
-    """Ends one secret, or all of a key; returns which ones.
+def revoke(connection: Connection, key_id: str, generation: int | None, now: float, *, force: bool) -> RevokedSecrets:
+    """Ends one secret, or all of a key. One that was revoked keeps its moment, and nothing changes.
 
     Raises:
         KeyProblem: key or generation does not exist, or no secret would stay live and `force` is not given.
     """
-    revision = next_revision(connection)
-    record = one_key(connection, key_id)
+    record = lock_key(connection, key_id)
     live = [found.number for found in record.generations if found.is_live(now)]
-    if generation is not None and generation not in {found.number for found in record.generations}:
-        raise KeyProblem(f"key {key_id} has no generation {generation}", "not_found")
-    ending = live if generation is None else [generation]
+    ending = live if generation is None else [_named(record, generation).number]
+    before = None if generation is None else _named(record, generation).revoked_at
+    if before is not None or not ending:
+        return RevokedSecrets(ending, before)
     if live and not set(live) - set(ending) and not force:
         told = (
             f"that is the last live secret of {key_id}: nobody could use it any more; with force (--force) it is done"
@@ -209,8 +216,8 @@ def revoke(connection: Connection, key_id: str, generation: int | None, now: flo
         raise KeyProblem(told, path="force")
     for number in ending:
         _set_secret(connection, key_id, number, revoked_at=int(now))
-    _touch(connection, key_id, revision)
-    return ending
+    _touch(connection, key_id, next_revision(connection))
+    return RevokedSecrets(ending, None)
 
 
 def lock_key(connection: Connection, key_id: str) -> KeyRecord:
@@ -257,6 +264,13 @@ def next_revision(connection: Connection) -> int:
     """Takes the next number of a change, under a lock on the counter."""
     connection.execute(update(counters).where(counters.c.name == "keys").values(value=counters.c.value + 1))
     return revision_of(connection)
+
+
+def _named(record: KeyRecord, generation: int) -> Generation:
+    found = next((found for found in record.generations if found.number == generation), None)
+    if found is None:
+        raise KeyProblem(f"key {record.id} has no generation {generation}", "not_found")
+    return found
 
 
 def _touch(connection: Connection, key_id: str, revision: int) -> None:

@@ -124,6 +124,7 @@ async def test_the_last_secret_is_revoked_by_force_alone(api: Api) -> None:
     first = await api.make("acme")
     second = (await api("POST", f"{KEYS}/acme/rotate", {})).json["secret"]
     assert (await api("POST", f"{KEYS}/acme/revoke", {"generation": 1})).json == {"id": "acme", "generations": [1]}
+    assert (await api("POST", f"{KEYS}/acme/revoke", {"generation": 1})).json == {"id": "acme", "generations": [1]}
     assert [await opens(api.gateway, secret) for secret in (first, second)] == [401, 200]
     (await api("POST", f"{KEYS}/acme/revoke", {})).is_problem(409, "conflict")
     (await api("POST", f"{KEYS}/acme/revoke", {"generation": 7})).is_problem(404, "key_not_found")

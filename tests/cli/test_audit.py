@@ -51,6 +51,16 @@ def told(result: Result) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_an_id_that_no_key_has_is_told(options: tuple[str, ...], run: Run, tmp_path: Path) -> None:
+    made = CliRunner().invoke(cli, ["keys", "create", "ci", "--config", str(tmp_path / "gateway.yaml")])
+    assert made.exit_code == 0
+    result = run("--since", "2026-11-23", "--key", "cii", *options)
+    assert "Neither the configuration nor the ledger has a key cii; did you mean ci?\n" in result.stderr
+    for known in ("ci", "jwt:https://issuer.example#a"):
+        assert "Neither" not in run("--since", "2099-01-01", "--key", known, *options).stderr
+
+
 def test_all_of_it_is_told_the_newest_first(run: Run, ledger_url: str) -> None:
     fill(ledger_url, Entry(NOW + 60, "anyone", Action.REFUSED, "unauthenticated", {"count": 7}))
     since = "2026-11-23"

@@ -63,6 +63,8 @@ def test_pages_are_granted_and_windows_begin_anew(run: Run) -> None:
     }  # fmt: skip
     assert told(run, "show", ALICE)["grants"] == []
     assert f"{ALICE} has no grants now." in run("end-grants", ALICE).stdout
+    plain = run("grant", ALICE, "--pages", "1", "--until", "2099-01-01").stdout
+    assert plain.startswith(f"{ALICE} has 1 page more in each budget of pages that its profile has, until ")
     assert told(run, "reset", ALICE) == {"account": ALICE, "requests": 0, "pages": 0, "spend": 0}
 
 

@@ -125,6 +125,7 @@ def test_what_is_wrong_is_not_written(run: Run, tmp_path: Path) -> None:
     assert "upstream.url: " in told
     assert '(--upstream: "ftp://x")' in told
     assert "admin.port: 9090 is listen.port" in run("init", *PAIR, "--allow", "::1", "--port", "9090", code=1).stderr
+    assert "0 is not in the range 1<=x" in run("init", *PAIR, "--allow", "::1", "--port", "0", code=2).stderr
     assert not (tmp_path / "gateway.yaml").exists()
     told = run("init", *PAIR, "--allow", "10.0.0.0/8", "--config", "no/where.yaml", code=1).stderr
     assert "no/where.yaml can't be written: No such file or directory" in told
@@ -181,11 +182,12 @@ def test_an_answer_that_will_not_do_is_asked_for_again(
     monkeypatch.setattr("gateway.cli.init_config.is_terminal", lambda: True)
     answers = (
         "server.key", "server.pem", "other/server.key", "server.key", "10.0.0.5/8", "10.0.0.0/8",
-        "ftp://x", "", "nonsense", "", "many", "9090", "7",
+        "ftp://x", "", "nonsense", "", "many", "0", "9090", "7",
     )  # fmt: skip
     told = run("init", input="".join(f"{line}\n" for line in answers)).stderr
     for wrong in ("holds no PEM certificate", "is not the key of server.pem", "so write 10.0.0.0/8", "http://host:port",
-                  "sqlite:///path", "must be a whole number", "9090 is listen.port"):  # fmt: skip
+                  "sqlite:///path", "must be a whole number", "clients need one that stays",
+                  "Error: admin.port: 9090 is listen.port"):  # fmt: skip
         assert f"{wrong}" in told
-    assert told.count("Error: ") == 7
+    assert told.count("Error: ") == 8
     assert load(tmp_path / "gateway.yaml", {}).listen.port == 7

@@ -78,6 +78,11 @@ def token(directory: Path, key: Any = None, kid: str = "one", alg: str = "ES256"
     ("changes", "why", "told"),
     [
         ({"iss": "https://other.example"}, "issuer", f"the issuers are {ISSUER}"),
+        ({"iss": 7}, "issuer", f"issuer: the issuers are {ISSUER}"),
+        ({"iss": f"{ISSUER}/"}, "issuer",
+         f"issuer: its iss differs from {ISSUER} only by a slash at the end; the issuers are {ISSUER}"),
+        ({"iss": ISSUER.upper()}, "issuer", f"its iss differs from {ISSUER} only by case; the"),
+        ({"iss": f"{ISSUER.upper()}/"}, "issuer", f"its iss differs from {ISSUER} only by case and a slash"),
         ({"aud": "elsewhere"}, "audience", 'aud is "elsewhere"; the audiences here are gateway'),
         ({"exp": 1}, "expired", "it ended 1970-01-01T00:00:01Z, and it is 20"),
         ({"exp": 1}, "expired", "leeway is 30 s"),
@@ -95,7 +100,7 @@ def token(directory: Path, key: Any = None, kid: str = "one", alg: str = "ES256"
         ({"tier": None}, "profile", "tier is null; the profiles are default"),
         ({"scope": "other"}, "scope", 'scope is "other"; wanted are convert'),
     ],
-)
+)  # fmt: skip
 def test_a_refused_token_has_its_word(run: Run, tmp_path: Path, changes: dict[str, Any], why: str, told: str) -> None:
     keys: dict[str, Callable[[], Any]] = {"p256": lambda: p256_key(1), "rsa": rsa_key}
     if "key" in changes:

@@ -69,6 +69,13 @@ CASES = [
     Case("GET", "/gateway/v1/me", "poor", None),
     Case("GET", "/api/v1/convert/job-1", "ci", None),
     Case("GET", HEALTH, None, None),
+    Case("GET", f"http://gateway.test{RESULT}", "ci", None),
+    Case("GET", f"HTTPS://gateway.test{RESULT}", "ci", None, host="evil.example"),
+    Case("GET", "http://", "ci", "bad_request"),
+    Case("POST", f"http://evil.example{SUBMIT}", "ci", "misdirected", pages=2),
+    Case("get", RESULT, "ci", "bad_request"),
+    Case("PURGE", RESULT, "ci", "method_not_allowed"),
+    Case("GET", RESULT[1:], "ci", "bad_request"),
     Case("GET", RESULT, None, "unauthenticated"),
     Case("GET", "/nope", "ci", "route_not_found"),
     Case("GET", "/api/v1/../x", "ci", "bad_request"),
@@ -192,6 +199,9 @@ async def test_each_refusal_says_at_which_step_and_what_would_help(
         (Case("GET", RESULT, "ci", None, source="10.0.0.1"), "address", "10.0.0.1 to network.allow"),
         (Case("GET", "/x", "ci", None), "route", "submit: POST /api/v1/{operation:marker|ocr}"),
         (Case("GET", RESULT, "ci", None, host="a b"), "request", "host"),
+        (Case("get", RESULT, "ci", None), "request", "did you mean GET?"),
+        (Case("GET", RESULT[1:], "ci", None), "request", f"begins with a slash: did you mean {RESULT}?"),
+        (Case("GET", "http://", "ci", None), "request", "Write host and path as a client sends them"),
     ):
         told = await explained(running, case)
         assert told.denial is not None

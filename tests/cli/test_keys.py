@@ -240,8 +240,24 @@ def test_a_grant_that_changes_nothing_says_so(run: Run) -> None:
     made(run, "create", "b", "--profile", "premium")
     grant = ("--pages", "5", "--until", "2099-01-31")
     assert "warning: a has neither pages_per_day nor pages_per_month" in run("keys", "grant", "a", *grant).stderr
+    assert "more" not in run("keys", "grant", "a", *grant).stdout
     for key in ("b", "ci"):
         assert "warning" not in run("keys", "grant", key, *grant).stderr
+
+
+@pytest.mark.parametrize(
+    ("budgets", "told"),
+    [
+        (("pages_per_month",), "Key a has 1 page more each month, until "),
+        (("pages_per_day",), "Key a has 1 page more each day, until "),
+        (("pages_per_day", "pages_per_month"), "Key a has 1 page more each day and each month, until "),
+        ((), "Key a is granted 1 page until 2099-01-31T00:00:00Z; it has no budget of pages: nothing changes now."),
+    ],
+)
+def test_a_grant_names_the_budgets_that_there_are(budgets: tuple[str, ...], told: str, run: Run) -> None:
+    limits = [word for name in budgets for word in ("--limit", f"{name}=9")]
+    run("keys", "create", "a", *limits)
+    assert told in run("keys", "grant", "a", "--pages", "1", "--until", "2099-01-31").stdout
 
 
 def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +320,7 @@ def test_grants_are_ended_before_their_time(run: Run) -> None:
         run("keys", "grant", "a", "--pages", pages, "--until", "9d")
     assert made(run, "show", "a")["account"]["granted_pages"] == 12
     assert (
-        "The grants of a are ended: 12 pages less, each day and each month" in run("keys", "end-grants", "a").stdout
+        "The grants of a are ended: 12 pages less; what was used stays used." in run("keys", "end-grants", "a").stdout
     )
     assert made(run, "show", "a")["account"]["granted_pages"] == 0
     assert made(run, "end-grants", "a") == {"id": "a", "grants": []}
@@ -322,7 +338,7 @@ def test_a_reset_forgets_windows_and_keeps_usage(run: Run, used: str) -> None:
 
 
 def test_explain_tells_text_and_json(run: Run) -> None:
-    asked = ("explain", "--key", "ci", "--ip", "10.1.2.3", "post", "/api/v1/marker", "--pages")
+    asked = ("explain", "--key", "ci", "--ip", "10.1.2.3", "POST", "/api/v1/marker", "--pages")
     refused = json.loads(run(*asked, "8", "--json").stdout)
     assert (refused["allowed"], refused["status"], refused["reason"]) == (False, 403, "budget_exhausted")
     assert refused["steps"][-1]["name"] == "pages"
@@ -331,11 +347,11 @@ def test_explain_tells_text_and_json(run: Run) -> None:
     assert re.search(r"^refused: 403 budget_exhausted: Page budget too small for this until ", text, re.MULTILINE)
     assert "what would help: " in text
     made(run, "create", "c", "--profile", "premium")
-    command = run("explain", "--key", "c", "--ip", "10.1.2.3", "post", "/api/v1/marker", "--pages", "101").stdout
+    command = run("explain", "--key", "c", "--ip", "10.1.2.3", "POST", "/api/v1/marker", "--pages", "101").stdout
     assert re.search(r"gateway keys grant c --pages N --until WHEN --config /\S+/gateway.yaml; or", command)
     assert re.search(r"gateway keys change c --limit NAME=VALUE --config /\S+/gateway.yaml; or", command)
     run("keys", "change", "c", "--network", "10.9.0.0/16")
-    command = run("explain", "--key", "c", "--ip", "10.1.2.3", "post", "/api/v1/marker").stdout
+    command = run("explain", "--key", "c", "--ip", "10.1.2.3", "POST", "/api/v1/marker").stdout
     assert re.search(r"--network 10\.1\.2\.3 --config /\S+/gateway.yaml \(and all others it is to have\)", command)
     allowed = json.loads(run(*asked, "7", "--json").stdout)
     assert (allowed["allowed"], allowed["status"], allowed["help"]) == (True, None, None)
@@ -389,6 +405,16 @@ def test_a_scope_that_opens_nothing_is_told(run: Run) -> None:
     assert "opens nothing" not in run("keys", "change", "a", "--scope", "admin").stderr
 
 
+def test_a_secret_that_was_revoked_keeps_its_moment(run: Run) -> None:
+    run("keys", "create", "a")
+    run("keys", "rotate", "a")
+    run("keys", "revoke", "a", "--generation", "1")
+    before = made(run, "show", "a")
+    told = run("keys", "revoke", "a", "--generation", "1").stdout
+    assert re.fullmatch(rf"Secret 1 of a: it was revoked at {TIME}; nothing has changed\.\n", told)
+    assert made(run, "show", "a")["generations"] == before["generations"]
+
+
 def test_who_rotates_a_key_whose_secrets_are_all_revoked_is_told_that_none_works(run: Run) -> None:
     run("keys", "create", "a")
     run("keys", "revoke", "a", "--force")
@@ -398,7 +424,7 @@ def test_who_rotates_a_key_whose_secrets_are_all_revoked_is_told_that_none_works
 
 
 def test_too_many_pages_are_no_matter_of_waiting(run: Run) -> None:
-    asked = ("explain", "--key", "ci", "--ip", "10.1.2.3", "post", "/api/v1/marker", "--pages", "5001", "--json")
+    asked = ("explain", "--key", "ci", "--ip", "10.1.2.3", "POST", "/api/v1/marker", "--pages", "5001", "--json")
     told = json.loads(run(*asked).stdout)
     assert told["reason"] == "too_many_pages"
     assert told["help"].startswith("Ask for fewer by page_range or max_pages; ")

@@ -359,5 +359,10 @@ def test_an_unencoded_password_is_told_of_and_not_repeated(
     assert "canary" not in told
     told = run(f"sqlite:///{tmp_path}/ledger.db", "copy", "--to", "env:MISSING", code=1).stderr
     assert "--to: the variable MISSING is empty or not there" in told
+    told = run(f"sqlite:///{tmp_path}/ledger.db", "copy", "--to", "OTHER", code=1).stderr
+    assert "--to: OTHER is no URL of a ledger; did you mean env:OTHER?" in told
+    assert "canary" not in told
+    told = run(f"sqlite:///{tmp_path}/ledger.db", "copy", "--to", "MISSING", code=1).stderr
+    assert "did you mean" not in told
     told = run(f"sqlite:///{tmp_path}/ledger.db", "copy", "--to", "env:postgresql://a:canary@b/c", code=1).stderr
     assert "canary" not in told

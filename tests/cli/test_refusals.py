@@ -131,3 +131,17 @@ def test_the_meanings_are_those_of_the_documentation() -> None:
 def test_each_kind_has_its_command(why: str | None, reason: str, key: str | None, command: str | None) -> None:
     assert command_for(why, reason, key) == command
     assert meaning_of("of a later version") is None
+
+
+def test_an_id_that_no_key_has_is_told(config: Path) -> None:
+    assert CliRunner().invoke(cli, ["keys", "create", "web", "--config", str(config)]).exit_code == 0
+
+    def told(name: str) -> str:
+        result = CliRunner().invoke(cli, ["refusals", "--key", name, "--json", "--config", str(config)])
+        assert (result.exit_code, json.loads(result.stdout)) == (0, [])
+        return result.stderr
+
+    assert "Neither the configuration nor the ledger has a key zzzzzz.\n" in told("zzzzzz")
+    assert "has a key wob; did you mean web?\n" in told("wob")
+    assert "Neither" not in told("web")
+    assert "Neither" not in told("jwt:i#nobody")

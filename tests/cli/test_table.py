@@ -61,6 +61,25 @@ def test_at_80_columns_a_refusal_has_who_and_status(
     assert max(map(len, told.out.splitlines())) <= 80
 
 
+def test_at_80_columns_an_audit_record_says_what_was_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its moment takes two lines, and what it says besides gives way before who did it."""
+    monkeypatch.setattr(table, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    moment, detail = "2026-11-23 17:31:22+01:00", "count=3 reason=unauthenticated since=yesterday"
+    headings = ("at", "actor", "action", "subject", "detail")
+    table.show_table(headings, [(moment, "cli:operator", "requests.refused", "0" * 32, detail)])
+    told = capsys.readouterr()
+    assert all(word in told.out for word in ("2026-11-23", "17:31:22+01:00", "requests.refused", "0" * 32))
+    assert told.err == "Left out, for want of room: actor, detail (--wide shows all).\n"
+    table.show_table(headings, [(moment, "cli:op", "key.rotate", "ci", detail)])
+    told = capsys.readouterr()
+    assert "key.rotate" in told.out
+    assert told.err == ""
+    assert max(map(len, told.out.splitlines())) <= 80
+
+
 def test_what_folds_is_not_left_out() -> None:
     assert fitting(("setting", "value", "from"), [40, 500, 20], 80) == [0, 1]
     assert fitting(("setting", "value", "from"), [40, 500, 20], 60) == []

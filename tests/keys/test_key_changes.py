@@ -130,10 +130,13 @@ async def test_one_operation_rotates_once_however_many_try(admin: KeyService, le
 async def test_secrets_are_revoked_one_or_all(admin: KeyService, ledger: Ledger) -> None:
     await admin.create(ME, Wanted("a"))
     await admin.rotate(ME, "a", DAY, None)
-    assert await admin.revoke(ME, "a", 1, force=False) == [1]
+    assert await admin.revoke(ME, "a", 1, force=False) == ([1], None)
+    count = len(await audited(ledger))
+    assert await admin.revoke(ME, "a", 1, force=False) == ([1], int(NOW))
+    assert len(await audited(ledger)) == count
     with pytest.raises(KeyProblem, match="last live secret"):
         await admin.revoke(ME, "a", 2, force=False)
-    assert await admin.revoke(ME, "a", None, force=True) == [2]
+    assert await admin.revoke(ME, "a", None, force=True) == ([2], None)
     (record,) = await admin.list()
     assert [found.revoked_at for found in record.generations] == [int(NOW)] * 2
     assert (await audited(ledger))[-1] == (ME, "key.revoke", "a", {"generations": [2], "force": True})

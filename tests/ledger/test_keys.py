@@ -155,14 +155,19 @@ async def test_an_operation_is_done_once_by_who_race_for_it(engine: Engine, ledg
 async def test_revocation_is_at_once_and_the_last_secret_asks_for_force(engine: Engine) -> None:
     await make(engine)
     await turn(engine, "two")
-    assert await engine.write(lambda c: revoke(c, "ci", 1, NOON, force=False)) == [1]
+    assert await engine.write(lambda c: revoke(c, "ci", 1, NOON, force=False)) == ([1], None)
+    revision = await engine.read(revision_of)
+    assert await engine.write(lambda c: revoke(c, "ci", 1, NOON + 60, force=False)) == ([1], NOON)
+    assert await engine.read(lambda c: one_key(c, "ci").generations[0].revoked_at) == NOON
+    assert await engine.read(revision_of) == revision
     assert await lives(engine, NOON) == [2]
     for generation in (2, None):
         with pytest.raises(KeyProblem, match="last live secret"):
             await engine.write(partial(revoke, key_id="ci", generation=generation, now=NOON, force=False))
     with pytest.raises(KeyProblem, match="no generation 9"):
         await engine.write(lambda c: revoke(c, "ci", 9, NOON, force=True))
-    assert await engine.write(lambda c: revoke(c, "ci", None, NOON, force=True)) == [2]
+    assert await engine.write(lambda c: revoke(c, "ci", None, NOON, force=True)) == ([2], None)
+    assert await engine.write(lambda c: revoke(c, "ci", None, NOON, force=True)) == ([], None)
     assert await lives(engine, NOON) == []
 
 

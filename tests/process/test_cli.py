@@ -473,12 +473,19 @@ def test_help_lists_all_commands() -> None:
         (["keys", "lst"], "No such command 'lst'. Did you mean 'list'?"),
         (["--config", "x", "status"], "--config stands behind the command: gateway status --config ..."),
         (["keys", "--config", "x", "list"], "--config stands behind the command: gateway keys list --config ..."),
+        (["keys", "--confg", "x", "list"],
+         "No such option '--confg'. Did you mean '--config'? It stands behind the command: gateway keys list"),
+        (["--confg", "x", "keys", "list"], "No such option '--confg'. Did you mean '--config'?"),
+        (["keys", "--frobnicate", "x", "list"], "No such option '--frobnicate'."),
+        (["keys", "--limit", "x", "list"], "No such option '--limit'."),
+        (["explain", "--key", "ci", "--config", "x"],
+         "Name METHOD and PATH of a request; or a --token, --certificate or --request-id."),
         (["--nope"], "No such option '--nope'."),
         (["keys", "show", "--config", "x"], "Missing argument 'ID'."),
         (["keys", "grant", "ci", "--config", "x", "--pages", "many"], "Invalid value for '--pages': 'many' is not"),
         (["explain", "--config", "x"], "Name METHOD and PATH of a request"),
     ],
-)
+)  # fmt: skip
 def test_wrong_usage_is_told_in_one_form_with_the_way_out(words: list[str], told: str) -> None:
     code, output = in_process(*words)
     assert code == 2
