@@ -5,16 +5,18 @@ token that a gateway with this JWK set would take.
 """
 
 import json
+import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import jwt
+import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.errors import SetupError
-from gateway.tls.dev_certificates import write_private
 from gateway.units import DAY
 
 ISSUER: Final = "https://issuer.invalid"  # a name that nobody can have (RFC 6761)
@@ -23,13 +25,26 @@ LIFETIME: Final = DAY
 _ALGORITHM: Final = "ES256"
 _KEY_ID: Final = "development"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-CONFIGURATION: Final = """\
+_CONFIGURATION: Final = """\
 authentication:
   jwt:
     - issuer: {issuer}
       audience: {audience}
       jwks: {keys}
 """
+
+
+def configuration(audience: str, keys: Path) -> str:
+    """What a gateway needs in its configuration to take such tokens; YAML, whatever the audience is."""
+    return _CONFIGURATION.format(issuer=ISSUER, audience=_written(audience), keys=_written(str(keys)))
+
+
+def _written(text: str) -> str:
+    """As YAML has it in one line: in quotes only where it has to be."""
+    plain: str = (
+        yaml.safe_dump(text, width=sys.maxsize, allow_unicode=True).removesuffix("\n...\n").removesuffix("\n")
+    )
+    return json.dumps(text) if "\n" in plain else plain
 
 
 def token_file(directory: Path, name: str) -> Path:
@@ -51,12 +66,25 @@ def make_tokens(directory: Path, names: Sequence[str], audience: str, now: float
     files = {name: token_file(directory, name) for name in names}
     for path in (directory / KEYS, *files.values()):
         if path.is_symlink() or path.exists():
-            raise SetupError(f"{path} is there already, and never overwritten: choose another directory")
+            raise _there(path)
     key = ec.generate_private_key(ec.SECP256R1())
-    (directory / KEYS).write_text(json.dumps({"keys": [_public(key)]}, indent=2) + "\n", encoding="utf-8")
+    _write_new(directory / KEYS, json.dumps({"keys": [_public(key)]}, indent=2), 0o644)
     for name, path in files.items():
         token = jwt.encode(_claims(name, audience, now), key, _ALGORITHM, headers={"kid": _KEY_ID})
-        write_private(path, f"{token}\n".encode())
+        _write_new(path, token, 0o600)
+
+
+def _write_new(path: Path, line: str, mode: int) -> None:
+    """Writes a file that is not there, also if somebody makes it, or a link of its name, at this moment."""
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+    except FileExistsError:
+        raise _there(path) from None
+
+
+def _there(path: Path) -> SetupError:
+    return SetupError(f"{path} is there already, and never overwritten: choose another directory")
 
 
 def _claims(name: str, audience: str, now: float) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def described_verdict(running: RunningVerdict) -> str:
     if verdict is None:
         return f"can't be asked: {running.trouble}"
     said = f"accepts it now, for {verdict.account}" if verdict.accepted else f"refuses it now: {verdict.text}"
-    return f"{said}; {_keys(verdict.issuer)}" if verdict.issuer is not None else said
+    return said if verdict.issuer is None else f"{said.removesuffix('.')}; {_keys(verdict.issuer)}"
 
 
 def _keys(issuer: IssuerState) -> str:

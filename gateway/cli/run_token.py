@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.cli.dev_tokens import CONFIGURATION, ISSUER, KEYS, LIFETIME, make_tokens, token_file
+from gateway.cli.dev_tokens import ISSUER, KEYS, LIFETIME, configuration, make_tokens, token_file
 from gateway.cli.output import answer, fail, or_fail, print_lines, say
 from gateway.cli.table import shown
 from gateway.cli.words import at
@@ -24,5 +24,5 @@ def make(directory: Path, names: Sequence[str], audience: str) -> None:
     answer(document, lambda: print_lines("  ".join([str(keys), *(token["file"] for token in tokens)])))
     say(
         f"A gateway takes them until {shown(at(ends))} with this in its configuration (not for production):",
-        *CONFIGURATION.format(issuer=ISSUER, audience=audience, keys=keys.absolute()).splitlines(),
+        *configuration(audience, keys.absolute()).splitlines(),
     )

@@ -5,7 +5,9 @@ import stat
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.cli.check_warnings import warnings
 from gateway.cli.dev_tokens import ISSUER, LIFETIME, make_tokens
@@ -74,3 +76,27 @@ def test_it_tells_what_the_configuration_needs(tmp_path: Path) -> None:
     told = call(str(tmp_path), "--audience", "here")
     assert told.stdout == f"{tmp_path}/issuer.json  {tmp_path}/alice.jwt\n"
     assert f"    - issuer: {ISSUER}\n      audience: here\n      jwks: {tmp_path}/issuer.json\n" in told.stderr
+
+
+@pytest.mark.parametrize(
+    "audience", ["a: b", "# no", "7", "two\nlines", "\N{SNOWMAN}: x", "api " * 60, "document-gateway"]
+)
+def test_what_the_configuration_needs_is_yaml(audience: str, tmp_path: Path) -> None:
+    told = call(str(tmp_path / "a: b"), "--audience", audience).stderr
+    found = yaml.safe_load(told[told.index("authentication:") :])
+    keys = str(tmp_path / "a: b" / "issuer.json")
+    assert found == {"authentication": {"jwt": [{"issuer": ISSUER, "audience": audience, "jwks": keys}]}}
+
+
+def test_a_file_that_comes_at_this_moment_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it written through a link."""
+    make = ec.generate_private_key
+
+    def meanwhile(curve: ec.EllipticCurve) -> ec.EllipticCurvePrivateKey:
+        (tmp_path / "issuer.json").symlink_to(tmp_path / "elsewhere")
+        return make(curve)
+
+    monkeypatch.setattr(ec, "generate_private_key", meanwhile)
+    with pytest.raises(SetupError, match="is there already"):
+        make_tokens(tmp_path, ["ann"], "here", NOW)
+    assert not (tmp_path / "elsewhere").exists()
