@@ -54,6 +54,8 @@ class LedgerState(Answer):
     """The ledger."""
 
     engine: Literal["sqlite", "postgresql"]
+    name: str
+    """Its URL without user, password and parameters."""
     up: bool
     """Whether submits can be counted."""
     trouble: str | None

@@ -18,6 +18,7 @@ from gateway.config.ledger_url import url_of
 from gateway.config.state import Live
 from gateway.ledger.postgres_url import is_postgres_url
 from gateway.ledger.schema import DeliveryState
+from gateway.ledger.url import shown_url
 from gateway.listener.accept import Acceptor
 from gateway.model.jobs import JOB_STATES
 from gateway.observe.history import EVERY, Gauges, History, Reading, reading_of
@@ -106,8 +107,9 @@ class Overview:
 
     def _ledger(self) -> overview_answers.LedgerState:
         trouble = self._parts.ledger.problem
-        engine = "postgresql" if is_postgres_url(url_of(self._live.state.settings)) else "sqlite"
-        return overview_answers.LedgerState(engine=engine, up=trouble is None, trouble=trouble)
+        url = url_of(self._live.state.settings)
+        engine: Literal["sqlite", "postgresql"] = "postgresql" if is_postgres_url(url) else "sqlite"
+        return overview_answers.LedgerState(engine=engine, name=shown_url(url), up=trouble is None, trouble=trouble)
 
     def _issuers(self, key_sets: KeySets) -> list[overview_answers.IssuerState]:
         now = self._wall()

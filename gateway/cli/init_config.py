@@ -36,8 +36,11 @@ def init_config(target: Path, given: Mapping[str, Any]) -> None:
     for name in missing:
         answers[name] = _asked(name, answers) if is_terminal() else DEFAULTS[name]
     _write(target, text_of(answers))
+    ledger = str(answers["ledger"])
+    variable = [f"  set {ledger.removeprefix('env:')} in this shell"] if ledger.startswith("env:") else []
     say(
         f"{target} is written. Next:",
+        *variable,
         f"  gateway check --config {target}",
         f"  gateway keys create ID --config {target}",
         f"  gateway serve --config {target}",

@@ -15,17 +15,18 @@ from gateway.errors import Fault
 
 
 class _Found(NamedTuple):
-    """A fault, and the path of the setting that was perhaps meant."""
+    """A fault, and the path of the setting that was perhaps meant; `is_missing`: nothing stands there."""
 
     fault: Fault
     meant: str = ""
+    is_missing: bool = False
 
 
 def faults_of(error: ValidationError, document: Document) -> list[Fault]:
     """All faults that a document has; where a name is misspelt, its right one is not called missing, too."""
     found = [_found(details, document) for details in error.errors(include_url=False, include_input=False)]
     meant = {entry.meant for entry in found} - {""}
-    return [entry.fault for entry in found if entry.fault.path not in meant]
+    return [entry.fault for entry in found if not (entry.is_missing and entry.fault.path in meant)]
 
 
 def place(fault: Fault, document: Document, lines: Mapping[str, int], variables: Mapping[str, str]) -> Fault:
@@ -62,7 +63,8 @@ def _found(details: Any, document: Document) -> _Found:
     value = value_at(document, tuple(location))
     facts = (path, details["type"], str(details["msg"]), details.get("ctx", {}), value)
     told, plain = fault_words(*facts), plain_words(*facts)
-    return _Found(Fault(path, told, says_value="[key]" in details["loc"], plain="" if plain == told else plain))
+    fault = Fault(path, told, says_value="[key]" in details["loc"], plain="" if plain == told else plain)
+    return _Found(fault, is_missing=value is None)
 
 
 def _path_of(location: list[Any]) -> str:

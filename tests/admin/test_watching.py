@@ -10,6 +10,7 @@ from urllib.parse import quote
 import trustme
 
 from gateway.admin.cursors import written
+from gateway.config.ledger_url import url_of
 from gateway.ledger.audit import AuditMark, append
 from gateway.model.audit import Entry
 from gateway.model.meanings import OF_REASONS
@@ -34,6 +35,7 @@ async def test_the_overview_says_how_it_stands(gateway: Running) -> None:
     await comes_true(is_up)
     told = (await Api(gateway)("GET", "/admin/v1/overview")).json
     assert (told["status"], told["missing"], told["ledger"]["engine"]) == ("ready", [], "sqlite")
+    assert told["ledger"]["name"] == url_of(gateway.gateway.live.state.settings).removeprefix("sqlite:///")
     (upstream,) = told["upstreams"]
     assert upstream.pop("url").startswith("http://127.0.0.1:")
     assert told["started_at"] <= upstream.pop("since") <= told["at"]

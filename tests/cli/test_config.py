@@ -100,6 +100,7 @@ def test_what_is_written_is_a_configuration(run: Run, tmp_path: Path) -> None:
     result = run("init", *flags, "--port", "7", "--ledger", "env:LEDGER_URL", "--config", "new.yaml")
     written = (tmp_path / "new.yaml").read_text()
     assert result.stdout == written
+    assert "  set LEDGER_URL in this shell\n" in result.stderr
     assert len(written.splitlines()) <= 16
     assert "# public_url: https://" in written
     assert "# profiles: {default: {pages_per_month: 100000}}" in written

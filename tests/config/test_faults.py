@@ -152,6 +152,18 @@ def test_a_fault_has_line_value_and_mend(tmp_path: Path, old: str | None, new: s
     assert sorted(str(caught.value).replace(str(path), "FILE").split("\n")) == sorted(told.split("\n"))
 
 
+def test_a_misspelt_name_hides_no_fault_of_the_right_one(tmp_path: Path) -> None:
+    """The quoted port was told only once the other was mended."""
+    path = write(tmp_path, document(tmp_path, listen={"prot": 1, "port": "8443"}))
+    with pytest.raises(ConfigurationError) as caught:
+        load(path, {})
+    found = {fault.path: fault.message for fault in caught.value.faults}
+    assert found == {
+        "listen.prot": "there is no such setting; did you mean port?",
+        "listen.port": "must be a whole number: write 8443 without quotes",
+    }
+
+
 def test_the_plain_file_is_right(tmp_path: Path) -> None:
     path = tmp_path / "gateway.yaml"
     path.write_text(plain_in(tmp_path))
