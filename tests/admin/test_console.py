@@ -491,6 +491,7 @@ async def test_a_date_means_what_it_means_to_commands_and_is_told_before_it_is_s
         page = console.page
         await console.open("keys")
         dialog = page.get_by_role("dialog")
+        assert await page.get_by_role("contentinfo").inner_text() == "Times are those of America/New_York."
         await page.get_by_role("button", name="Change acme").click()
         ends = dialog.get_by_label("Ends")
         assert await ends.input_value() == "2090-05-06"

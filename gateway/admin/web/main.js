@@ -12,12 +12,14 @@ import * as refusals from "./refusals.js";
 import { every } from "./renewal.js";
 import * as usage from "./usage.js";
 import * as webhooks from "./webhooks.js";
+import { zone } from "./words.js";
 
 const VIEWS = { now, keys, callers, usage, jobs, webhooks, audit, refusals };
 const main = document.getElementById("main");
 const signOut = document.getElementById("sign-out");
 const nav = document.querySelector("nav");
 let leaving = new AbortController();
+document.getElementById("zone").textContent = `Times are those of ${zone()}.`;
 
 const nameOfView = () => (Object.hasOwn(VIEWS, location.hash.slice(1)) ? location.hash.slice(1) : "now");
 

@@ -144,7 +144,13 @@ function factsOf(told) {
           `${upstream.name}${upstream.url ? ` at ${upstream.url}` : ""}: ${healthOf(upstream)}`,
       ),
     ),
-    fact("Ledger", ledger.up ? "up" : "down", ledger.up ? "good" : "bad", `${ledger.engine}, ${ledger.name}`, ledger.trouble ?? ""),
+    fact(
+      "Ledger",
+      ledger.up ? "up" : "down",
+      ledger.up ? "good" : "bad",
+      `${ledger.engine}, ${ledger.name}`,
+      ledger.trouble ?? "",
+    ),
     fact(
       "Requests in flight",
       number(standing.requests_in_flight),

@@ -16,6 +16,8 @@ export const number = (value) => (value === null || value === undefined ? "–" 
 /** `1 page`, `2 pages`. */
 export const counted = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
 export const moment = (text) => (text === null ? "–" : MOMENT.format(new Date(text)));
+/** Of which zone moments are shown that don't say it. */
+export const zone = () => Intl.DateTimeFormat().resolvedOptions().timeZone;
 /** With its day of the week and its zone. */
 export const zoned = (text) => ZONED.format(new Date(text));
 export const clock = (milliseconds) => CLOCK.format(new Date(milliseconds));
