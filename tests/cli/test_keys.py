@@ -17,7 +17,7 @@ from gateway.cli.main import cli
 from gateway.keys.key_changes import user_name
 from gateway.ledger.accounts import add_to_windows, locked_counts
 from gateway.ledger.ledger import open_ledger
-from gateway.ledger.schema import usage
+from gateway.ledger.schema import usage, usage_by_mode
 from gateway.limits.quotas import Used
 from gateway.limits.windows import day_of, month_of
 from tests.support.pure import document, write
@@ -279,6 +279,7 @@ def used(ledger_url: str, run: Run) -> str:
         for account, pages in (("key:a", 7), ("key:ci", 3), ("jwt:https://idp#=cmd", 1)):
             row = {"account": account, "day": day, "requests": 2, "failed": 1, "pages": pages, "refunded": 4}
             connection.execute(usage.insert(), {**row, "spend": 1_250_000})
+            connection.execute(usage_by_mode.insert(), {**row, "mode": "fast", "spend": 1_250_000})
         locked_counts(connection, "key:a", now)
         add_to_windows(connection, "key:a", (day, month), Used(2, 7, 1_250_000))
 
@@ -312,6 +313,11 @@ def test_usage_is_told_in_three_forms(run: Run, used: str) -> None:
     assert json.loads(run("usage", "--json", "--key", "ci", "--since", "2099-01-01").stdout)["rows"] == []
     assert "there is no key b" in run("usage", "--key", "b", code=1).stderr
     run("usage", "--json", "--csv", code=2)
+    by_mode = json.loads(run("usage", "--json", "--by-mode").stdout)["rows"]
+    assert [(row["account"], row["mode"], row["pages"]) for row in by_mode] == [
+        ("jwt:https://idp#=cmd", "fast", 1), ("key:a", "fast", 7), ("key:ci", "fast", 3),
+    ]  # fmt: skip
+    assert run("usage", "--csv", "--by-mode").stdout.startswith("day,key,mode,requests")
 
 
 def test_grants_are_ended_before_their_time(run: Run) -> None:

@@ -8,7 +8,7 @@ import pytest
 from gateway.cli.run_usage import as_csv
 from gateway.cli.table import printable
 from gateway.cli.words import money
-from gateway.ledger.usage import UsedOnDay
+from gateway.ledger.usage import UsedByMode, UsedOnDay
 
 HEADING = "day,key,requests,failed,pages,refunded,spend"
 
@@ -21,6 +21,17 @@ def test_rows_end_as_rfc_4180_wants() -> None:
     text = as_csv([used("key:ci", 1_250_000), used("anyone", pages=-3)])
     assert text == f"{HEADING}\r\n2026-11-23,ci,2,1,3,4,1.25\r\n2026-11-23,(without a key),2,1,-3,4,0.00\r\n"
     assert as_csv([]) == f"{HEADING}\r\n"
+
+
+def test_a_sum_that_was_given_back_is_a_number() -> None:
+    assert as_csv([used("key:ci", -250_000)]).endswith(",-0.25\r\n")
+
+
+def test_modes_have_a_column_of_their_own() -> None:
+    row = UsedByMode("key:ci", 20261123, "fast", 2, 1, 3, 4, 1_250_000)
+    text = as_csv([row, row._replace(mode="")], by_mode=True)
+    heading = HEADING.replace("key,", "key,mode,")
+    assert text == f"{heading}\r\n2026-11-23,ci,fast,2,1,3,4,1.25\r\n2026-11-23,ci,(unknown),2,1,3,4,1.25\r\n"
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1"])
