@@ -8,7 +8,7 @@ from gateway.admin import caller_answers
 from gateway.admin.command_for_refusal import is_helped_by_grant
 from gateway.admin.context import Call, Context
 from gateway.admin.cursors import written
-from gateway.admin.overview_answers import UpstreamState
+from gateway.admin.overview_answers import Overview
 from gateway.admin.pages_left import is_short, pages_left
 from gateway.admin.portions import convert_all
 from gateway.admin.problem import AdminProblem
@@ -27,7 +27,7 @@ async def list_refused(context: Context, call: Call) -> caller_answers.RefusedRe
     rows = await context.ledger.report(asked)
     page = rows[: query.limit]
     following = written(RefusalMark(page[-1].at, page[-1].request_id)) if len(rows) > len(page) else None
-    convert = partial(_refused, context, _upstreams(context), await pages_left(context, page))
+    convert = partial(_refused, context, context.watch.overview(), await pages_left(context, page))
     return caller_answers.RefusedRequests(refusals=await convert_all(page, convert), next=following)
 
 
@@ -36,18 +36,14 @@ async def show_refused(context: Context, call: Call) -> caller_answers.RefusedRe
     row = await context.ledger.read(lambda c: find_refusal(c, call.subject))
     if row is None:
         raise AdminProblem("refusal_not_found", "No request of this id was refused or failed in the last day.")
-    return _refused(context, _upstreams(context), await pages_left(context, [row]), row)
-
-
-def _upstreams(context: Context) -> Mapping[str, UpstreamState]:
-    """How each upstream is now."""
-    return {state.name: state for state in context.watch.overview().upstreams}
+    return _refused(context, context.watch.overview(), await pages_left(context, [row]), row)
 
 
 def _refused(
-    context: Context, upstreams: Mapping[str, UpstreamState], left: Mapping[str, int | None], row: RefusalRow
+    context: Context, now: Overview, left: Mapping[str, int | None], row: RefusalRow
 ) -> caller_answers.RefusedRequest:
     settings = context.live.state.settings
+    upstreams = {state.name: state for state in now.upstreams}
     verdict = VERDICTS.get(Reason(row.reason)) if row.reason in set(Reason) else None
     source = Source.UPSTREAM if verdict is None else verdict.source
     failed = source == Source.UPSTREAM
@@ -62,7 +58,7 @@ def _refused(
         why=row.why,
         means=meaning_of(row.why, row.reason),
         source=source.value,
-        look_at=where_to_look(row, source),
+        look_at=where_to_look(row, source, now.configuration.file),
         act=_act(context, left, row),
         pages_left=left.get(row.key_id or "") if is_of_pages else None,
         container=container_of(row.route, settings) if failed else None,

@@ -1,5 +1,6 @@
 """What to look at when a request was refused or failed, for the reader of the page. Pure."""
 
+from shlex import quote
 from typing import Final
 
 from gateway.admin.command_for_refusal import help_by
@@ -15,12 +16,13 @@ _LOOK_AT: Final = {
 _OF_LEDGER: Final = "The ledger: the tile Ledger of Now, the gateway's log, and docs/ledger.md, While it is away."
 
 
-def where_to_look(row: RefusalRow, source: Source) -> str:
-    """Where the cause is found."""
+def where_to_look(row: RefusalRow, source: Source, config: str) -> str:
+    """Where the cause is found; `config` is the configuration that commands take."""
     if row.reason == Reason.LEDGER_UNAVAILABLE:
         return _OF_LEDGER
     told = help_by(row.why, row.reason, row.key_id, row.detail) if source == Source.CLIENT else None
-    return f"{_LOOK_AT[source]} {told}" if told else _LOOK_AT[source]
+    looked = f"{_LOOK_AT[source]} {told}" if told else _LOOK_AT[source]
+    return f"{looked} Commands take `--config {quote(config)}`." if "`gateway " in looked else looked
 
 
 def upstream_of(route: str, settings: Settings) -> str | None:

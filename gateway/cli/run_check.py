@@ -45,7 +45,10 @@ def check_live(path: Path, environ: Mapping[str, str]) -> list[Checked]:
         return findings
     settings = load(path, environ)
     state = compile_settings(settings)
-    return [*findings, *asyncio.run(check_upstreams(routed_upstreams(state))), *asyncio.run(check_issuers(settings))]
+    asked = [*asyncio.run(check_upstreams(routed_upstreams(state))), *asyncio.run(check_issuers(settings))]
+    if any(finding.is_fault for finding in asked):
+        findings.pop()  # "is a valid configuration", which would be said above what is wrong
+    return [*findings, *asked]
 
 
 def _start(path: Path, environ: Mapping[str, str]) -> Iterator[Checked]:

@@ -1,5 +1,6 @@
 """The page in a browser, as an administrator uses it."""
 
+import asyncio
 import io
 import json
 import math
@@ -859,6 +860,29 @@ async def test_a_table_that_the_ledger_does_not_give_says_so_and_is_tried_again(
         await page.get_by_role("rowheader", name="root").wait_for()
         await told.wait_for(state="detached")
         console.errors.clear()  # the browser itself notes each 503
+
+
+async def test_a_gateway_that_is_silent_is_told_once_its_time_is_over(
+    gateway: Running, console_of: ConsoleOf
+) -> None:
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.locator("#status").filter(has_text="ready").wait_for()
+        await page.evaluate(
+            "() => { const real = AbortSignal.timeout; AbortSignal.timeout = () => real.call(AbortSignal, 300); }"
+        )
+        over = asyncio.Event()
+
+        async def be_silent(route: Route) -> None:
+            await over.wait()
+            await route.abort()
+
+        await page.route("**/admin/v1/**", be_silent)
+        await page.get_by_role("link", name="Jobs").click()
+        await page.locator("#status").filter(has_text="does not answer since").wait_for()
+        over.set()
+        await page.unroute_all(behavior="wait")
 
 
 async def test_a_gateway_that_does_not_answer_is_told_in_red_and_what_is_shown_is_grey_with_its_moment(

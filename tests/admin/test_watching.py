@@ -198,7 +198,9 @@ async def test_a_refusal_that_is_looked_up_has_the_title_that_its_client_saw_and
             "asked": (None, "See `gateway keys show asked`."),
             "off": ("enable", "See `gateway keys show off`."),
         }[name]
-        assert (told["act"], told["look_at"].partition("means. ")[2]) == helps
+        config = f" Commands take `--config {gateway.path}`."
+        assert told["look_at"].endswith(config)
+        assert (told["act"], told["look_at"].partition("means. ")[2].removesuffix(config)) == helps
 
 
 async def test_keys_are_searched_and_told_with_what_they_used(gateway: Running) -> None:

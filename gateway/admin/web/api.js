@@ -1,6 +1,7 @@
 // The admin API. The token stays in this tab: sessionStorage, sent as a header, never a cookie.
 
 const TOKEN = "gateway-admin-token";
+const PATIENCE = 40_000; // milliseconds: the gateway itself gives up after 30 s
 
 /** What the API refused: `status`, a `reason` of its closed set, a sentence as the message and `errors`. */
 export class Problem extends Error {
@@ -41,7 +42,7 @@ async function ask(method, address, body, signal) {
     answer = await fetch(`/admin/v1/${address}`, {
       method,
       headers,
-      signal,
+      signal: AbortSignal.any([AbortSignal.timeout(PATIENCE), ...(signal ? [signal] : [])]),
       body: body === undefined ? undefined : JSON.stringify(body),
       credentials: "omit",
       cache: "no-store",
