@@ -1435,10 +1435,11 @@ async def is_gone(told: Locator) -> bool:
 
 
 async def as_elsewhere(route: Route) -> None:
-    """The overview, but for the path of the configuration: this machine's is nobody's business."""
+    """The overview, but for the paths of configuration and ledger: this machine's are nobody's business."""
     answer = await route.fetch()
     told = await answer.json()
     told["configuration"]["file"] = "/etc/gateway/gateway.yaml"
+    told["ledger"]["name"] = "/var/lib/gateway/ledger.db"
     await route.fulfill(response=answer, json=told)
 
 
