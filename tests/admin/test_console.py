@@ -162,6 +162,7 @@ async def test_a_failure_is_shown_and_found_by_its_request_id_also_after_a_resta
         await dialog.get_by_role("definition").filter(has_text="No connection came about within").wait_for()
         assert await console.serious_faults() == []
         await console.does("Close")
+        await dialog.wait_for(state="detached")  # the focus goes back with that, and would leave the search again
         await page.get_by_label("Search").fill("")
         await page.get_by_text("2 shown", exact=True).wait_for()
         await page.get_by_label("Failures only").check()
