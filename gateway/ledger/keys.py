@@ -15,7 +15,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, ScalarSelect, Select, and_, bindparam, func, insert, or_, select, update
 
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.row_portions import in_portions, read_in_portions
@@ -304,17 +304,20 @@ def _cut(connection: Connection, revision: int) -> int | None:
 
     The number of a key's newest secret is at least how many it has, and needs no count.
     """
-    newest = select(func.max(secrets.c.generation)).where(secrets.c.key_id == keys.c.id).scalar_subquery()
-    rows = func.sum(1 + func.coalesce(newest, 0)).over(order_by=keys.c.revision).label("rows")
+    rows = func.sum(1 + func.coalesce(_newest(), 0)).over(order_by=keys.c.revision).label("rows")
     sums = select(keys.c.revision, rows).where(keys.c.revision > revision).subquery()
     query = select(sums.c.revision).where(sums.c.rows >= _SOME).order_by(sums.c.revision).limit(1)
     return connection.execute(query).scalar()
 
 
+def _newest() -> ScalarSelect[int]:
+    """The number of a key's newest secret."""
+    return select(func.max(secrets.c.generation)).where(secrets.c.key_id == keys.c.id).scalar_subquery()
+
+
 def _latest(connection: Connection, cut: int) -> list[KeyRecord]:
     """The keys behind `cut` that changed last."""
-    newest = select(func.max(secrets.c.generation)).where(secrets.c.key_id == keys.c.id).scalar_subquery()
-    query = select(keys.c.id, newest.label("newest")).where(keys.c.revision > cut)
+    query = select(keys.c.id, _newest().label("newest")).where(keys.c.revision > cut)
     ids, left = list[str](), _VALUES
     for row in connection.execute(query.order_by(keys.c.revision.desc()).limit(_LATEST)):
         if (row.newest or 0) <= left:  # one that does not fit keeps no other out
