@@ -9,7 +9,6 @@ from gateway.admission.admission import Admission
 from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.config.own_routes import HEALTH_ROUTES, ME, WEBHOOKS
 from gateway.limits.report import account_report
-from gateway.model.request import BodyLimit
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.request_body import read_whole
 from gateway.proxy.responses import Responses
@@ -69,8 +68,8 @@ class OwnRequests:
         headers: dict[bytes, list[bytes]] = {}
         for header, value in prepared.headers.kept:
             headers.setdefault(header.lower(), []).append(value)
-        limit = BodyLimit(receiver.expect(name, headers), "webhooks.in[].body_limit")
-        content = await read_whole(order, limit, self._unverified)
+        expected = receiver.expect(name, headers)
+        content = await read_whole(order, expected.limit, self._unverified, expected.check.take)
         self._still_permitted.check_if_stale(order)
-        answer = await receiver.take(name, headers, content, order.trace.request_id.decode("ascii"))
+        answer = await receiver.take(expected, content, order.trace.request_id.decode("ascii"))
         self._responses.answer(order, answer)

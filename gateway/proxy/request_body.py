@@ -15,11 +15,13 @@ from gateway.policy.body_limits import check_length
 from gateway.proxy.forward_order import ForwardOrder
 
 
-async def read_whole(order: ForwardOrder, limit: BodyLimit, unverified: UnverifiedBodies) -> bytes:
+async def read_whole(
+    order: ForwardOrder, limit: BodyLimit, unverified: UnverifiedBodies, take: Callable[[bytes], None] | None = None
+) -> bytes:
     """Reads a body of at most `limit`, and invites it if its sender waits for that.
 
     It returns when there is time to judge them all. Bytes of a sender who is not authenticated count in `unverified`
-    until then.
+    until then. `take` sees each piece as it comes.
 
     Raises:
         Refused: the body is too large, too slow or malformed, or there are too many such bodies.
@@ -27,12 +29,17 @@ async def read_whole(order: ForwardOrder, limit: BodyLimit, unverified: Unverifi
     """
     check_length(order.prepared.headers.content_length, limit)
     if order.prepared.permit.identity is not None:
-        return await _read(order, limit, None)
+        return await _read(order, limit, None, take)
     with _counted(order, unverified) as count:
-        return await _read(order, limit, count)
+        return await _read(order, limit, count, take)
 
 
-async def _read(order: ForwardOrder, limit: BodyLimit, count: Callable[[int], None] | None) -> bytes:
+async def _read(
+    order: ForwardOrder,
+    limit: BodyLimit,
+    count: Callable[[int], None] | None,
+    take: Callable[[bytes], None] | None,
+) -> bytes:
     client, body = order.client, order.body
     content = bytearray()  # not a list: a client may send one byte a piece, and a piece object costs more than a byte
     client.start_body(body)
@@ -44,6 +51,8 @@ async def _read(order: ForwardOrder, limit: BodyLimit, count: Callable[[int], No
             if count is not None:
                 count(len(piece))
             content += piece
+            if take is not None:
+                take(piece)
             client.note_body_progress()
     finally:
         client.end_body()

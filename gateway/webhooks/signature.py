@@ -84,8 +84,9 @@ def standard_signature(secret: bytes, message_id: str, time: str, body: bytes) -
     Raises:
         ValueError: as `standard_key`.
     """
-    content = b"%b.%b.%b" % (message_id.encode(), time.encode(), body)
-    return _VERSION + base64.b64encode(hmac.new(standard_key(secret), content, sha256).digest()).decode()
+    code = hmac.new(standard_key(secret), _standard_begin(message_id, time), sha256)
+    code.update(body)
+    return _standard_value(code)
 
 
 def sign(secrets: Secrets, message_id: str, now: float, body: bytes) -> dict[str, str]:
@@ -116,32 +117,65 @@ def sent_with(headers: Iterable[tuple[str, str]]) -> Sent | None:
     return Sent(*map(found.get, (PLAIN, STANDARD_ID, STANDARD_TIME, STANDARD)))
 
 
-def is_signed(
-    body: bytes, sent: Sent | None, secrets: Sequence[bytes], now: float, tolerance: float, *, plain: bool = True
-) -> bool:
-    """Whether a body was signed with one of the secrets. The duration reveals nothing about them.
+class BodySignature:
+    """Judges a body's signature while the body comes: each piece costs only its own bytes.
 
     Any of the Standard Webhooks headers makes that signature decide. As an attacker on the way could strip them, they
     are worth no more than X-Webhook-Signature alone, which is accepted if `plain` is true.
 
     Args:
-        body: the bytes as received.
         sent: from `sent_with`.
         secrets: those in force.
-        now: seconds since the epoch.
-        tolerance: seconds by which webhook-timestamp may be off, either way.
         plain: whether X-Webhook-Signature alone is enough.
+
+    Raises:
+        ValueError: as `standard_key`.
+    """
+
+    __slots__ = ("_codes", "_plain", "_sent")
+
+    def __init__(self, sent: Sent, secrets: Sequence[bytes], *, plain: bool = True) -> None:
+        self._sent = sent
+        self._plain = plain
+        if _is_standard(sent):
+            begin = _standard_begin(sent.id or "", sent.time or "")
+            self._codes = [hmac.new(standard_key(secret), begin, sha256) for secret in secrets]
+        else:
+            self._codes = [hmac.new(secret, digestmod=sha256) for secret in secrets]
+
+    def take(self, piece: bytes) -> None:
+        """Takes the body's next bytes."""
+        for code in self._codes:
+            code.update(piece)
+
+    def is_of(self, now: float, tolerance: float) -> bool:
+        """Whether what came was signed with one of the secrets. The duration reveals nothing about them.
+
+        Args:
+            now: seconds since the epoch.
+            tolerance: seconds by which webhook-timestamp may be off, either way.
+        """
+        sent = self._sent
+        if not may_be_signed(sent, now, tolerance, plain=self._plain):
+            return False
+        if _is_standard(sent):
+            return _any_equal(map(_standard_value, self._codes), (sent.standard or "").split(" "))
+        return _any_equal((code.hexdigest() for code in self._codes), [(sent.plain or "").lower()])
+
+
+def is_signed(
+    body: bytes, sent: Sent | None, secrets: Sequence[bytes], now: float, tolerance: float, *, plain: bool = True
+) -> bool:
+    """Whether a body that is here whole was signed with one of the secrets: as BodySignature.
 
     Raises:
         ValueError: as `standard_key`.
     """
     if sent is None or not may_be_signed(sent, now, tolerance, plain=plain):
         return False
-    if _is_standard(sent):
-        message, time = sent.id or "", sent.time or ""
-        ours = [standard_signature(secret, message, time, body) for secret in secrets]
-        return _any_equal(ours, (sent.standard or "").split(" "))
-    return _any_equal([plain_signature(secret, body) for secret in secrets], [(sent.plain or "").lower()])
+    signature = BodySignature(sent, secrets, plain=plain)
+    signature.take(body)
+    return signature.is_of(now, tolerance)
 
 
 def signed_id(sent: Sent | None) -> str | None:
@@ -171,7 +205,16 @@ def _is_standard(sent: Sent) -> bool:
     return (sent.id, sent.time, sent.standard) != (None, None, None)
 
 
-def _any_equal(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+def _standard_begin(message_id: str, time: str) -> bytes:
+    """What is signed before the body."""
+    return f"{message_id}.{time}.".encode()
+
+
+def _standard_value(code: hmac.HMAC) -> str:
+    return _VERSION + base64.b64encode(code.digest()).decode()
+
+
+def _any_equal(ours: Iterable[str], theirs: Sequence[str]) -> bool:
     # Compares every pair to the end: the duration shows neither which one matches nor how much of it.
     equal = [hmac.compare_digest(mine, one) for mine in ours for one in theirs]
     return any(equal)

@@ -10,7 +10,7 @@ Forwarding continues to its end even if the sender leaves: its next attempt gets
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -24,7 +24,7 @@ from gateway.model.request import BodyLimit
 from gateway.policy.body_limits import check_length
 from gateway.webhooks.inbound.forward import Forward, NotTaken
 from gateway.webhooks.inbound.settings import InboundSettings
-from gateway.webhooks.inbound.verification import Incoming, check_head, read
+from gateway.webhooks.inbound.verification import Incoming, SenderCheck
 from gateway.webhooks.signature import STANDARD_ID
 
 LEASE_SECONDS: Final = 10.0  # longer than the longest wait for forward_to
@@ -36,6 +36,14 @@ log = structlog.get_logger()
 
 PROCESSED: Final = b'{"status": "processed"}'
 ALREADY: Final = b'{"status": "already processed"}'
+
+
+class Expected(NamedTuple):
+    """A webhook whose head has come. `check` has to take the body, piece by piece."""
+
+    name: str
+    limit: BodyLimit
+    check: SenderCheck
 
 
 class Receiver:
@@ -64,26 +72,26 @@ class Receiver:
     def __repr__(self) -> str:
         return f"<Receiver taking={len(self._tasks)}>"
 
-    def expect(self, name: str, headers: Mapping[bytes, Sequence[bytes]]) -> int:
-        """Checks a webhook by its head; returns the largest body, in bytes, that it may have.
+    def expect(self, name: str, headers: Mapping[bytes, Sequence[bytes]]) -> Expected:
+        """Judges a webhook by its head.
+
+        Args:
+            name: the last part of the path.
+            headers: values by names in lower case.
 
         Raises:
             Refused: route_not_found; unauthenticated, if no body could make it acceptable.
         """
         found = self._find(name)
-        check_head(found, headers, self._wall())
-        return found.body_limit
+        return Expected(name, _limit_of(found), SenderCheck(found, headers, self._wall()))
 
-    async def take(
-        self, name: str, headers: Mapping[bytes, Sequence[bytes]], body: bytes, request: str | None = None
-    ) -> bytes:
+    async def take(self, expected: Expected, body: bytes, request: str | None = None) -> bytes:
         """Takes one webhook; returns the answer, JSON.
 
         May run in a Drive (gateway/aio/drive.py) and be cancelled: what was begun goes on.
 
         Args:
-            name: the last part of the path.
-            headers: values by names in lower case.
+            expected: from `expect`; its check has taken all of the body.
             body: the bytes as received.
             request: the id of the request, which is forwarded as X-Request-Id.
 
@@ -92,9 +100,9 @@ class Receiver:
                 forwarding failed; ledger_unavailable if the ledger is away, or if another attempt at this webhook
                 takes too long.
         """
-        found = self._find(name)
-        check_length(len(body), BodyLimit(found.body_limit, "webhooks.in[].body_limit"))
-        incoming = read(found, headers, body, self._wall())
+        found = self._find(expected.name)
+        check_length(len(body), _limit_of(found))
+        incoming = expected.check.read(found, body, self._wall())
         if len(self._tasks) >= MAX_AT_ONCE:
             raise _later("Too many webhooks are being handed on.")
         task = asyncio.get_running_loop().create_task(self._take(found, incoming, request))
@@ -168,6 +176,10 @@ class Receiver:
             await self._ledger.write(lambda c: give_back(c, name, message, lease))
         except LedgerUnavailable:
             log.warning("webhook waits for its lease", webhook=name)
+
+
+def _limit_of(settings: InboundSettings) -> BodyLimit:
+    return BodyLimit(settings.body_limit, "webhooks.in[].body_limit")
 
 
 def _later(detail: str) -> Refused:

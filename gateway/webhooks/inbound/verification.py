@@ -13,6 +13,7 @@ from gateway.errors import Refused, refuse
 from gateway.http.strict_json import MAX_MARKS, read_object, read_texts
 from gateway.ledger.inbound_webhooks import Message
 from gateway.model.reasons import Reason
+from gateway.webhooks.inbound.secret_search import SecretSearch
 from gateway.webhooks.inbound.settings import InboundSettings
 from gateway.webhooks.signature import (
     PLAIN,
@@ -20,8 +21,8 @@ from gateway.webhooks.signature import (
     STANDARD_ID,
     STANDARD_TIME,
     TOLERANCE,
+    BodySignature,
     Sent,
-    is_signed,
     may_be_signed,
     signed_id,
 )
@@ -43,39 +44,82 @@ class Incoming(NamedTuple):
     body: bytes
 
 
-def read(settings: InboundSettings, headers: Mapping[bytes, Sequence[bytes]], body: bytes, now: float) -> Incoming:
-    """Verifies a webhook; the names of headers are in lower case.
+class SenderCheck:
+    """Judges a webhook's sender while the body comes, and reads the body of one that is believed.
 
-    If the body contains the secret, it is forwarded without that member, reserialized; any other byte for byte.
+    Args:
+        settings: the webhook's, as they are when the head has come.
+        headers: values by names in lower case.
+        now: seconds since the epoch.
+
+    Raises:
+        Refused: unauthenticated: no body could make it acceptable.
+    """
+
+    __slots__ = ("_headers", "_rules", "_search", "_sent", "_signature")
+
+    def __init__(self, settings: InboundSettings, headers: Mapping[bytes, Sequence[bytes]], now: float) -> None:
+        sent = _sent(headers)
+        is_told = sent == _UNSIGNED and settings.accept_body_secret
+        if sent is None or not (is_told or may_be_signed(sent, now, TOLERANCE)):
+            raise _unsigned()
+        self._headers = headers
+        self._rules = _rules_of(settings)
+        self._sent = sent
+        self._search = SecretSearch(settings.known) if is_told else None
+        self._signature = None if is_told else BodySignature(sent, settings.known)
+
+    def take(self, piece: bytes) -> None:
+        """Takes the body's next bytes. Each piece costs only its own: a body is never gone through in one go."""
+        if self._search is not None:
+            self._search.take(piece)
+        if self._signature is not None:
+            self._signature.take(piece)
+
+    def read(self, settings: InboundSettings, body: bytes, now: float) -> Incoming:
+        """Verifies the body, all of whose pieces were taken, by the settings that are in force by now.
+
+        If the body contains the secret, it is forwarded without that member, reserialized; any other byte for byte.
+
+        Raises:
+            Refused: unauthenticated, or, once verified, body_malformed.
+        """
+        if _rules_of(settings) != self._rules:  # a reload came in between: judged anew
+            return check_whole(settings, self._headers, body, now)
+        is_believed = self._signature is not None and self._signature.is_of(now, TOLERANCE)
+        members = read_texts(body) if is_believed or self._may_tell(body) else None
+        if not is_believed and not (members is not None and _tells(members.get(_SECRET), settings.known)):
+            raise _unsigned()
+        return _incoming(members, body, signed_id(self._sent))
+
+    def _may_tell(self, body: bytes) -> bool:
+        """Whether a body is worth reading before its sender is known: a megabyte holds all others for 10 ms."""
+        return self._search is not None and (len(body) <= _SHORT or self._search.is_found)
+
+
+def check_whole(
+    settings: InboundSettings, headers: Mapping[bytes, Sequence[bytes]], body: bytes, now: float
+) -> Incoming:
+    """Verifies a webhook that is here whole: as SenderCheck.
 
     Raises:
         Refused: unauthenticated, or, once verified, body_malformed.
     """
-    sent = _sent(headers)
-    if sent == _UNSIGNED and settings.accept_body_secret:
-        members = read_texts(body) if may_tell(body, settings.known) else None
-        is_believed = members is not None and _tells(members.get(_SECRET), settings.known)
-    else:
-        is_believed = is_signed(body, sent, settings.known, now, TOLERANCE)
-        members = read_texts(body) if is_believed else None
-    if not is_believed:
-        raise _unsigned()
+    check = SenderCheck(settings, headers, now)
+    check.take(body)
+    return check.read(settings, body, now)
+
+
+def _rules_of(settings: InboundSettings) -> tuple[tuple[bytes, ...], bool]:
+    """What a check began with."""
+    return settings.known, settings.accept_body_secret
+
+
+def _incoming(members: dict[str, Any] | None, body: bytes, message_id: str | None) -> Incoming:
     request_id = None if members is None else members.get("request_id")
     if members is None or not isinstance(request_id, str) or not _is_usable(request_id):
         raise refuse(Reason.BODY_MALFORMED, _MALFORMED)
-    return Incoming(Message(request_id, signed_id(sent)), _without_secret(body) if _SECRET in members else body)
-
-
-def check_head(settings: InboundSettings, headers: Mapping[bytes, Sequence[bytes]], now: float) -> None:
-    """Refuses, by its head alone, a webhook that no body could make acceptable.
-
-    Raises:
-        Refused: unauthenticated.
-    """
-    sent = _sent(headers)
-    is_unsigned = sent == _UNSIGNED and settings.accept_body_secret
-    if not is_unsigned and not may_be_signed(sent, now, TOLERANCE):
-        raise _unsigned()
+    return Incoming(Message(request_id, message_id), _without_secret(body) if _SECRET in members else body)
 
 
 def _unsigned() -> Refused:
@@ -105,20 +149,6 @@ def _sent(headers: Mapping[bytes, Sequence[bytes]]) -> Sent | None:
 def _is_usable(request_id: str) -> bool:
     # A lone surrogate, which JSON can spell, and NUL can't be stored by both ledgers.
     return 0 < len(request_id) <= _MAX_LENGTH and request_id.isprintable()
-
-
-def may_tell(body: bytes, secrets: Sequence[bytes]) -> bool:
-    """Whether a body is worth reading before its sender is known: to read a megabyte holds all others for 10 ms.
-
-    A long one is if a secret is in it somewhere, spelled as JSON's writers spell it.
-    """
-    return len(body) <= _SHORT or any(spelled in body for secret in secrets for spelled in _spellings(secret))
-
-
-def _spellings(secret: bytes) -> set[bytes]:
-    text = secret.decode()
-    written = {json.dumps(text, ensure_ascii=is_ascii)[1:-1].encode() for is_ascii in (True, False)}
-    return written | {one.replace(b"/", b"\\/") for one in written}
 
 
 def _tells(theirs: Any, secrets: Sequence[bytes]) -> bool:

@@ -25,7 +25,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import received
 from gateway.model.reasons import Reason
 from gateway.webhooks.inbound.forward import Forward, NotTaken
-from gateway.webhooks.inbound.inbound_receiver import ALREADY, PROCESSED
+from gateway.webhooks.inbound.inbound_receiver import ALREADY, PROCESSED, Expected
 from gateway.webhooks.inbound.inbound_receiver import Receiver as Taker
 from gateway.webhooks.signature import Secrets, sign
 from tests.support.iteration import iteration_now
@@ -81,15 +81,22 @@ async def taker(ledger: Ledger, service: Receiver, clock: Clock) -> Taker:
     return Taker(ledger, lambda: [settings(service.port)], clock, iteration_now())
 
 
+def expected_of(taker: Taker, name: str, body: bytes, headers: Headers | None = None) -> Expected:
+    """What is expected by the head, when all of the body has come."""
+    expected = taker.expect(name, signed(body) if headers is None else headers)
+    expected.check.take(body)
+    return expected
+
+
 async def take(taker: Taker, body: bytes = b"", headers: Headers | None = None) -> bytes:
     body = body or message()
-    return await taker.take("datalab", signed(body) if headers is None else headers, body, "q1")
+    return await taker.take(expected_of(taker, "datalab", body, headers), body, "q1")
 
 
 async def refusal(taker: Taker, body: bytes = b"", headers: Headers | None = None, name: str = "datalab") -> Reason:
     body = body or message()
     with pytest.raises(Refused) as caught:
-        await taker.take(name, signed(body) if headers is None else headers, body)
+        await taker.take(expected_of(taker, name, body, headers), body)
     assert "canary" not in str(caught.value.denial)
     return caught.value.denial.reason
 
@@ -139,7 +146,7 @@ async def test_without_an_id_of_its_own_a_message_is_known_by_its_job(taker: Tak
 
 
 async def test_without_a_request_id_of_ours_there_is_none(taker: Taker, service: Receiver) -> None:
-    await taker.take("datalab", signed(message()), message())
+    await taker.take(expected_of(taker, "datalab", message()), message())
     assert "X-Request-Id" not in service.got[0].headers
 
 
@@ -218,9 +225,9 @@ async def test_whoever_may_not_learns_nothing(taker: Taker, service: Receiver) -
     assert await refusal(taker, name="other") is Reason.ROUTE_NOT_FOUND
     assert await refusal(taker, b"x" * (1024**2 + 1)) is Reason.BODY_TOO_LARGE
     with pytest.raises(Refused, match=r"the limit is 1048576 \(webhooks\.in\[\]\.body_limit\)"):
-        await taker.take("datalab", signed(message()), b"x" * (1024**2 + 1))
+        await taker.take(expected_of(taker, "datalab", message()), b"x" * (1024**2 + 1))
     assert await refusal(taker, b"{}") is Reason.BODY_MALFORMED
-    assert taker.expect("datalab", signed(message())) == 1024**2
+    assert taker.expect("datalab", signed(message())).limit.most == 1024**2
     assert denial_of(taker.expect, "other", signed(message())).reason is Reason.ROUTE_NOT_FOUND
     assert denial_of(taker.expect, "datalab", {}).reason is Reason.UNAUTHENTICATED
     assert service.got == []
