@@ -32,6 +32,11 @@ class Kind(StrEnum):
         return self is not Kind.PLAIN
 
     @property
+    def changes_job(self) -> bool:
+        """Whether it begins or ends a job."""
+        return self in _CHANGES_JOB
+
+    @property
     def gives_content(self) -> bool:
         """Whether its answer may have content of a job."""
         return self in _GIVES_CONTENT
@@ -40,6 +45,7 @@ class Kind(StrEnum):
 
 
 _OF_A_JOB = frozenset({Kind.RESULT, Kind.ASSET, Kind.DELETE})
+_CHANGES_JOB = frozenset({Kind.SUBMIT, Kind.DELETE})
 _GIVES_CONTENT = frozenset({Kind.RESULT, Kind.ASSET})
 
 

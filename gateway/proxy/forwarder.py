@@ -101,15 +101,15 @@ class Forwarder:
 
     async def _ask_or_repeat(self, order: ForwardOrder, pool: Pool) -> BegunAnswer:
         """Sends the request, and once more on a new connection if a used one lost it (upstream/repetition.py)."""
-        delivery, method, is_streamed = order.delivery, order.prepared.method, order.is_streamed
-        may_reuse = may_go_on_used(method, is_streamed=is_streamed)
+        delivery, method, kind = order.delivery, order.prepared.method, order.prepared.permit.route.kind
+        may_reuse = may_go_on_used(method, is_streamed=order.is_streamed, changes_job=kind.changes_job)
         upstream = pool.take_idle(self._clock()) if may_reuse else None
         if upstream is not None:
             delivery.connection = "reused"
             try:
                 return await self._ask(order, pool, upstream)
             except UpstreamBrokeOff as failure:
-                if not may_go_again(method, is_streamed=is_streamed, was_used=True, has_arrived=failure.arrived):
+                if not may_go_again(may_reuse=may_reuse, was_used=True, has_arrived=failure.arrived):
                     raise
                 delivery.retried = True
         upstream = await pool.connect(order.client.prefix)

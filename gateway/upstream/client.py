@@ -148,13 +148,13 @@ class UpstreamClient:
             drive.interrupt(asyncio.CancelledError())
 
     async def _ask(self, pool: Pool, call: UpstreamCall, sink: ResponseSink) -> ResponseHead:
-        method = call.method  # its body is kept in any case
-        used = pool.take_idle(self._clock()) if may_go_on_used(method, is_streamed=False) else None
+        may_reuse = may_go_on_used(call.method, is_streamed=False)
+        used = pool.take_idle(self._clock()) if may_reuse else None
         if used is not None:
             try:
                 return await self._exchange(pool, used, call, sink)
             except UpstreamBrokeOff as failure:
-                if not may_go_again(method, is_streamed=False, was_used=True, has_arrived=failure.arrived):
+                if not may_go_again(may_reuse=may_reuse, was_used=True, has_arrived=failure.arrived):
                     raise
         return await self._exchange(pool, await pool.connect(), call, sink)
 

@@ -472,6 +472,18 @@ def deleting(job: str, how: str, *headers: str) -> bytes:
     return request("POST", "/clear", *headers, body=json.dumps({"job": job}).encode())
 
 
+@pytest.mark.usefixtures("container")
+async def test_a_get_that_deletes_is_sent_once_on_a_new_connection(start: Start) -> None:
+    """A used connection could lose it after it was carried out: sent again, it would be answered with a 404."""
+    route = {"name": "end", "methods": ["GET"], "path": "/end/{request_id}", "kind": "delete", "access": "key"}
+    gateway = await start(jobs={"watch": False}, routes=[route, *ROUTES])
+    job = await started(gateway)
+    assert (await gateway.ask(poll(job))).status == 200
+    assert (await gateway.ask(request("GET", f"/end/{job}"))).status == 200
+    told = [(event["route"], event["upstream_connection"]) for event in await gateway.finished(3)]
+    assert told == [("submit", "new"), ("result", "reused"), ("end", "new")]
+
+
 @pytest.mark.parametrize("body", [b"{", b'{"job": "other"}', b" " * 70_000])
 async def test_a_delete_that_is_refused_for_its_body_deletes_nothing(
     start: Start, container: Container, body: bytes

@@ -27,6 +27,10 @@ def test_which_requests_name_a_job() -> None:
     assert [kind.value for kind in Kind if kind.is_of_a_job] == ["result", "asset", "delete"]
 
 
+def test_which_requests_begin_or_end_a_job() -> None:
+    assert [kind.value for kind in Kind if kind.changes_job] == ["submit", "delete"]
+
+
 def test_all_kinds_but_one_are_about_jobs_and_two_give_what_is_in_them() -> None:
     assert [kind.value for kind in Kind if not kind.is_about_jobs] == ["plain"]
     assert [kind.value for kind in Kind if kind.gives_content] == ["result", "asset"]

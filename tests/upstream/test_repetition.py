@@ -28,14 +28,21 @@ def test_a_used_connection_carries_what_changes_nothing(method: str, is_streamed
     assert may_go_on_used(method, is_streamed=is_streamed) is expected
 
 
+@pytest.mark.parametrize(("method", "is_streamed", "expected"), CARRIED)
+def test_what_begins_or_ends_a_job_has_a_new_connection(method: str, is_streamed: bool, expected: bool) -> None:
+    """A route may say that a GET deletes: repeated, it was answered with a 404 for what it had done."""
+    assert not may_go_on_used(method, is_streamed=is_streamed, changes_job=True)
+    assert may_go_on_used(method, is_streamed=is_streamed, changes_job=False) is expected
+
+
 # Whether an earlier request went on the connection, and whether a byte of an answer came.
 REPEATED = {(True, False): True, (True, True): False, (False, False): False, (False, True): False}
 
 
 @pytest.mark.parametrize(("was_used", "has_arrived"), list(REPEATED))
-@pytest.mark.parametrize(("method", "is_streamed", "is_carried"), CARRIED)
+@pytest.mark.parametrize("may_reuse", [True, False])
 def test_only_what_a_used_connection_lost_without_an_answer_goes_again(
-    method: str, is_streamed: bool, is_carried: bool, was_used: bool, has_arrived: bool
+    may_reuse: bool, was_used: bool, has_arrived: bool
 ) -> None:
-    again = may_go_again(method, is_streamed=is_streamed, was_used=was_used, has_arrived=has_arrived)
-    assert again is (is_carried and REPEATED[was_used, has_arrived])
+    again = may_go_again(may_reuse=may_reuse, was_used=was_used, has_arrived=has_arrived)
+    assert again is (may_reuse and REPEATED[was_used, has_arrived])
