@@ -10,16 +10,13 @@ and is not dear, waits for one turn at the most.
 """
 
 import asyncio
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from gateway.uploads.pages.count_history import Outlook
 
-
-class _Turn(NamedTuple):
-    given: "asyncio.Future[bool]"  # whether it is a dear one
-    size: int
+_Turn = asyncio.Future[bool]  # its result: whether it is a dear one
 
 
 class _Next(NamedTuple):
@@ -38,21 +35,21 @@ class FairQueue:
         self._free = slots
         self._left_to_dear = max(1, slots - 1)
         self._at_work: Counter[str] = Counter()
-        self._waiting: OrderedDict[str, deque[_Turn]] = OrderedDict()
+        self._waiting: OrderedDict[str, OrderedDict[_Turn, int]] = OrderedDict()  # the sizes of their documents
 
     async def take(self, account: str, size: int = 0) -> bool:
         """Waits for a slot, which the caller must give back; returns whether it is one for what is dear.
 
         A cancelled wait leaves no slot taken.
         """
-        turn = _Turn(asyncio.get_running_loop().create_future(), size)
-        self._waiting.setdefault(account, deque()).append(turn)
+        turn: _Turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(account, OrderedDict())[turn] = size
         self._hand_out()
         try:
-            return await turn.given
+            return await turn
         except BaseException:
-            if turn.given.done() and not turn.given.cancelled():
-                self.give_back(account, is_dear=turn.given.result())
+            if turn.done() and not turn.cancelled():
+                self.give_back(account, is_dear=turn.result())
             else:
                 self._forget(account, turn)
             raise
@@ -69,15 +66,15 @@ class FairQueue:
     def _hand_out(self) -> None:
         while self._free and (chosen := self._next()) is not None:
             account, is_dear = chosen.account, chosen.is_dear
-            turn = self._waiting[account][0]
+            turn = next(iter(self._waiting[account]))
             self._forget(account, turn)
             if account in self._waiting:
                 self._waiting.move_to_end(account)
-            if not turn.given.done():
+            if not turn.done():
                 self._free -= 1
                 self._left_to_dear -= is_dear
                 self._at_work[account] += 1
-                turn.given.set_result(is_dear)
+                turn.set_result(is_dear)
 
     def _next(self) -> _Next | None:
         may_have_one = (turn for turn in self._first_turns() if self._left_to_dear or not turn.is_dear)
@@ -85,12 +82,10 @@ class FairQueue:
 
     def _first_turns(self) -> Iterator[_Next]:
         for account, turns in self._waiting.items():
-            is_dear, rank = self._outlook(account, turns[0].size)
+            is_dear, rank = self._outlook(account, next(iter(turns.values())))
             yield _Next(rank, self._at_work[account], account, is_dear)
 
     def _forget(self, account: str, turn: _Turn) -> None:
-        queue = self._waiting.get(account, ())
-        if turn in queue:
-            self._waiting[account].remove(turn)
-            if not self._waiting[account]:
-                del self._waiting[account]
+        turns = self._waiting.get(account)
+        if turns is not None and turns.pop(turn, None) is not None and not turns:
+            del self._waiting[account]
