@@ -5,7 +5,7 @@ from gateway.cli.session import Session
 from gateway.cli.table import printable
 from gateway.config.consistency import nearest
 from gateway.keys.view import ids_in_file
-from gateway.ledger.keys import key_ids
+from gateway.ledger.key_records import key_ids
 
 
 async def say_if_unknown(session: Session, name: str | None) -> None:

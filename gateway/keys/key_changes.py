@@ -18,7 +18,7 @@ from gateway.auth.key_secrets import SECRET_BYTES, make_secret
 from gateway.config.settings import Settings
 from gateway.keys.grants import check_pages, detail_of, ended_grants
 from gateway.keys.validation import Wanted, changed_values, future, new_key, plain_id
-from gateway.ledger import audit, keys, usage
+from gateway.ledger import audit, key_records, keys, usage
 from gateway.ledger.accounts import read_counts
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger
@@ -239,7 +239,7 @@ class KeyService:
         Raises:
             LedgerUnavailable: the ledger does not answer.
         """
-        return await self._ledger.read(keys.all_keys)
+        return await self._ledger.read(key_records.all_keys)
 
     async def page(
         self, most: int, after: str | None, text: str | None, *, counted: bool, among: Collection[str] | None = None
@@ -254,7 +254,7 @@ class KeyService:
         now = self._wall()
 
         def work(connection: Connection) -> KeysPage:
-            records = keys.keys_page(connection, most, after, text, among)
+            records = key_records.keys_page(connection, most, after, text, among)
             of = [key_account(record.id) for record in records] if counted else []
             return KeysPage(records, *(usage.with_ends(connection, of, now) if of else ({}, {})))
 

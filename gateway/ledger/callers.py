@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 from sqlalchemy import ARRAY, Connection, Select, String, delete, func, insert, literal, or_, select, union
 
 from gateway.ledger.engine import is_postgres
-from gateway.ledger.keys import KeyProblem, next_revision
+from gateway.ledger.key_revisions import next_revision
+from gateway.ledger.keys import KeyProblem
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.row_portions import read_in_portions
 from gateway.ledger.schema import accounts, blocks

@@ -21,7 +21,9 @@ from gateway.errors import LedgerUnavailable, OwnerWaited
 from gateway.ledger.callers import blocked_accounts
 from gateway.ledger.closing import Settled
 from gateway.ledger.engine import OwnTurn
-from gateway.ledger.keys import changes_since, key_ids, note_used, revision_of
+from gateway.ledger.key_records import key_ids
+from gateway.ledger.key_revisions import changes_since, revision_of
+from gateway.ledger.keys import note_used
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.news import Question
 from gateway.ledger.reservations import overdue, reclaim

@@ -10,16 +10,22 @@ Facts this file rests on:
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
 from gateway.ledger.engine import is_postgres
-from gateway.ledger.keys import number_of
-from gateway.ledger.statement import raw_of
+from gateway.ledger.schema import counters
+from gateway.ledger.statement import Statement, raw_of
 
 Place = tuple[object, ...]
+_NUMBER: Final = Statement(select(counters.c.value).where(counters.c.name == "ledger"))
 _PLACE: Final = text("""
 SELECT EXTRACT(EPOCH FROM pg_postmaster_start_time()), oid, CAST(to_regclass('counters') AS oid)
 FROM pg_database WHERE datname = current_database()""")
+
+
+def number_of(connection: Connection) -> int:
+    """The random number that identifies this ledger."""
+    return int(_NUMBER.first(connection).value)
 
 
 def place_of_tables(connection: Connection) -> Place | None:

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, delete, insert
 
 from gateway.ledger.deliveries import Bounds, DeliveryOutcome, claim_due, mark_dead, mark_delivered
 from gateway.ledger.jobs import forget
-from gateway.ledger.keys import NewKeyRow, create, next_revision, note_used
+from gateway.ledger.key_revisions import next_revision
+from gateway.ledger.keys import NewKeyRow, create, note_used
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.reservations import Claim, accept, admit, reserve
 from gateway.ledger.schema import accounts, keys, secrets, windows

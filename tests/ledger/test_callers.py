@@ -1,4 +1,4 @@
-"""Callers by token and certificate in the ledger, and pages of keys: on both engines."""
+"""Callers by token and certificate in the ledger: on both engines."""
 
 import pytest
 
@@ -7,7 +7,8 @@ from gateway.ledger import callers as steps
 from gateway.ledger.audit import recorded
 from gateway.ledger.callers import CallerRow, block, blocked_accounts, caller, callers, unblock
 from gateway.ledger.engine import Engine
-from gateway.ledger.keys import KeyProblem, NewKeyRow, create, keys_page, revision_of
+from gateway.ledger.key_revisions import revision_of
+from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import list_jobs
 from gateway.ledger.reservations import admit
@@ -70,22 +71,6 @@ async def test_there_is_an_end_of_blocking(engine: Engine, monkeypatch: pytest.M
     with pytest.raises(KeyProblem):
         await engine.write(lambda c: block(c, BOB, NOON))
     assert not await engine.write(lambda c: block(c, ANN, NOON))
-
-
-async def test_keys_come_in_pages_and_are_found_by_what_they_are_called(engine: Engine) -> None:
-    for number, name in enumerate(["a", "a-b", "ab", "b", "z9"]):
-        row = NewKeyRow(name, "gold" if name == "b" else "default", f"Team{number}")
-        await engine.write(lambda c, row=row: create(c, row, row.id.encode().ljust(32), NOON))  # type: ignore[misc] # its defaults are the values
-    found, after = [], None
-    while page := await engine.read(lambda c, after=after: keys_page(c, 2, after)):  # type: ignore[misc] # its defaults are the values
-        found += [record.id for record in page]
-        after = found[-1]
-    assert sorted(found) == ["a", "a-b", "ab", "b", "z9"]
-    assert len(found) == 5
-    for text, ids in [("gol", ["b"]), ("team4", ["z9"]), ("Z", ["z9"]), ("_", []), ("a-", ["a-b"])]:
-        page = await engine.read(lambda c, text=text: keys_page(c, 9, text=text))  # type: ignore[misc] # its defaults are the values
-        assert [record.id for record in page] == ids
-    assert page[0].generations[0].number == 1
 
 
 async def test_counts_of_some_accounts_have_grants_also_of_those_that_used_nothing(engine: Engine) -> None:

@@ -1,78 +1,37 @@
-"""Keys in the ledger: made, rotated, revoked, changed; and no change is ever missed by who follows them."""
+"""Keys in the ledger: made, rotated, revoked, changed."""
 
 import asyncio
 from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_network
-from threading import Event
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, insert, update
+from sqlalchemy import Connection
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import audit
 from gateway.ledger.engine import Engine
+from gateway.ledger.key_records import all_keys
+from gateway.ledger.key_revisions import revision_of
 from gateway.ledger.keys import (
     KeyProblem,
-    NewKeyRow,
     RotatedKey,
-    all_keys,
     change_key,
-    changes_since,
     create,
-    key_ids,
     lock_key,
     note_used,
-    number_of,
     one_key,
-    revision_of,
     revoke,
     rotate,
 )
-from gateway.ledger.schema import keys, secrets
-from gateway.ledger.statement import raw_of
-from gateway.model.keys import KeyRecord
+from tests.support.ledgerkeys import DAY, NOW, digest, make, new, turn
 from tests.support.ledgers import NOON, open_engine
-
-NOW = int(NOON)
-DAY = 86_400
-
-
-def digest(text: str) -> bytes:
-    return text.encode().ljust(32, b".")
-
-
-def new(key_id: str = "ci", **values: Any) -> NewKeyRow:
-    return NewKeyRow(key_id, "default", "owner", **values)
-
-
-async def make(engine: Engine, key_id: str = "ci", **values: Any) -> KeyRecord:
-    return await engine.write(lambda c: create(c, new(key_id, **values), digest(key_id), NOON))
-
-
-async def turn(
-    engine: Engine, text: str, at: float = NOON, overlap: float = DAY, operation: str | None = None
-) -> Any:
-    return await engine.write(lambda c: rotate(c, "ci", digest(text), overlap, at, operation))
 
 
 async def lives(engine: Engine, at: float) -> list[int]:
     record = await engine.read(lambda c: one_key(c, "ci"))
     return [found.number for found in record.generations if found.is_live(at)]
-
-
-async def test_a_key_is_read_as_it_was_made(engine: Engine) -> None:
-    limits = {"pages_per_day": 5, "soft_limit": 0.5}
-    made = await make(
-        engine, scopes=("a", "b"), networks=("10.0.0.0/8", "::1/128"), limits=limits, expires_at=NOW + DAY
-    )
-    assert made == await engine.read(lambda c: one_key(c, "ci"))
-    assert made.scopes == ("a", "b")
-    assert made.networks == (ip_network("10.0.0.0/8"), ip_network("::1/128"))
-    assert (made.limits, made.expires_at, made.disabled_at, made.revision) == (limits, NOW + DAY, None, 1)
-    (first,) = made.generations
-    assert (first.number, first.digest, first.created_at, first.last_used_at) == (1, digest("ci"), NOW, None)
 
 
 async def test_an_id_is_there_once(engine: Engine) -> None:
@@ -192,157 +151,6 @@ async def test_a_later_use_is_never_replaced_by_an_earlier_one(engine: Engine) -
     assert record.revision == 2  # a use is no change
 
 
-async def test_who_follows_gets_each_change_once(engine: Engine) -> None:
-    assert await engine.read(lambda c: changes_since(c, -1)) == (0, [])
-    for key_id in ("a", "ci", "z"):
-        await make(engine, key_id)
-    revision, found = await engine.read(lambda c: changes_since(c, 0))
-    assert (revision, [record.id for record in found]) == (3, ["a", "ci", "z"])
-    assert await engine.read(lambda c: changes_since(c, 3)) == (3, [])
-    await turn(engine, "two")
-    revision, (changed,) = await engine.read(lambda c: changes_since(c, 3))
-    assert (revision, changed.id, len(changed.generations)) == (4, "ci", 2)
-    assert await engine.read(lambda c: changes_since(c, -1)) == (4, await engine.read(all_keys))
-
-
-async def test_a_change_that_is_committed_later_is_not_missed(engine: Engine, ledger_url: str) -> None:
-    """Whoever began first has the lower revision, and nobody is past it before it is there."""
-    other, reader = open_engine(ledger_url), open_engine(ledger_url)
-    await other.write(lambda _: None)
-    begun, go = asyncio.Event(), Event()
-    loop = asyncio.get_running_loop()
-
-    def slow(connection: Connection) -> int:
-        made = create(connection, new("slow"), digest("slow"), NOON)
-        loop.call_soon_threadsafe(begun.set)
-        if connection.dialect.name == "sqlite":
-            go.wait()
-        else:
-            connection.exec_driver_sql("SELECT pg_sleep(0.3)")
-        return made.revision
-
-    first = asyncio.ensure_future(engine.write(slow))
-    await begun.wait()
-    second = asyncio.ensure_future(make(other, "fast"))
-    seen, revision = [], 0
-    for is_over in (False, True):
-        if is_over:
-            go.set()
-            await asyncio.gather(first, second)
-        revision, records = await reader.read(partial(changes_since, revision=revision))
-        seen += [record.id for record in records]
-    assert sorted(seen) == ["fast", "slow"]
-    assert (await first, (await second).revision, revision) == (1, 2, 2)
-    await other.close()
-    await reader.close()
-
-
-async def test_who_follows_many_who_change_misses_nothing(engine: Engine, ledger_url: str) -> None:
-    others = [open_engine(ledger_url) for _ in range(3)]
-    for other in others:
-        await other.write(lambda _: None)
-    is_over = False
-
-    async def follow() -> set[str]:
-        seen: set[str] = set()
-        revision, last = 0, False
-        while not last:
-            last = is_over
-            revision, records = await engine.read(partial(changes_since, revision=revision))
-            seen |= {record.id for record in records}
-        assert revision == 30
-        return seen
-
-    following = asyncio.ensure_future(follow())
-    await asyncio.gather(*(make(others[n % 3], f"k{n}") for n in range(30)))
-    is_over = True
-    assert await following == {f"k{n}" for n in range(30)}
-    for other in others:
-        await other.close()
-
-
-def many(names: list[str], newest: int, revision: int | None = None) -> Callable[[Connection], None]:
-    """Makes keys whose newest secret has this number, as after so many rotations."""
-
-    def work(connection: Connection) -> None:
-        for name in names:
-            create(connection, new(name), digest(name), NOON)
-        row = {"created_at": NOW, "generation": newest}
-        connection.execute(insert(secrets), [{**row, "key_id": name, "digest": digest("2" + name)} for name in names])
-        if revision is not None:
-            connection.execute(update(keys).values(revision=revision))
-
-    return work
-
-
-async def test_thousands_of_changes_come_some_at_a_time_with_what_changes_meanwhile(engine: Engine) -> None:
-    """The read of all of them missed its deadline while the loop was busy, and the next one began anew."""
-    await engine.write(many(["a", "ci", "d", "e", "f", "g"], 2400))
-    told, revision = list[tuple[int, list[str]]](), 0
-    while not told or told[-1][1]:
-        revision, records = await engine.read(partial(changes_since, revision=revision))
-        told.append((revision, [record.id for record in records]))
-        assert all(len(record.generations) >= 2 for record in records)
-        if len(told) == 1:
-            await turn(engine, "next")
-            await engine.write(lambda c: revoke(c, "d", None, NOON, force=True))
-    assert told == [(3, ["a", "ci", "d"]), (6, ["e", "f", "g"]), (8, ["ci", "d"]), (8, [])]
-    assert await engine.read(key_ids) == {"a", "ci", "d", "e", "f", "g"}
-
-
-async def test_what_changed_last_comes_with_the_first_of_many(engine: Engine) -> None:
-    """A revocation behind a hundred thousand changes waited for all of them."""
-    await engine.write(many(["a", "b", "d", "e"], 2400))
-    for name in ("late", "later"):
-        await make(engine, name)
-    await engine.write(lambda c: revoke(c, "late", None, NOON, force=True))
-    told, revision = list[list[str]](), 0
-    while not told or told[-1]:
-        revision, records = await engine.read(partial(changes_since, revision=revision))
-        told.append([record.id for record in records])
-        if len(told) == 1:
-            assert not records[0].generations[0].is_live(NOON)
-    assert told == [["late", "later", "a", "b", "d"], ["e", "late", "later"], []]
-
-
-async def test_one_key_with_many_secrets_keeps_no_other_from_coming_early(engine: Engine) -> None:
-    await engine.write(many(["a", "b", "d", "e"], 2400))
-    await make(engine, "late")
-    await engine.write(many(["rotated"], 1001))
-    _, records = await engine.read(lambda c: changes_since(c, 0))
-    assert [record.id for record in records] == ["late", "a", "b", "d"]
-
-
-async def test_keys_of_one_revision_come_together(engine: Engine) -> None:
-    """Each change has a revision of its own; but whoever fills the tables by hand may give one to many."""
-    await engine.write(many(["a", "b", "c", "d"], 2400, revision=3))
-    assert [record.id for record in (await engine.read(lambda c: changes_since(c, 0)))[1]] == ["a", "b", "c", "d"]
-
-
-async def test_each_ledger_has_a_number_of_its_own(engine: Engine, tmp_path: Any) -> None:
-    other = open_engine(f"sqlite:///{tmp_path}/other.db")
-    assert await other.write(number_of) != await engine.read(number_of)
-    await other.close()
-
-
-async def test_to_look_for_changes_costs_one_query_when_there_are_none(engine: Engine) -> None:
-    for number in range(20):
-        await make(engine, f"k{number}")
-    statements: list[str] = []
-
-    def follow(connection: Connection) -> Any:
-        if connection.dialect.name == "sqlite":  # some bypass SQLAlchemy there
-            raw_of(connection).set_trace_callback(statements.append)
-        else:
-            event.listen(connection, "before_cursor_execute", lambda *told: statements.append(told[2]))
-        return changes_since(connection, 20), changes_since(connection, 19)
-
-    nothing, (_, one) = await engine.read(follow)
-    assert nothing == (20, [])
-    assert [record.id for record in one] == ["k19"]
-    assert len([text for text in statements if text.startswith("SELECT")]) == 1 + 4
-
-
 async def test_a_change_and_its_record_are_there_together_or_not_at_all(engine: Engine) -> None:
     def fails(connection: Connection) -> None:
         create(connection, new(), digest("ci"), NOON)
@@ -363,31 +171,3 @@ async def test_a_change_and_its_record_are_there_together_or_not_at_all(engine: 
     assert [found.entry.detail for found in latest] == [{"n": 2}, {"n": 1}]
     (only,) = await engine.read(lambda c: audit.recorded(c, of="k1"))
     assert (only.entry.actor, only.entry.at, only.entry.action) == ("alice", NOW + 1, "key.create")
-
-
-@pytest.mark.parametrize(
-    ("column", "text"),
-    [
-        ("limits", '{"limit_of_the_next_release": 1}'),
-        ("limits", '{"pages_per_day": "5"}'),
-        ("limits", '{"requests_per_minute": null}'),
-        ("limits", '{"needs_page_range": 1}'),
-        ("limits", '{"name": "x"}'),
-        ("limits", "[1]"),
-        ("limits", "{"),
-        ("networks", '["nowhere"]'),
-        ("networks", "{}"),
-        ("scopes", "[[]]"),
-        ("scopes", "null"),
-    ],
-)
-async def test_what_can_not_be_read_of_a_key_is_named_and_leaves_the_others(
-    engine: Engine, column: str, text: str
-) -> None:
-    for name in ("a", "b"):
-        await engine.write(lambda c, name=name: create(c, new(name), digest(name), NOON))  # type: ignore[misc]
-    await engine.write(lambda c: c.execute(update(keys).where(keys.c.id == "a").values({column: text})))
-    broken, sound = await engine.read(all_keys)
-    assert (broken.id, broken.unreadable, bool(getattr(broken, column))) == ("a", (column,), False)
-    assert (sound.id, sound.unreadable) == ("b", ())
-    assert [found.number for found in broken.generations] == [1]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Connection, insert, text
 
-from gateway.ledger import audit, checkpoints, deliveries, inbound_webhooks, keys, schema, usage
+from gateway.ledger import audit, checkpoints, deliveries, inbound_webhooks, key_revisions, keys, schema, usage
 from gateway.ledger import reservations as steps
 from gateway.ledger.engine import Engine
 from gateway.ledger.schema import Stage, reservations, windows
@@ -83,7 +83,7 @@ def live(connection: Connection) -> None:
     usage.used_since(connection, 20990101, "key:7")
     usage.active_counts(connection, NOON, 10)
     usage.reset(connection, "key:7", NOON)
-    keys.changes_since(connection, 59)
+    key_revisions.changes_since(connection, 59)
     keys.rotate(connection, "k7", b"new".ljust(32), 1, NOON, "op")
     keys.note_used(connection, {("k7", 1): NOON})
 

@@ -14,9 +14,9 @@ from sqlalchemy import Engine as SqlEngine
 
 from gateway.errors import LedgerUnavailable
 from gateway.keys.callers import CallerService
-from gateway.ledger import audit, callers, keys, loop_time, refusals, row_portions, usage, watchers
+from gateway.ledger import audit, callers, key_records, loop_time, refusals, row_portions, usage, watchers
 from gateway.ledger.engine import Engine, is_postgres
-from gateway.ledger.keys import key_ids
+from gateway.ledger.key_records import key_ids
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import accounts, blocks, grants, jobs, secrets, usage_by_mode, windows
 from gateway.ledger.schema import audit as audit_rows
@@ -68,9 +68,14 @@ ASKED: dict[str, tuple[Any, str, Callable[[Connection], Any], Callable[[Any], An
     "used_by_mode": (usage, "UsedByMode", lambda c: usage.used_by_mode(c, 0), lambda row: row.account),
     "active_counts": (usage, "_counts_of", lambda c: usage.active_counts(c, NOON, 999), str),
     "windows_now": (usage, "WindowRow", lambda c: usage.windows_now(c, NOON, 999), lambda row: row.account),
-    "all_keys": (keys, "KeyRecord", keys.all_keys, lambda key: f"key:{key.id}"),
-    "generations": (keys, "Generation", keys.all_keys, lambda key: key.generations[0].digest.decode().strip()),
-    "keys_page": (keys, "KeyRecord", lambda c: keys.keys_page(c, 999), lambda key: f"key:{key.id}"),
+    "all_keys": (key_records, "KeyRecord", key_records.all_keys, lambda key: f"key:{key.id}"),
+    "generations": (
+        key_records,
+        "Generation",
+        key_records.all_keys,
+        lambda key: key.generations[0].digest.decode().strip(),
+    ),
+    "keys_page": (key_records, "KeyRecord", lambda c: key_records.keys_page(c, 999), lambda key: f"key:{key.id}"),
     "recorded": (audit, "_recorded", lambda c: audit.recorded(c, most=999), lambda found: found.entry.subject),
     "listed": (refusals, "RefusalRow", lambda c: refusals.listed(c, most=999), lambda row: row.request_id),
     "latest": (refusals, "RefusalRow", lambda c: refusals.latest(c, 999), lambda row: row.request_id),

@@ -17,7 +17,8 @@ from gateway.errors import LedgerUnavailable, OwnerWaited
 from gateway.ledger.callers import block
 from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
-from gateway.ledger.keys import NewKeyRow, change_key, create, one_key, revision_of, revoke
+from gateway.ledger.key_revisions import revision_of
+from gateway.ledger.keys import NewKeyRow, change_key, create, one_key, revoke
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import admit, overdue, reclaim, reserve
 from gateway.ledger.schema import keys, secrets

@@ -1,7 +1,7 @@
 """Which ledger a transaction is in: a copy has the same number, and is another one all the same."""
 
 from gateway.ledger.engine import Engine
-from gateway.ledger.tables_place import identity_of, place_of_tables
+from gateway.ledger.tables_place import identity_of, number_of, place_of_tables
 from tests.support.ledgers import Postgres, open_engine
 
 
@@ -10,6 +10,12 @@ async def test_a_ledger_stays_the_same(engine: Engine) -> None:
     await engine.write(lambda _: None)
     assert await engine.read(identity_of) == first
     assert len(first) > 1
+
+
+async def test_each_ledger_has_a_number_of_its_own(engine: Engine, tmp_path: object) -> None:
+    other = open_engine(f"sqlite:///{tmp_path}/other.db")
+    assert await other.write(number_of) != await engine.read(number_of)
+    await other.close()
 
 
 async def test_a_copy_of_the_same_number_is_another_one(postgres: Postgres) -> None:
