@@ -211,15 +211,18 @@ def give_up(connection: Connection, lines: Collection[Line], before: float, now:
 
     A delivery without any attempt is kept: one attempt will show whether the destination takes it.
     """
+    # Of a bare column SQLite prefers another index: then it goes through all that is on record, not what waits alone.
+    destination = deliveries.c.destination.concat("")
     late = (
-        tuple_(deliveries.c.destination, deliveries.c.owner).in_(list(lines)),
+        tuple_(destination, deliveries.c.owner).in_(list(lines)),
         deliveries.c.attempts > 0,
         deliveries.c.state == DeliveryState.DUE,
         deliveries.c.ended_at < int(before),
         deliveries.c.next_at.is_not(None),
         or_(deliveries.c.leased_by.is_(None), deliveries.c.next_at <= int(now)),
     )
-    found = select(deliveries.c.id, deliveries.c.destination).where(*late).order_by(deliveries.c.id).limit(_AT_ONCE)
+    in_order = deliveries.c.next_at, deliveries.c.id
+    found = select(deliveries.c.id, deliveries.c.destination).where(*late).order_by(*in_order).limit(_AT_ONCE)
     rows = [GivenUp(*row) for row in connection.execute(found.with_for_update(skip_locked=True))]
     if rows:
         values = {"state": DeliveryState.DEAD, "ended_at": int(now), **_FREE}

@@ -223,7 +223,7 @@ class Dispatcher:
                     self.metrics.count_attempt(Result.DEAD)
                     log.error("webhook given up", delivery=delivery.id, destination=delivery.destination)
         self._breaker.forget_old(self._clock())
-        self.metrics.set_states(await self._ledger.read(counts))
+        self.metrics.set_states(await self._ledger.report(counts))  # goes through all that is on record
 
     async def _deliver(self, due: Due, parts: _DispatcherParts, deadline: float) -> None:
         asked = None
