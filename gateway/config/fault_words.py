@@ -15,6 +15,9 @@ _FILLED_IN: Final = re.compile(r"\$(\{[A-Za-z_]\w*\}|[A-Z_]\w*)")
 _CURLY: Final = re.compile("[\u2018\u2019\u201c\u201d]")  # quotation marks of word processors
 _LISTED: Final = re.compile(r"[\w.:/*-]{1,60}\Z")
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}\Z")
+_WORD: Final = re.compile(r"[A-Z]{1,24}[0-9]{0,3}\Z")  # of keys in base32 or hexadecimal hardly any is one
+_PATH: Final = re.compile(r"(?:~|\.{0,2})(?:/[\w .,:-]{0,64})+\Z|(?:[\w .,-]{1,64}/)+[\w .,-]{1,64}\.[a-z0-9]{1,8}\Z")
+_LONGEST_PATH: Final = 255
 _NO_SECRET: Final = re.compile(
     r"(?:true|false|-?[0-9]{1,5}(?:\.[0-9]{1,3})?(?: ?(?:ms|s|m|h|d|B|KB|MB|GB))?)\Z", re.IGNORECASE
 )
@@ -88,12 +91,20 @@ def _secretive(value: Any, name: str) -> Iterator[str]:
 
 
 def _is_name(text: str, name: str) -> bool:
-    return is_variable_name(text) or (name in _FILES and "/" in text and "://" not in text and "@" not in text)
+    return is_variable_name(text) or (name in _FILES and is_path(text))
 
 
 def is_variable_name(text: str) -> bool:
-    """Whether it may be repeated as a variable's name; one in small letters may be the password itself."""
-    return _VARIABLE.match(text) is not None
+    """Whether it may be repeated as a variable's name: words in capitals. All else may be the secret itself."""
+    return _VARIABLE.match(text) is not None and ("_" in text or _WORD.match(text) is not None)
+
+
+def is_path(text: str) -> bool:
+    """Whether it may be repeated as the path of a file: a whole one, one from here, or one that ends as files do.
+
+    A slash alone says nothing: a private key has some.
+    """
+    return len(text) <= _LONGEST_PATH and _PATH.match(text) is not None
 
 
 def hint(path: str, value: Any) -> str:

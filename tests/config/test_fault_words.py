@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from gateway.config.fault_words import fault_words, hint, is_variable_name, masked_words, may_be_logged, plain_words
+from gateway.config.fault_words import (
+    fault_words,
+    hint,
+    is_path,
+    is_variable_name,
+    masked_words,
+    may_be_logged,
+    plain_words,
+)
 from gateway.errors import MASK
 
 CANARY = "S3cr3tCanary0123456789xyz"
@@ -231,6 +239,41 @@ def test_all_else_may_be_one(value: object) -> None:
 
 
 def test_a_name_of_a_variable_is_in_capitals() -> None:
-    """In small letters it may be the password itself."""
-    assert all(is_variable_name(name) for name in ("A", "_A1", "X" * 64))
-    assert not any(is_variable_name(name) for name in ("", "a", "A-B", "1A", "A\n", "X" * 65))
+    """What is in small letters, or neither words nor parted, may be the secret itself."""
+    assert all(is_variable_name(name) for name in ("A", "_A1", "DB2", "PASSWORD", "X_" * 32, "KEY_9F3A0D21"))
+    assert not any(is_variable_name(name) for name in ("", "a", "A-B", "1A", "A\n", "X" * 25, "X_" * 33))
+    assert not any(is_variable_name(name) for name in ("JBSWY3DPEHPK3PXP", "9F3A0D21C4", "F3A0D21C4", "A1234"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/gateway/server.key",
+        "/run/secrets/key",
+        "./a b/x.key",
+        "../tls.crt",
+        "~/x",
+        "certs/server.pem",
+        "/var/spool/",
+    ],
+)
+def test_a_path_is_told(path: str) -> None:
+    assert is_path(path)
+
+
+PEM = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49/gEGCCqGSM49\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PEM, PEM.replace("\n", " "), PEM.splitlines()[1], "/" + "a1" * 40, "/abc+def", "/abc/def==", "pass/word",
+        "s3cret/with.Slash", "/u@h/x", "https://h/x.pem", "/a\n/b", "/" + "/".join(["abcd"] * 60), "", "plain",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("setting", ["tls.private_key", "tls.certificate", "keys[0].secret.file", "upstream.ca"])
+def test_a_private_key_in_the_place_of_its_path_is_masked(text: str, setting: str) -> None:
+    """It has slashes, too: whole in the log of a start, and on the page."""
+    assert not is_path(text)
+    said = masked_words(setting, f"the file {text} is not there", text)
+    assert len(text) < 4 or said == f"the file {MASK} is not there"

@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from gateway.config.fault_words import is_path
 from gateway.config.load import load
 from gateway.config.settings import Settings
 from gateway.errors import SetupError
@@ -20,6 +21,8 @@ FORMS: Final = (
     f"https://h.example/x?k={CANARY}",
     f"1.2.3.4/{CANARY}",
     f"::1%{CANARY}",
+    f"-----BEGIN PRIVATE KEY-----\nMIGH/{CANARY}\n-----END PRIVATE KEY-----\n",
+    f"MIGH/{CANARY}/gEGCCqGSM49",
     CANARY,
 )
 FILES: Final = frozenset({"certificate", "private_key", "client_ca", "ca", "public_key", "jwks", "file", "spool_dir"})
@@ -81,8 +84,8 @@ def test_no_fault_tells_the_log_what_may_be_a_secret(tmp_path: Path, form: str) 
     assert len(found) > 150
     told = {}
     for steps in found:
-        is_path = bool(FILES & set(steps)) and "://" not in form
-        if not is_path and CANARY in (text := faults_for_log(tmp_path / "gateway.yaml", put(whole, steps, form))):
+        is_told = bool(FILES & set(steps)) and is_path(form)
+        if not is_told and CANARY in (text := faults_for_log(tmp_path / "gateway.yaml", put(whole, steps, form))):
             told[steps] = text
     assert told == {}
 

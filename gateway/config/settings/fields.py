@@ -26,7 +26,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from gateway.aio.named_files import SECRET_FILE_BYTES, read_named, require_named
 from gateway.auth.credential import MAX_CREDENTIAL
-from gateway.config.fault_words import is_variable_name
+from gateway.config.fault_words import is_path, is_variable_name
 from gateway.config.networks import read_network
 from gateway.errors import FileUnusable
 from gateway.model import patterns
@@ -226,7 +226,7 @@ def _found(form: str, reference: str, environ: Mapping[str, str]) -> bytes:
 def _about(form: str, reference: str, what: str) -> str:
     """What is wrong with what a reference names; not its name, where that may be the secret itself."""
     name = "the variable" if form == "env" else "the file"
-    if is_variable_name(reference) if form == "env" else reference.startswith(("/", "./", "../")):
+    if is_variable_name(reference) if form == "env" else is_path(reference):
         return f"{name} {reference} {what}"
     plain = "a name in capitals" if form == "env" else "a whole path"
     return f"{name} {what}; its name is not {plain}, and not repeated: it may be the secret itself"
