@@ -226,6 +226,14 @@ def _words(error: Exception) -> str:
     if isinstance(error, aiohttp.ServerFingerprintMismatch):
         return "the program that listens there has another certificate than admin.tls.certificate"
     if isinstance(error, aiohttp.ClientConnectorError):
+        if isinstance(error.os_error, ssl.SSLError):  # its errno is none of the system's
+            return _words_of_tls(error.os_error)
         number = error.os_error.errno
         return os.strerror(number) if number and number > 0 else str(error.strerror or error.os_error)
     return type(error).__name__
+
+
+def _words_of_tls(error: ssl.SSLError) -> str:
+    if error.reason in {"WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"}:
+        return "what listens there speaks no TLS, which admin.tls asks for; does admin.tls wait for a restart?"
+    return f"TLS with it fails: {(error.reason or str(error)).replace('_', ' ').lower()}"

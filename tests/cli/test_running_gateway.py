@@ -16,6 +16,7 @@ from gateway.cli.main import cli
 from gateway.cli.running_gateway import ask
 from gateway.cli.samples import Samples
 from gateway.errors import SetupError
+from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.pure import document, make_settings, write
 
 Asked = Callable[..., Awaitable[Samples]]
@@ -92,3 +93,33 @@ async def test_no_metrics_are_no_answer(asked: Asked, monkeypatch: pytest.Monkey
     monkeypatch.setattr(running_gateway, "PATIENCE", 0.3)
     with pytest.raises(SetupError, match=r"no answer from http://127.0.0.1:\d+, .* within 0.3 s"):
         await asked(hanging="/metrics")
+
+
+async def test_what_speaks_no_tls_is_told_so(tmp_path: Path, aiohttp_raw_server: AiohttpRawServer) -> None:
+    """It was explained by "Operation not permitted": the number of a TLS fault is none of the system's."""
+
+    async def handle(_: web.BaseRequest) -> web.Response:
+        return web.Response(text=METRICS)
+
+    port = (await aiohttp_raw_server(handle)).port
+    make_development_certificates(tmp_path, ["localhost", "127.0.0.1"])
+    tls = {"certificate": str(tmp_path / "server.pem"), "private_key": str(tmp_path / "server.key")}
+    settings = make_settings(tmp_path, admin={"address": "127.0.0.1", "port": port, "tls": tls})
+    with pytest.raises(SetupError, match=r"speaks no TLS, which admin\.tls asks for"):
+        await ask(settings, tmp_path / "gateway.yaml")
+
+
+async def test_a_handshake_that_fails_is_told_in_its_words(tmp_path: Path) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"\x15\x03\x03\x00\x02\x02\x28")  # a fatal alert: handshake_failure
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    make_development_certificates(tmp_path, ["localhost", "127.0.0.1"])
+    tls = {"certificate": str(tmp_path / "server.pem"), "private_key": str(tmp_path / "server.key")}
+    place = {"address": "127.0.0.1", "port": server.sockets[0].getsockname()[1], "tls": tls}
+    with pytest.raises(SetupError, match=r"TLS with it fails: .*handshake failure"):
+        await ask(make_settings(tmp_path, admin=place), tmp_path / "gateway.yaml")
+    server.close()
+    await server.wait_closed()
