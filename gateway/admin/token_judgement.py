@@ -13,6 +13,7 @@ from gateway.config.state import State
 from gateway.errors import Refused
 from gateway.model.identity import Identity
 from gateway.model.meanings import MEANINGS
+from gateway.model.printable import printable
 from gateway.model.reasons import Denial, Why
 from gateway.units import moment
 
@@ -134,7 +135,8 @@ def _difference(one: str, other: str) -> str:
 def _keys_there(issuer: Issuer) -> str:
     """What the issuer's keys are called that are held, and what they are for."""
     keys = issuer.keys.keys if issuer.keys is not None else ()
-    told = [f"{(key.kid or 'one without kid')[:_SHOWN]} ({' '.join(sorted(key.algorithms))})" for key in keys[:_MOST]]
+    named = [printable(key.kid or "one without kid")[:_SHOWN] for key in keys[:_MOST]]
+    told = [f"{name} ({' '.join(sorted(key.algorithms))})" for name, key in zip(named, keys, strict=False)]
     more = f" and {len(keys) - _MOST} more" if len(keys) > _MOST else ""
     return f"It has {', '.join(told)}{more}."
 

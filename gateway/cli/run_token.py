@@ -13,7 +13,7 @@ from gateway.units import moment
 
 def make(directory: Path, names: Sequence[str], audience: str) -> None:
     """Makes them, and tells what a configuration needs."""
-    now = time.time()
+    now, names = time.time(), tuple(dict.fromkeys(names))
     try:
         or_fail(lambda: make_tokens(directory, names, audience, now))
     except OSError as error:

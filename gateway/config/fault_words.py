@@ -42,9 +42,14 @@ def fault_words(path: str, kind: str, said: str, context: Mapping[str, Any], val
     if kind in _BY_KIND:
         message = _BY_KIND[kind](path, value, context)
     else:
-        message = said.removeprefix("Value error, ")
-        message = message[:1].lower() + message[1:]
+        message = _lowered(said.removeprefix("Value error, "))
     return message + hint(path, value)
+
+
+def _lowered(message: str) -> str:
+    """The message without a capital at its beginning, but for that of a file's path."""
+    first = message.partition(" ")[0]
+    return message if "/" in first else message[:1].lower() + message[1:]
 
 
 def plain_words(path: str, kind: str, said: str, context: Mapping[str, Any], value: Any) -> str:

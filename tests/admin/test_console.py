@@ -725,6 +725,27 @@ async def test_a_fault_that_no_field_has_stands_above_them_all(gateway: Running,
         console.errors.clear()  # the browser itself notes the 422 and the 503
 
 
+async def test_an_answer_that_breaks_off_is_told_and_shows_no_secret(gateway: Running, console_of: ConsoleOf) -> None:
+    """It was taken for an answer without anything in it: the secret of a new key was `undefined`."""
+
+    async def break_off(route: Route) -> None:
+        if route.request.method == "POST":
+            await route.fulfill(status=201, body='{"key": {"id": "ac', content_type="application/json")
+        else:
+            await route.fallback()
+
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.get_by_role("button", name="Create a key").click()
+        await page.get_by_label("Id (").fill("acme")
+        await page.route("**/admin/v1/keys", break_off)
+        await console.does("Create")
+        await page.get_by_role("alert").filter(has_text="The gateway's answer broke off.").first.wait_for()
+        assert "undefined" not in await page.locator("body").inner_text()
+        await page.unroute_all()
+
+
 async def test_the_secret_goes_into_the_clipboard(gateway: Running, console_of: ConsoleOf) -> None:
     async with console_of(gateway, permissions=["clipboard-read", "clipboard-write"]) as console:
         await console.open("keys")

@@ -238,6 +238,11 @@ def test_all_else_may_be_one(value: object) -> None:
     assert not may_be_logged(value)
 
 
+def test_the_path_that_a_fault_begins_with_is_told_as_it_is() -> None:
+    for said, told in (("Certs/Server.pem can't be read", "Certs/Server.pem can't be read"), ("Is odd", "is odd")):
+        assert fault_words("tls.certificate", "value_error", f"Value error, {said}", {}, "x") == told
+
+
 def test_a_name_of_a_variable_is_in_capitals() -> None:
     """What is in small letters, or neither words nor parted, may be the secret itself."""
     assert all(is_variable_name(name) for name in ("A", "_A1", "DB2", "PASSWORD", "X_" * 32, "KEY_9F3A0D21"))

@@ -50,13 +50,22 @@ async function ask(method, address, body, signal) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    dispatchEvent(new Event("away"));
-    throw new Problem(0, "away", "The gateway does not answer.");
+    throw away("The gateway does not answer.");
   }
+  const told = await answer.json().catch((error) => {
+    if (error.name === "AbortError") throw error;
+    return undefined; // it broke off, or is no JSON
+  });
+  if (told === undefined && answer.ok && answer.status !== 204) throw away("The gateway's answer broke off.");
   dispatchEvent(new Event("answered"));
-  const told = await answer.json().catch(() => ({}));
-  if (answer.ok) return told;
+  if (answer.ok) return told ?? {};
   if (answer.status === 401) dispatchEvent(new Event("unauthenticated"));
-  const detail = told.detail ?? `The gateway answered ${answer.status}.`;
-  throw new Problem(answer.status, told.reason ?? "", detail, told.errors);
+  const detail = told?.detail ?? `The gateway answered ${answer.status}.`;
+  throw new Problem(answer.status, told?.reason ?? "", detail, told?.errors);
+}
+
+/** Tells the page that the gateway is away; returns what its caller throws. */
+function away(detail) {
+  dispatchEvent(new Event("away"));
+  return new Problem(0, "away", detail);
 }

@@ -28,6 +28,7 @@ export async function show(place, signal) {
   let points = [];
   let toldBefore = "";
   let shownAt = null;
+  let ageOfLast = HOUR; // of the last point, in milliseconds, when it was shown
 
   /** What is shown stays, grey and with its moment, while nothing newer comes. */
   async function load() {
@@ -58,6 +59,7 @@ export async function show(place, signal) {
     const now = Date.parse(overview.at); // the clock of the browser may be another
     points = [...points, ...history.points.filter((point) => !known.has(point.at))];
     points = points.filter((point) => Date.parse(point.at) > now - HOUR);
+    ageOfLast = points.length ? now - Date.parse(points.at(-1).at) : HOUR;
     facts.replaceChildren(...factsOf(overview));
     charts.replaceChildren(...chartsOf(points, { now, step: history.seconds * 1000 }));
     const told = JSON.stringify([overview.certificates, overview.certificate_files, overview.issuers]);
@@ -69,7 +71,7 @@ export async function show(place, signal) {
 
   /** From before the last point that is there: while the tab was hidden, nothing was asked. */
   const missing = () => {
-    const age = points.length ? Date.now() - Date.parse(points.at(-1).at) : HOUR;
+    const age = points.length ? ageOfLast + Date.now() - shownAt : HOUR; // two times of one clock each
     return `${Math.ceil(Math.min(HOUR, Math.max(0, age) + 60_000) / 1000)}s`;
   };
 

@@ -11,7 +11,7 @@ and is not dear, waits for one turn at the most.
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from gateway.uploads.pages.count_history import Outlook
@@ -43,8 +43,11 @@ class FairQueue:
         A cancelled wait leaves no slot taken.
         """
         turn: _Turn = asyncio.get_running_loop().create_future()
+        is_first = account not in self._waiting
         self._waiting.setdefault(account, OrderedDict())[turn] = size
-        self._hand_out()
+        if is_first and self._free:
+            # Who waits for a free slot may have none: all others were looked at when the last one was given back.
+            self._hand_out((account,))
         try:
             return await turn
         except BaseException:
@@ -61,10 +64,11 @@ class FairQueue:
             del self._at_work[account]
         self._left_to_dear += is_dear
         self._free += 1
-        self._hand_out()
+        self._hand_out(self._waiting)
 
-    def _hand_out(self) -> None:
-        while self._free and (chosen := self._next()) is not None:
+    def _hand_out(self, accounts: Collection[str]) -> None:
+        """Gives what is free to the first turns of these accounts."""
+        while self._free and (chosen := self._next(accounts)) is not None:
             account, is_dear = chosen.account, chosen.is_dear
             turn = next(iter(self._waiting[account]))
             self._forget(account, turn)
@@ -76,12 +80,14 @@ class FairQueue:
                 self._at_work[account] += 1
                 turn.set_result(is_dear)
 
-    def _next(self) -> _Next | None:
-        may_have_one = (turn for turn in self._first_turns() if self._left_to_dear or not turn.is_dear)
+    def _next(self, accounts: Collection[str]) -> _Next | None:
+        may_have_one = (turn for turn in self._first_turns(accounts) if self._left_to_dear or not turn.is_dear)
         return min(may_have_one, key=lambda turn: (turn.rank, turn.at_work), default=None)
 
-    def _first_turns(self) -> Iterator[_Next]:
-        for account, turns in self._waiting.items():
+    def _first_turns(self, accounts: Collection[str]) -> Iterator[_Next]:
+        for account in accounts:
+            if (turns := self._waiting.get(account)) is None:  # it has just been given its only one
+                continue
             is_dear, rank = self._outlook(account, next(iter(turns.values())))
             yield _Next(rank, self._at_work[account], account, is_dear)
 

@@ -175,3 +175,31 @@ async def test_places_that_nobody_wants_are_kept(places: int) -> None:
     await queue.waits("bob", places + 1)
     assert queue.served == ["eve"] * places + ["bob"] * places
     queue.tasks[-1].cancel()
+
+
+async def test_a_newcomer_is_looked_at_alone() -> None:
+    """With a slot free that no dear document may have, each newcomer had all who waited reckoned anew."""
+    looked = list[str]()
+
+    def outlook(account: str, _: int) -> Outlook:
+        looked.append(account)
+        return Outlook(account.startswith("dear"), (0, 0, 0))
+
+    turns = FairQueue(2, outlook)
+    loop = asyncio.get_running_loop()
+    waiting = [loop.create_task(turns.take(f"dear-{number}")) for number in range(100)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [task.done() for task in waiting].count(True) == 1
+    looked.clear()
+    again = loop.create_task(turns.take("dear-50"))
+    newcomer = loop.create_task(turns.take("quick"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (newcomer.done(), again.done(), looked) == (True, False, ["quick"])
+    turns.give_back("dear-0", is_dear=True)
+    await asyncio.sleep(0)
+    assert [task.done() for task in waiting].count(True) == 2
+    for task in (*waiting, again):
+        task.cancel()
+    await asyncio.gather(*waiting, again, return_exceptions=True)
