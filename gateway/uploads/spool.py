@@ -16,7 +16,7 @@ import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -93,7 +93,7 @@ class Spool:
         self._files.add(file)
         if account:
             share = self._shares.setdefault(account, SpoolShare())
-            share.files += 1
+            share.files.add(file)
             share.size += old
         return file
 
@@ -106,13 +106,16 @@ class Spool:
     def reserve(self, size: int, account: str = "") -> None:
         """Takes bytes of the quota, for an account's file.
 
+        When it is used up, the account that has most gives way to one that has less, by its largest upload: uploads
+        may be slow, so that a few keys could keep out all others for hours.
+
         Raises:
             Refused: spool_full.
         """
         if self._used + self.kept + size > self._limit:
             self.free_old()
-        if self._used + size > self._limit:
-            raise no_room("Too much is being counted at once.")
+        while self._used + size > self._limit:
+            self._make_room(size, account)
         self._used += size
         if account:
             self._shares[account].size += size
@@ -124,7 +127,7 @@ class Spool:
             Refused: spool_full.
         """
         share = self._shares.get(file.account)
-        if share is not None and share.files > 1 and share.size + size > self._limit * _SHARE:
+        if share is not None and len(share.files) > 1 and share.size + size > self._limit * _SHARE:
             raise no_room("Too much of this account is being counted at once.")
 
     @property
@@ -156,7 +159,7 @@ class Spool:
         self._files.discard(file)
         if file.account:
             share = self._shares[file.account]
-            share.files -= 1
+            share.files.discard(file)
             if not share.files:
                 del self._shares[file.account]
         if size is None or self._closed or len(self._kept) >= _MAX_KEPT:
@@ -165,6 +168,15 @@ class Spool:
             timer = asyncio.get_running_loop().call_later(self.kept_for, self._free_kept, fd)
             self._kept.append(Kept(fd, size, timer))
         self._end_thread()
+
+    def _make_room(self, size: int, account: str) -> None:
+        """Lets one upload give way; refuses when no other account has more than this one would."""
+        wanted = size + (self._shares[account].size if account else 0)
+        larger = [share for share in self._shares.values() if share.size > wanted and share.unfinished]
+        if not larger:
+            raise no_room("Too much is being counted at once.")
+        most = max(larger, key=lambda share: share.size)
+        max(most.unfinished, key=lambda file: file.size).give_way()
 
     def _new(self) -> int:
         try:
@@ -195,10 +207,15 @@ class Spool:
 
 @dataclass(slots=True)
 class SpoolShare:
-    """What an account has of a spool: how many files, and their bytes of the quota."""
+    """What an account has of a spool: its files, and their bytes of the quota."""
 
-    files: int = 0
+    files: set[SpoolFile] = field(default_factory=set)
     size: int = 0
+
+    @property
+    def unfinished(self) -> list[SpoolFile]:
+        """Its files that are still written: those that are read will be closed in a moment."""
+        return [file for file in self.files if not file.is_read]
 
 
 class Kept(NamedTuple):

@@ -66,12 +66,18 @@ class SpoolFile:
         self._place = 0
         self._writing: asyncio.Future[OSError | None] | None = None
         self._closed = False
+        self._gave_way = False
         self.account = account
 
     @property
     def size(self) -> int:
         """Its bytes of the quota."""
         return self._reserved + self._old
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it is written whole, and may be read."""
+        return self._reader is not None
 
     @property
     def waiting(self) -> int:
@@ -82,7 +88,7 @@ class SpoolFile:
         """Adds bytes; waits only when the disk is behind.
 
         Raises:
-            Refused: spool_full: no quota is left, or the disk failed at this write or the one before.
+            Refused: spool_full: no quota is left, it gave way, or the disk failed at this write or the one before.
         """
         self._check_open()
         self._spool.check_share(self, len(data))
@@ -122,6 +128,11 @@ class SpoolFile:
             self._thread.submit(os.ftruncate, self._fd, self._place)
             self._release_old()
 
+    def give_way(self) -> None:
+        """Frees what it has, for an upload of another account; its own upload is refused at its next byte."""
+        self._gave_way = True
+        self.close()
+
     def close(self) -> None:
         """Frees the quota, and the file as soon as no write runs. May be called twice."""
         if self._closed:
@@ -139,6 +150,8 @@ class SpoolFile:
             self._spool.give_back(self, self._fd, self._place)
 
     def _check_open(self) -> None:
+        if self._gave_way:
+            raise no_room("Too much of this account is being counted at once: others have less.")
         if self._closed:
             raise SpoolFileClosedError
 

@@ -660,6 +660,78 @@ async def test_one_account_leaves_others_room(tmp_path: Path) -> None:
     spool.close()
 
 
+async def test_who_has_most_gives_way_to_who_has_less(spool: Spool) -> None:
+    """Two keys with slow uploads kept out all others' PDFs for as long as they liked."""
+    large, small, other = spool.open("eve"), spool.open("eve"), spool.open("mallory")
+    await large.write(bytes(MEGABYTE))
+    await small.write(bytes(MEGABYTE // 2))
+    await other.write(bytes(2 * MEGABYTE))
+    with closing(spool.open("ann")) as mine:
+        await mine.write(bytes(MEGABYTE))  # of the half that is free, and what mallory had
+        assert spool.used == 2 * MEGABYTE + MEGABYTE // 2
+        for use in (other.write(b"x"), other.finish()):
+            with pytest.raises(Refused) as refused:
+                await use
+            assert_no_room(refused.value, "others have less")
+        for file in (large, small):
+            await file.write(b"x")
+        assert await mine.finish()
+    for file in (large, small, other):
+        file.close()
+    assert spool.used == 0
+
+
+async def test_nobody_gives_way_to_who_would_have_more(spool: Spool) -> None:
+    with closing(spool.open("ann")) as hers, closing(spool.open("bob")) as his:
+        await hers.write(bytes(3 * MEGABYTE))
+        await his.write(bytes(MEGABYTE))
+        with pytest.raises(Refused) as refused:
+            await hers.write(b"x")
+        assert_no_room(refused.value, "at once")
+        with pytest.raises(Refused) as refused:
+            await his.write(bytes(2 * MEGABYTE))  # as much as she has is not less
+        assert_no_room(refused.value, "at once")
+        await his.write(b"x")
+        with pytest.raises(Refused) as refused:
+            await hers.write(b"x")
+        assert_no_room(refused.value, "others have less")
+
+
+async def test_what_is_counted_does_not_give_way(spool: Spool) -> None:
+    """It is closed in a moment, and its pages may have been paid for with the processor's time."""
+    with (
+        closing(spool.open("eve")) as counted,
+        closing(spool.open("eve")) as slow,
+        closing(spool.open("ann")) as mine,
+    ):
+        await counted.write(bytes(3 * MEGABYTE))
+        assert await counted.finish()
+        await slow.write(bytes(MEGABYTE // 2))
+        await mine.write(bytes(MEGABYTE))
+        with pytest.raises(Refused):
+            await slow.write(b"x")
+        with pytest.raises(Refused) as refused:
+            await mine.write(b"x")
+        assert_no_room(refused.value, "at once")
+        assert await counted.finish()
+
+
+async def test_one_that_gives_way_while_it_waits_for_the_disk_writes_no_more(spool: Spool, disk: Disk) -> None:
+    disk.may_write.clear()
+    slow = spool.open("eve")
+    await slow.write(bytes(2 * MEGABYTE))
+    waits = asyncio.ensure_future(slow.write(bytes(MEGABYTE)))
+    await some_turns()
+    assert not waits.done()
+    with closing(spool.open("ann")) as mine:
+        await mine.write(bytes(MEGABYTE))
+        await mine.write(bytes(MEGABYTE // 2))
+        disk.may_write.set()
+        with pytest.raises(Refused) as refused:
+            await waits
+        assert_no_room(refused.value, "others have less")
+
+
 async def test_among_many_less_waits_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.uploads.spool.MUCH_GATHERED", 100)
     spool = Spool(tmp_path, 10_000_000)
