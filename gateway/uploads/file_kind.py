@@ -47,6 +47,8 @@ _IMAGE_EXTENSIONS: Final = _NO_EXTENSIONS | {
     "png", "apng", "jpg", "jpeg", "jpe", "jfif", "mpo", "gif", "webp", "bmp", "dib", "tif", "tiff", "psd", "ico",
     "avif", "heic", "heif", "hif", "jp2", "jpx", "jpf", "j2k", "j2c", "jpc",
 }  # fmt: skip
+_TIFF_EXTENSIONS: Final = frozenset({"tif", "tiff"})
+_TIFF_TYPES: Final = frozenset({"image/tiff", "image/tif", "image/x-tiff", "image/x-tif"})
 _NO_TYPES: Final = frozenset(
     {"", "application/octet-stream", "binary/octet-stream", "application/force-download", "application/download"}
 )
@@ -79,8 +81,10 @@ def guess_kind(beginning: bytes, extension: str, content_type: str) -> FileKind:
     if kind is FileKind.PDF:
         agrees = extension in _PDF_EXTENSIONS and content_type in _PDF_TYPES
     else:
+        # One that is called a TIFF may have its frames read as a TIFF's pages.
+        is_called_tiff = extension in _TIFF_EXTENSIONS or content_type in _TIFF_TYPES
         is_declared = content_type in _NO_TYPES or content_type.startswith("image/")
-        agrees = extension in _IMAGE_EXTENSIONS and is_declared
+        agrees = extension in _IMAGE_EXTENSIONS and is_declared and (kind is FileKind.TIFF or not is_called_tiff)
     return kind if agrees else FileKind.UNKNOWN
 
 

@@ -75,7 +75,7 @@ def test_text_that_is_cut_in_a_character_is_text() -> None:
 )
 @pytest.mark.parametrize(
     "declared",
-    [("png", "image/png"), ("jpeg", "image/jpeg"), ("tiff", ""), ("", ""), ("", "application/octet-stream"),
+    [("png", "image/png"), ("jpeg", "image/jpeg"), ("", ""), ("", "application/octet-stream"),
      ("webp", "image/x-any"), ("heic", ""), ("psd", "image/vnd.adobe.photoshop"), ("7", "")],
 )  # fmt: skip
 def test_a_picture_is_what_it_begins_as(beginnings: list[bytes], kind: FileKind, declared: tuple[str, str]) -> None:
@@ -88,6 +88,13 @@ def test_a_picture_is_what_it_begins_as(beginnings: list[bytes], kind: FileKind,
 )
 def test_a_picture_that_is_declared_as_something_else_is_unknown(beginning: bytes, declared: tuple[str, str]) -> None:
     assert guess_kind(beginning, *declared) is FileKind.UNKNOWN
+
+
+@pytest.mark.parametrize("declared", [("tif", ""), ("tiff", "image/png"), ("", "image/tiff"), ("gif", "image/x-tif")])
+def test_only_a_tiff_may_be_called_one(declared: tuple[str, str]) -> None:
+    """As a TIFF, the frames of a GIF may be read as its pages, though it is one picture for others."""
+    assert {guess_kind(beginning, *declared) for beginning in IMAGES} == {FileKind.UNKNOWN}
+    assert {guess_kind(beginning, *declared) for beginning in TIFFS} == {FileKind.TIFF}
 
 
 @pytest.mark.parametrize("beginning", IMAGES + TIFFS)

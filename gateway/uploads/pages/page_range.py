@@ -33,12 +33,12 @@ class PageRange:
 
 
 def parse_page_range(text: str) -> PageRange | None:
-    """Reads a page_range; None if it is blank.
+    """Reads a page_range; None if it is empty, which a container takes for none. One of blanks it does not.
 
     Raises:
         Refused: bad_page_range, with the grammar.
     """
-    if not text.strip(" "):
+    if not text:
         return None
     items = text.split(",", _MAX_ITEMS)
     if len(items) > _MAX_ITEMS:
@@ -51,12 +51,12 @@ def parse_page_range(text: str) -> PageRange | None:
 
 
 def parse_max_pages(text: str) -> int | None:
-    """Reads a max_pages; None if it is blank.
+    """Reads a max_pages; None if it is empty, as for a page_range.
 
     Raises:
         Refused: bad_page_range, with the limits.
     """
-    if not text.strip(" "):
+    if not text:
         return None
     if not _NUMBER.match(text) or not 1 <= int(text) <= _MAX_PAGES:
         raise refuse(Reason.BAD_PAGE_RANGE, f"max_pages is one number from 1 to {_MAX_PAGES}.")
