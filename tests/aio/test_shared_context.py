@@ -43,7 +43,7 @@ class System:
         async with asyncio.timeout(10):
             while len(self.made) < count:  # noqa: ASYNC110 -- a thread makes it
                 await asyncio.sleep(0.001)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)  # until the loop has taken what the thread made
 
 
 @pytest.fixture

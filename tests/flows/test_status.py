@@ -90,7 +90,9 @@ async def test_of_a_request_that_failed_it_is_told_how_the_container_is_now(star
     now = found["container_now"]
     assert (now["up"], now["trouble"], now["last_trouble"]) == (False, *["no answer (no connection)"] * 2)
     text = (await told(gateway, tmp_path, *command)).stdout
-    assert re.search(r"^container now +down since .* ago\): no answer \(no connection\)$", text, re.MULTILINE), text
+    assert re.search(
+        r"^container now +down since .* (ago|\(now)\): no answer \(no connection\)$", text, re.MULTILINE
+    ), text
     settings = gateway.gateway.live.state.settings
     await gateway.end()
     path = write(tmp_path, document(tmp_path, ledger={"url": url_of(settings)}, admin={"port": gateway.admin_port}))

@@ -755,7 +755,7 @@ def test_a_place_where_no_upload_could_be_kept_is_told(tmp_path: Path, monkeypat
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     require_usable(tmp_path / "made")
     require_usable(None)
-    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors  # a thread of an earlier test may close some
     assert list((tmp_path / "made").iterdir()) == []
 
     def full(*_: object, **__: object) -> None:

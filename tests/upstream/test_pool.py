@@ -29,7 +29,7 @@ from tests.support.iteration import iteration_now
 
 
 def pool_of(port: int) -> Pool:
-    target = UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/", 3.0)
+    target = UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 10.0, 1.0, 1.0, "/", 3.0)
     return Pool(target, asyncio.get_running_loop(), iteration_now())
 
 
@@ -113,7 +113,7 @@ async def test_hundreds_of_idle_connections_end_a_few_at_a_time(way: str) -> Non
 async def test_an_end_of_all_leaves_none_behind_whose_turn_is_to_come(way: str) -> None:
     server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    target = UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/", 3.0)
+    target = UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 10.0, 1.0, 1.0, "/", 3.0)
     upstreams = Upstreams(asyncio.get_running_loop(), iteration_now())
     connections = await idle_ones(upstreams.pool_of(target), 70)
     if way == "expired":
@@ -202,7 +202,7 @@ async def test_the_context_of_an_https_container_is_made_once_and_not_on_the_loo
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Answering, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    target = UpstreamTarget("https", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/", 3.0)
+    target = UpstreamTarget("https", "127.0.0.1", port, f"127.0.0.1:{port}", 10.0, 1.0, 1.0, "/", 3.0)
     with patch("gateway.aio.shared_context.bounded_context", make):
         pool = Pool(target, loop, iteration_now())
         outcomes = await asyncio.gather(*(pool.connect() for _ in range(3)), return_exceptions=True)
@@ -423,7 +423,7 @@ def test_who_leaves_in_the_iteration_that_connects_leaves_nothing_to_a_collectio
         loop = asyncio.get_running_loop()
         server = await loop.create_server(Answering, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        target = UpstreamTarget(scheme, "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/", 3.0)
+        target = UpstreamTarget(scheme, "127.0.0.1", port, f"127.0.0.1:{port}", 10.0, 1.0, 1.0, "/", 3.0)
         pool, made = Pool(target, loop, iteration_now()), protocol.connection_made
 
         def connection_made(self: Any, transport: asyncio.BaseTransport) -> None:

@@ -80,10 +80,11 @@ def narrowing(form: Form, obeyed: AbstractSet[str]) -> list[str]:
 def _choices(
     form: Form, obeyed: AbstractSet[str], *, page_range_required: bool
 ) -> tuple[PageRange | None, int | None]:
-    chosen = parse_page_range(form.page_range or "") if "page_range" in obeyed else None
-    most = parse_max_pages(form.max_pages or "") if "max_pages" in obeyed else None
-    if chosen is None and page_range_required and "page_range" in obeyed:
+    asked = form.page_range or ""
+    if page_range_required and "page_range" in obeyed and not asked.strip(" "):
         raise refuse(Reason.FIELD_REFUSED, "This key has to say which pages: send page_range, such as 0-9.")
+    chosen = parse_page_range(asked) if "page_range" in obeyed else None
+    most = parse_max_pages(form.max_pages or "") if "max_pages" in obeyed else None
     return chosen, most
 
 

@@ -117,7 +117,7 @@ def test_what_a_form_asks_for_is_judged_before_anything_is_counted(page_range: s
     assert caught.value.denial.reason is reason
 
 
-@pytest.mark.parametrize("page_range", [None, ""])
+@pytest.mark.parametrize("page_range", [None, "", "  "])
 def test_a_page_range_can_be_demanded(page_range: str | None) -> None:
     with pytest.raises(Refused, match="0-9") as caught:
         page_bound(form(page_range=page_range), 1, CAP, page_range_required=True)
