@@ -3,8 +3,8 @@
 A destination here belongs to one owner: one owner's failing paths don't pause the host for other owners.
 
 Five attempts in a row without an answer pause a destination for 30 seconds; then one delivery probes it. While probes
-get none, the pause doubles, up to five minutes; an answer, whatever it says, opens the destination again. Another
-replica may still try a destination paused here: that costs just an attempt.
+get none, the pause doubles, up to five minutes; after an answer, whatever it says, deliveries go on. Another replica
+may still try a destination paused here: that costs just an attempt.
 """
 
 from dataclasses import dataclass
