@@ -32,6 +32,7 @@ from gateway.ledger.statement import Statement
 _LOCK: Final = 0x686F_6F6B  # PostgreSQL's advisory lock for claims: "hook"
 _AT_ONCE: Final = 200
 _MAX_ROUNDS: Final = 20
+_LONGEST_LEASE: Final = 600.0  # seconds: the longest attempt, the time to note it, and clocks that differ
 _FREE: Final = {"leased_by": None, "next_at": None}
 _OF_JOB: Final = (deliveries.c.upstream == bindparam("at"), deliveries.c.request_id == bindparam("named"), WAITS)
 _MAKE_WAY: Final = Statement(delete(deliveries).where(*_OF_JOB))
@@ -268,7 +269,9 @@ class _Slots:
 
 def _count_running(connection: Connection, now: float, slots: _Slots) -> None:
     """Takes the slots of running deliveries."""
-    leased = deliveries.c.next_at > int(now), deliveries.c.leased_by.is_not(None)
+    # Nobody leases for longer, so of those that wait, which may be many, most are not looked at.
+    soon = deliveries.c.next_at.between(int(now) + 1, int(now + _LONGEST_LEASE))
+    leased = soon, deliveries.c.leased_by.is_not(None)
     of = deliveries.c.destination, deliveries.c.owner, deliveries.c.leased_by
     for row in connection.execute(select(*of, func.count()).where(*leased).group_by(*of)):
         slots.take(row[0], row[1], row[2], int(row[3]))
