@@ -45,7 +45,7 @@ PURE = [  # with those that say so in their first lines
     "upstream.submit_answer",
     "webhooks.egress.rules", "webhooks.egress.webhook_url", "webhooks.egress.forbidden", "webhooks.signature",
     "webhooks.outbound.backoff", "webhooks.outbound.circuit_breaker", "webhooks.outbound.outcome",
-    "webhooks.inbound.verification", "webhooks.inbound.secret_search",
+    "webhooks.inbound.verification", "webhooks.inbound.told_secret",
     "config.held_back", "config.consistency", "config.route_consistency", "config.restart", "config.secrets",
     "listener.proxy_protocol", "listener.parser_bypass", "listener.backlog",
     "jobs.job", "jobs.reading", "jobs.status_answer", "jobs.status_watch", "jobs.pending_ends", "jobs.view",

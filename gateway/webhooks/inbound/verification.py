@@ -13,8 +13,8 @@ from gateway.errors import Refused, refuse
 from gateway.http.strict_json import MAX_MARKS, read_object, read_texts
 from gateway.ledger.inbound_webhooks import Message
 from gateway.model.reasons import Reason
-from gateway.webhooks.inbound.secret_search import SecretSearch
 from gateway.webhooks.inbound.settings import InboundSettings
+from gateway.webhooks.inbound.told_secret import MEMBER, ToldSecret
 from gateway.webhooks.signature import (
     PLAIN,
     STANDARD,
@@ -27,7 +27,6 @@ from gateway.webhooks.signature import (
     signed_id,
 )
 
-_SECRET: Final = "webhook_secret"  # noqa: S105 -- a member's name
 _MAX_LENGTH: Final = 256
 _SHORT: Final = 65_536  # bytes of a body that are read in a millisecond
 _MALFORMED: Final = (
@@ -56,7 +55,7 @@ class SenderCheck:
         Refused: unauthenticated: no body could make it acceptable.
     """
 
-    __slots__ = ("_headers", "_rules", "_search", "_sent", "_signature")
+    __slots__ = ("_headers", "_rules", "_sent", "_signature", "_told")
 
     def __init__(self, settings: InboundSettings, headers: Mapping[bytes, Sequence[bytes]], now: float) -> None:
         sent = _sent(headers)
@@ -66,13 +65,13 @@ class SenderCheck:
         self._headers = headers
         self._rules = _rules_of(settings)
         self._sent = sent
-        self._search = SecretSearch(settings.known) if is_told else None
+        self._told = ToldSecret() if is_told else None
         self._signature = None if is_told else BodySignature(sent, settings.known)
 
     def take(self, piece: bytes) -> None:
         """Takes the body's next bytes. Each piece costs only its own: a body is never gone through in one go."""
-        if self._search is not None:
-            self._search.take(piece)
+        if self._told is not None:
+            self._told.take(piece)
         if self._signature is not None:
             self._signature.take(piece)
 
@@ -87,14 +86,14 @@ class SenderCheck:
         if _rules_of(settings) != self._rules:  # a reload came in between: judged anew
             return check_whole(settings, self._headers, body, now)
         is_believed = self._signature is not None and self._signature.is_of(now, TOLERANCE)
-        members = read_texts(body) if is_believed or self._may_tell(body) else None
-        if not is_believed and not (members is not None and _tells(members.get(_SECRET), settings.known)):
+        members = read_texts(body) if is_believed or self._may_tell(body, settings.known) else None
+        if not is_believed and not (members is not None and _tells(members.get(MEMBER), settings.known)):
             raise _unsigned()
         return _incoming(members, body, signed_id(self._sent))
 
-    def _may_tell(self, body: bytes) -> bool:
+    def _may_tell(self, body: bytes, secrets: Sequence[bytes]) -> bool:
         """Whether a body is worth reading before its sender is known: a megabyte holds all others for 10 ms."""
-        return self._search is not None and (len(body) <= _SHORT or self._search.is_found)
+        return self._told is not None and (len(body) <= _SHORT or self._told.is_one_of(secrets, body))
 
 
 def check_whole(
@@ -119,7 +118,7 @@ def _incoming(members: dict[str, Any] | None, body: bytes, message_id: str | Non
     request_id = None if members is None else members.get("request_id")
     if members is None or not isinstance(request_id, str) or not _is_usable(request_id):
         raise refuse(Reason.BODY_MALFORMED, _MALFORMED)
-    return Incoming(Message(request_id, message_id), _without_secret(body) if _SECRET in members else body)
+    return Incoming(Message(request_id, message_id), _without_secret(body) if MEMBER in members else body)
 
 
 def _unsigned() -> Refused:
@@ -131,7 +130,7 @@ def _without_secret(body: bytes) -> bytes:
     members = read_object(body)
     if members is None:
         raise refuse(Reason.BODY_MALFORMED, _MALFORMED)
-    rest = {name: value for name, value in members.items() if name != _SECRET}
+    rest = {name: value for name, value in members.items() if name != MEMBER}
     try:
         return json.dumps(rest, allow_nan=False, separators=(",", ":")).encode()
     except (ValueError, RecursionError):  # 1e999 (Python parses it, JSON can't write it); too deep nesting
