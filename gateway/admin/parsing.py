@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from aiohttp import web
@@ -10,7 +11,10 @@ from aiohttp.http import HttpVersion11
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from gateway.admin.connection import prefix_of
 from gateway.admin.problem import AdminProblem, InvalidValue
+from gateway.aio.in_turn import run_in_turn
+from gateway.aio.iteration import Iteration
 from gateway.config.fault_words import fault_words
 from gateway.http.strict_json import MAX_MARKS, has_too_many_marks, member_twice
 from gateway.model import patterns
@@ -45,8 +49,8 @@ async def expect_later(_: web.Request) -> None:
     """Delays the answer to `Expect: 100-continue` until the request is authorized: read_body sends it."""
 
 
-async def read_body(request: web.Request, model: type[M]) -> M:
-    """Reads a body; an empty one counts as `{}`.
+async def read_body(request: web.Request, model: type[M], iteration: Iteration) -> M:
+    """Reads a body, in an iteration of the loop that has time for it; an empty one counts as `{}`.
 
     Raises:
         AdminProblem: it is malformed, invalid, too large, or does not arrive in time.
@@ -67,7 +71,7 @@ async def read_body(request: web.Request, model: type[M]) -> M:
         raise AdminProblem("body_too_slow", f"A body has to arrive within {SECONDS:.0f} s.") from None
     except (web.RequestPayloadError, ConnectionError):
         raise AdminProblem("body_malformed", "The body broke off, or its coding is malformed.") from None
-    return _validated_json(model, body or b"{}")
+    return await run_in_turn(iteration, partial(_validated_json, model, body or b"{}"), prefix_of(request))
 
 
 def read_query(request: web.Request, model: type[M]) -> M:

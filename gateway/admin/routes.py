@@ -29,7 +29,7 @@ def add_operations(application: web.Application, context: Context, iteration: It
 def _handle(operation: Operation, context: Context, iteration: Iteration) -> _Handle:
     async def handle(request: web.Request) -> web.Response:
         try:
-            answer = await operation.run(context, await _call(operation, request))
+            answer = await operation.run(context, await _call(operation, request, iteration))
         finally:
             if operation.method != "GET" and not operation.changes_nothing:
                 context.near.forget()  # also after a failure: it may have been done
@@ -39,11 +39,11 @@ def _handle(operation: Operation, context: Context, iteration: Iteration) -> _Ha
     return handle
 
 
-async def _call(operation: Operation, request: web.Request) -> Call:
+async def _call(operation: Operation, request: web.Request, iteration: Iteration) -> Call:
     return Call(
         actor=request[ACTOR],
         subject=next(iter(request.match_info.values()), ""),
         query=None if operation.query is None else read_query(request, operation.query),
-        body=None if operation.body is None else await read_body(request, operation.body),
+        body=None if operation.body is None else await read_body(request, operation.body, iteration),
         idempotency_key=request.headers.get("Idempotency-Key") if operation.takes_idempotency_key else None,
     )

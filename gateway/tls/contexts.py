@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509.oid import NameOID
 
 from gateway.aio.named_files import PEM_BYTES, read_named, require_named
@@ -49,7 +50,7 @@ class LoadedPair:
     """A checked certificate with its key: its context, its DNS names and addresses, and when it expires.
 
     `client_ca` has the digests of the CAs that the context trusts for client certificates; None: it requests none.
-    `common_name` is the subject's, if that is a host's name or address.
+    `common_name` is the subject's, if that is a host's name or address; `rsa_bits` the size of an RSA key, else 0.
     """
 
     context: ssl.SSLContext
@@ -58,6 +59,7 @@ class LoadedPair:
     client_ca: frozenset[bytes] | None = None
     addresses: tuple[str, ...] = ()
     common_name: str | None = None
+    rsa_bits: int = 0
 
 
 class Certificates:
@@ -166,7 +168,8 @@ def load_pair(pair: CertificatePair, profile: str, client_ca: ClientCa | None = 
         context.load_verify_locations(cadata=client_ca.der)
     trusted = None if client_ca is None else client_ca.digests
     names, addresses = _names(certificate)
-    return LoadedPair(context, names, certificate.not_valid_after_utc, trusted, addresses, _common_name(certificate))
+    common, ends = _common_name(certificate), certificate.not_valid_after_utc
+    return LoadedPair(context, names, ends, trusted, addresses, common, _rsa_bits(certificate))
 
 
 def valid_certificate(path: Path) -> x509.Certificate:
@@ -253,6 +256,11 @@ def base_context(profile: str, *, asks: bool = False) -> ssl.SSLContext:
 
 def _by_name(pairs: Sequence[LoadedPair]) -> dict[str, LoadedPair]:
     return {host: pair for pair in reversed(pairs) for host in hosts_of([pair])}
+
+
+def _rsa_bits(certificate: x509.Certificate) -> int:
+    key = certificate.public_key()
+    return key.key_size if isinstance(key, RSAPublicKey) else 0
 
 
 def _read_certificate(path: Path) -> x509.Certificate:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trustme
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.app.prepare import prepare
@@ -20,7 +21,7 @@ from gateway.errors import SetupError
 from gateway.http.public_origin import UNKNOWN, UNSIGNABLE
 from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.pure import document, write
-from tests.support.tokens import jwk_of, jwks_of, p256_key
+from tests.support.tokens import jwk_of, jwks_of, p256_key, rsa_key
 from tests.tls.test_client_ca import Authority
 
 SECRET = "a-secret-of-enough-bytes-to-be-good"
@@ -443,6 +444,18 @@ def test_a_certificate_that_names_no_host_is_warned_of(tmp_path: Path) -> None:
     path = write(tmp_path, document(tmp_path, keys=[KEY], ledger=ledger_in(tmp_path)))
     told = "\n".join(map(str, check_settings(path, ENVIRON)))
     assert "server.pem: names no host in its subjectAltName, so no client accepts it" in told
+
+
+@pytest.mark.parametrize(("bits", "is_told"), [(2048, False), (4104, True)])
+def test_a_server_key_of_rsa_that_is_too_large_is_warned_of(tmp_path: Path, bits: int, is_told: bool) -> None:
+    """A signature of 8192 bits is 30 ms of the loop, for each stranger who begins a handshake."""
+    key, authority = rsa_key(bits=bits), Authority()
+    builder = authority.builder(authority.name, authority, key.public_key(), datetime.now(UTC) + timedelta(1))
+    (tmp_path / "server.pem").write_bytes(builder.sign(authority.key, SHA256()).public_bytes(Encoding.PEM))
+    (tmp_path / "server.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    path = write(tmp_path, document(tmp_path, keys=[KEY], ledger=ledger_in(tmp_path)))
+    told = "\n".join(map(str, check_settings(path, ENVIRON)))
+    assert (f"server.pem: each handshake with RSA of {bits} bits holds all others" in told) is is_told
 
 
 def test_a_relative_ledger_is_warned_of_with_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
