@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway import __version__
-from gateway.admin.page import FILES
+from gateway.admin.console_files import FILES
 
 ROOT = Path(__file__).parent.parent
 ENVIRON = {**os.environ, "SOURCE_DATE_EPOCH": "1795000000"}  # a tree without .git can't say when it was

@@ -17,8 +17,8 @@ from prometheus_client.exposition import choose_encoder
 
 from gateway.admin.authentication import Guard
 from gateway.admin.connection import KEEPS, prefix_of
+from gateway.admin.console_files import FILES, page_routes
 from gateway.admin.context import Context
-from gateway.admin.page import FILES, page_routes
 from gateway.admin.probes import Probed, probe_routes
 from gateway.admin.problem import AdminProblem, InvalidValue, problem_answer
 from gateway.admin.routes import ACTOR, add_operations

@@ -29,7 +29,7 @@ from gateway.errors import ClientGone, Refused, UpstreamFailed, whereabouts
 from gateway.http.headers import origin_form, read_target
 from gateway.http.trace import trace_of
 from gateway.limits.concurrency import plain_requests
-from gateway.limits.request_rate import RequestRate
+from gateway.limits.poll_rate import PollRate
 from gateway.listener.connection import ClientConnection
 from gateway.listener.request_reader import Request
 from gateway.model.identity import ClientCertificate, Identity
@@ -83,7 +83,7 @@ class Handler:
         self._responses = parts.responses
         self._wall = parts.wall
         self._uses = parts.uses
-        self._rate = RequestRate()
+        self._rate = PollRate()
         self._slots = plain_requests()
 
     async def __call__(self, client: ClientConnection, request: Request, body: StreamReader) -> None:

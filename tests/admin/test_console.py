@@ -18,8 +18,8 @@ from PIL import Image
 from playwright.async_api import Locator, Route
 from sqlalchemy import Connection
 
-from gateway.admin import page as page_of_files
-from gateway.admin.page import FILES
+from gateway.admin import console_files as page_of_files
+from gateway.admin.console_files import FILES
 from gateway.cli.health_facts import facts_of
 from gateway.cli.samples import Samples
 from gateway.ledger.audit import append

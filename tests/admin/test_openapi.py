@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from prometheus_client import CollectorRegistry
 
 from gateway.admin.api import make_operations
-from gateway.admin.page import FILES
+from gateway.admin.console_files import FILES
 from gateway.admin.probes import Probed
 from gateway.admin.problem import TITLES
 from gateway.admin.server import make_admin

@@ -8,8 +8,8 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from gateway.admin import page
-from gateway.admin.page import FILES
+from gateway.admin import console_files as page
+from gateway.admin.console_files import FILES
 from gateway.config.settings.limits import LimitOverrides
 from gateway.model.reasons import VERDICTS
 from tests.admin.api import TOKEN, Api

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from gateway.limits.buckets import per_minute, take, wait_for
 
 
-class RequestRate:
+class PollRate:
     """The buckets of all accounts that asked lately. Times are seconds of one monotonic clock."""
 
     __slots__ = ("_most", "_tats")
