@@ -256,7 +256,7 @@ class Acceptor:
 
     def _move(self, peer: Peer, origin: DeclaredClient) -> Peer:
         """Moves a connection's slot, which is one of all, to the client that its PROXY header names."""
-        declared = Peer(origin.ip, origin.port)
+        declared = Peer(origin.ip, origin.port, named_by=peer.ip)
         if self._has_its_share(declared):
             raise ProxyHeaderError("too_many_of_address")
         self._leave(peer)
