@@ -147,3 +147,12 @@ async def test_a_token_that_is_shown_to_the_api_is_judged_and_not_logged(start: 
     (await api("POST", "/admin/v1/tokens/judge", {"token": "x" * 20_000})).is_problem(422, "invalid")
     (await api("POST", "/admin/v1/tokens/judge", {})).is_problem(422, "invalid")
     assert token not in str(gateway.events)
+
+
+async def test_a_key_whose_name_is_no_text_is_told_of_all_the_same(start: Start, tmp_path: Path) -> None:
+    keys = tmp_path / "issuer.json"
+    keys.write_bytes(jwks_of(jwk_of(p256_key(), kid="\ud800\u001b")))
+    gateway = await start(environ=ENVIRON, authentication={"jwt": [issuer_at(str(keys))]})
+    answer = await Api(gateway)("POST", "/admin/v1/tokens/judge", {"token": bearer().decode()})
+    assert (answer.status, answer.json["why"]) == (200, "unknown_key")
+    assert "It has \ufffd\ufffd (ES256)." in answer.json["text"]
