@@ -1,6 +1,7 @@
 """Makes routes from the table of operations: parses a request, runs the operation, writes its answer."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -14,6 +15,8 @@ from gateway.aio.in_turn import join_in_turns
 from gateway.aio.iteration import Iteration
 
 ACTOR: Final = web.RequestKey("actor", str)
+JUDGES: Final = web.RequestKey("judges", partial[str])
+"""Judges the caller by what is in force then, and names it: a body may take ten seconds."""
 _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -40,10 +43,12 @@ def _handle(operation: Operation, context: Context, iteration: Iteration) -> _Ha
 
 
 async def _call(operation: Operation, request: web.Request, iteration: Iteration) -> Call:
+    query = None if operation.query is None else read_query(request, operation.query)
+    body = None if operation.body is None else await read_body(request, operation.body, iteration)
     return Call(
-        actor=request[ACTOR],
+        actor=request[ACTOR] if body is None else request[JUDGES](),
         subject=next(iter(request.match_info.values()), ""),
-        query=None if operation.query is None else read_query(request, operation.query),
-        body=None if operation.body is None else await read_body(request, operation.body, iteration),
+        query=query,
+        body=body,
         idempotency_key=request.headers.get("Idempotency-Key") if operation.takes_idempotency_key else None,
     )

@@ -7,6 +7,7 @@ may be cached (Cache-Control: no-store).
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -21,7 +22,7 @@ from gateway.admin.console_files import FILES, page_routes
 from gateway.admin.context import Context
 from gateway.admin.probes import Probed, probe_routes
 from gateway.admin.problem import AdminProblem, InvalidValue, problem_answer
-from gateway.admin.routes import ACTOR, add_operations
+from gateway.admin.routes import ACTOR, JUDGES, add_operations
 from gateway.aio.in_turn import join_in_turns
 from gateway.aio.iteration import Iteration
 from gateway.config.state import Live
@@ -87,7 +88,8 @@ def _let_in(request: web.Request, guard: Guard) -> None:
     if request.path in FILES:
         guard.check_page(request, headers)
         return
-    request[ACTOR] = guard.actor_of(request, headers)
+    request[JUDGES] = judges = partial(guard.actor_of, request, headers)
+    request[ACTOR] = judges()
     request[KEEPS] = headers.keep_alive
 
 

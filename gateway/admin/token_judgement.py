@@ -135,10 +135,14 @@ def _difference(one: str, other: str) -> str:
 def _keys_there(issuer: Issuer) -> str:
     """What the issuer's keys are called that are held, and what they are for."""
     keys = issuer.keys.keys if issuer.keys is not None else ()
-    named = [printable(key.kid or "one without kid")[:_SHOWN] for key in keys[:_MOST]]
-    told = [f"{name} ({' '.join(sorted(key.algorithms))})" for name, key in zip(named, keys, strict=False)]
+    told = [f"{_kid(key.kid)} ({' '.join(sorted(key.algorithms))})" for key in keys[:_MOST]]
     more = f" and {len(keys) - _MOST} more" if len(keys) > _MOST else ""
     return f"It has {', '.join(told)}{more}."
+
+
+def _kid(kid: str | None) -> str:
+    """Its issuer may have named it with anything, also with what is no text in UTF-8."""
+    return "one without kid" if kid is None else printable(kid[:_SHOWN])
 
 
 def _begins(claims: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ expiry, so its retries end: in a long outage they would pile up for nothing.
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -22,7 +23,7 @@ from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff, ledger_
 from gateway.ledger.accounts import read_counts
 from gateway.ledger.closing import Settled
 from gateway.ledger.deliveries import Planned
-from gateway.ledger.jobs import NewJob
+from gateway.ledger.jobs import NewJob, end_another_owners
 from gateway.ledger.replica import Replica
 from gateway.ledger.reservations import Claim, RequestIdTaken, ReservationLost, renew
 from gateway.ledger.steps import Accept, Admit, Cancel, Reserve, Steps
@@ -224,9 +225,28 @@ class Lease:
         except ReservationLost:
             raise ledger_away() from None
         except RequestIdTaken:
+            if job is not None:
+                await self._end_another_owners(job.request_id)
             raise UpstreamBrokeOff("The upstream gave this job the id of another one.", arrived=True) from None
         self._end()
         self._parts.throttle.drop_refusal(self._claim.account)
+
+    async def _end_another_owners(self, request_id: str) -> None:
+        """Makes the job of an id unreadable, if it is another owner's: what the upstream has there now is not his.
+
+        A container that was started anew may count its ids anew.
+        """
+        replica, claim = self._parts.replica, self._claim
+        work = partial(end_another_owners, upstream=claim.upstream, request_id=request_id, owner=claim.owner)
+        for wait in RETRY_DELAYS:
+            await asyncio.sleep(wait)
+            with suppress(LedgerUnavailable):
+                ended = await replica.ledger.write(partial(work, now=replica.wall()), in_turn_of=claim.owner)
+                if ended.was_readable:
+                    log.error("the upstream gave the id of an owner's job to another's", upstream=claim.upstream)
+                if ended.settled is not None:
+                    self._parts.counts.pages(*ended.settled)
+                return
 
     def mark_refused(self) -> None:
         """Records that the upstream has refused the job: closing the lease gives all back."""

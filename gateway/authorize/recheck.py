@@ -1,12 +1,14 @@
 """Checks again whether a request is still permitted after it has waited: pure.
 
 An upload may take hours, a long poll waits for a minute, a container computes: meanwhile a key may be revoked, moved
-to another owner or expire, its profile may change, its address may be blocked. So before the end of a body is
+to another owner or expire, its profile may change, its address may be blocked, or the proxy that named it may be
+trusted no more. So before the end of a body is
 released, and before an answer begins, the sender is judged again by the configuration then in force. One exception:
 the token of a submit may expire meanwhile. It was valid when the upload began, and no IdP revokes one. All else of it
 must still be valid: issuer, key, audience, claims and scopes.
 """
 
+from ipaddress import IPv4Address, IPv6Address
 from math import nextafter
 from typing import Final
 
@@ -15,12 +17,14 @@ from gateway.auth.certificates import certificate_identity
 from gateway.auth.credential import credential_of
 from gateway.auth.jwt.tokens import KeyUnknown, identify
 from gateway.auth.validity import check_key_address, check_not_blocked, check_not_expired, check_required_certificate
+from gateway.authorize.login import Evidence
 from gateway.authorize.permit import make_permit
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.config.state import State
 from gateway.errors import refuse
+from gateway.http.client_address import client_address
 from gateway.jobs.job import job_not_found
-from gateway.model.identity import Identity, Peer
+from gateway.model.identity import ClientCertificate, Identity, Peer
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
 from gateway.model.routes import Access, Kind
@@ -38,26 +42,30 @@ def recheck_permit(state: State, prepared: PreparedRequest, peer: Peer, now: flo
         Refused: it would no longer be granted.
     """
     old = prepared.permit
+    client = client_address(peer, prepared.headers.known, state.trusted_proxies)
     rule = state.routes.match(prepared.method, old.path, prepared.headers.host)
-    check_address(old.client, old.client in state.allow, rule)
+    check_address(client, client in state.allow, rule)
     if state.needs_certificate:
         check_required_certificate(peer.certificate, now)
-    identity = None if old.identity is None else _recheck_identity(state, prepared, old.identity, peer, now)
+    evidence = Evidence(client, peer.certificate)
+    identity = None if old.identity is None else _recheck_identity(state, prepared, old.identity, evidence, now)
     if identity is not None:
-        check_access(rule.route, identity, old.client)
+        check_access(rule.route, identity, client)
     elif rule.route.access is not Access.ANYONE:
         raise refuse(Reason.UNAUTHENTICATED, _NOT_ASKED)
     query = prepared.path_and_query.removeprefix(old.path)
-    return make_permit(state, rule, old.path, query, old.client, identity)
+    return make_permit(state, rule, old.path, query, client, identity)
 
 
-def _recheck_identity(state: State, prepared: PreparedRequest, old: Identity, peer: Peer, now: float) -> Identity:
+def _recheck_identity(
+    state: State, prepared: PreparedRequest, old: Identity, evidence: Evidence, now: float
+) -> Identity:
     is_patient = old.label[0] == "jwt" and prepared.permit.route.kind is Kind.SUBMIT
     match old.label[0]:
         case "api_key":
-            identity = _by_key(state, prepared)
+            identity = _by_key(state, prepared, evidence.address)
         case "certificate":
-            identity = _by_certificate(state, peer)
+            identity = _by_certificate(state, evidence.certificate)
         case _:
             identity = _by_token(state, prepared, _while_good(old, now) if is_patient else now)
     if identity is not None:
@@ -71,19 +79,19 @@ def _recheck_identity(state: State, prepared: PreparedRequest, old: Identity, pe
     return identity
 
 
-def _by_key(state: State, prepared: PreparedRequest) -> Identity | None:
+def _by_key(state: State, prepared: PreparedRequest, client: IPv4Address | IPv6Address) -> Identity | None:
     credential = credential_of(prepared.headers.known)
     if credential is None or not state.api_keys_enabled:
         return None
     key = find_key(credential, state.keys, state.ring)
     if key is None:
         return None
-    check_key_address(key, prepared.permit.client)
+    check_key_address(key, client)
     return key.identity
 
 
-def _by_certificate(state: State, peer: Peer) -> Identity | None:
-    return certificate_identity(peer.certificate, state.certificates) if state.certificates else None
+def _by_certificate(state: State, certificate: ClientCertificate | None) -> Identity | None:
+    return certificate_identity(certificate, state.certificates) if state.certificates else None
 
 
 def _by_token(state: State, prepared: PreparedRequest, now: float) -> Identity | None:

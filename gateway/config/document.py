@@ -1,5 +1,6 @@
 """From YAML, in a file or a variable, to a document: plain mappings, lists and values, not yet checked."""
 
+import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
@@ -16,6 +17,7 @@ PREFIX: Final = "GATEWAY__"
 LEDGER_VARIABLE: Final = f"{PREFIX}LEDGER__URL"
 _MAX_BYTES: Final = 1_048_576
 _MAX_DIGITS: Final = 100
+_NO_TEXT: Final = re.compile("[\ud800-\udfff]")
 _NUMBERS: Final = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 _EMPTY: Final = "is empty: gateway config init writes one that works"
 
@@ -30,7 +32,10 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_scalar(self, node: Any) -> Any:
-        """Refuses numbers that nothing takes: Python raises errors for them, some only when they are shown."""
+        """Refuses numbers and texts that nothing takes: Python raises errors, some only when they are shown."""
+        if _NO_TEXT.search(node.value):
+            words = "half a character (\\ud800 to \\udfff), which no text in UTF-8 has"
+            raise yaml.MarkedYAMLError(problem=words, problem_mark=node.start_mark)
         if node.tag in _NUMBERS and len(node.value) > _MAX_DIGITS:
             words = f"a number of more than {_MAX_DIGITS} characters"
             raise yaml.MarkedYAMLError(problem=words, problem_mark=node.start_mark)

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from gateway.config.settings import Admin, JwtIssuer, KeySettings, SecretDigest, Section, Settings
 from gateway.config.settings.access import Authentication, CertificateIdentity, CertificateName
 from gateway.config.settings.limits import BUDGETS, ProfileSettings
+from gateway.config.settings.webhooks import WebhookIn, Webhooks, WebhooksOut
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -31,6 +32,7 @@ _LOWERED: Final = sorted(
     BUDGETS | {"requests_per_minute", "polls_per_minute", "concurrent_requests", "concurrent_downloads"}
 )
 _SOURCE: Final = ("algorithms", "jwks", "discovery", "public_key", "secret")
+_SECRETS: Final = ("secret", "previous_secret")
 
 
 def held_back(old: Settings, new: Settings, waiting: frozenset[str], before: Settings) -> Settings:
@@ -49,6 +51,7 @@ def held_back(old: Settings, new: Settings, waiting: frozenset[str], before: Set
         held = put(held, "network.allow", new.network.allow)
     held = put(held, "keys", _keys(old.keys, new.keys))
     held = put(held, "profiles", _profiles(before.profiles, new.profiles))
+    held = put(held, "webhooks", _webhooks(old.webhooks, new.webhooks))
     return put(held, "authentication", _authentication(old.authentication, new.authentication))
 
 
@@ -152,6 +155,31 @@ def _issuer(old: JwtIssuer, new: JwtIssuer) -> JwtIssuer | None:
     if exchanged == new:
         return new
     return old if exchanged == old else None
+
+
+def _webhooks(old: Webhooks, new: Webhooks) -> Webhooks:
+    there = {entry.name: entry for entry in new.in_}
+    received = [
+        entry for was in old.in_ if was.name in there and (entry := _received(was, there[was.name])) is not None
+    ]
+    return old.model_copy(update={"in_": received, "out": _sent(old.out, new.out)})
+
+
+def _received(old: WebhookIn, new: WebhookIn) -> WebhookIn | None:
+    """As for keys: None if both its secrets and something else differ."""
+    exchanged = old.model_copy(update={name: getattr(new, name) for name in _SECRETS})
+    if exchanged == new:
+        return new
+    return old if exchanged == old else None
+
+
+def _sent(old: WebhooksOut, new: WebhooksOut) -> WebhooksOut:
+    """Secrets that are exchanged; who had none waits for one."""
+    there = {entry.owner: entry for entry in new.secrets}
+    changes: dict[str, Any] = {"secrets": [there.get(entry.owner, entry) for entry in old.secrets]}
+    if old.secret is not None and new.secret is not None:
+        changes |= {name: getattr(new, name) for name in (*_SECRETS, "previous_until")}
+    return old.model_copy(update=changes)
 
 
 def _certificates(old: CertificateIdentity, new: CertificateIdentity) -> CertificateIdentity:

@@ -5,7 +5,8 @@ Facts this file rests on:
   counts only when the peer is trusted, and it is read from the right: the first hop that is not a trusted proxy is
   the client. Everything further left is the client's own claim.
 - A PROXY header is authoritative for its connection. Where it names no address (UNKNOWN, LOCAL, no family), the peer
-  is the client; where it names a trusted proxy, that proxy's header counts.
+  is the client; where it names a trusted proxy, that proxy's header counts. It counts for as long as the proxy that
+  sent it is trusted: afterwards that proxy is the client, on connections that stand as well.
 - X-Forwarded-For together with Forwarded (RFC 7239) means that some proxy passes one of them through unread; we
   can't know which, so such a request is refused.
 - An unreadable hop (`unknown`, `_hidden`, junk) is refused: a guess could let a wrong client in.
@@ -35,7 +36,7 @@ def client_address(peer: Peer, known: Mapping[bytes, list[bytes]], trusted: Netw
         Refused: bad_request, when a trusted proxy sent an unreadable header.
     """
     if not peer.is_proxy(trusted):
-        return peer.ip
+        return peer.address(trusted)
     x_forwarded_for = known.get(b"x-forwarded-for")
     forwarded = known.get(b"forwarded")
     if x_forwarded_for is not None and forwarded is not None:

@@ -111,6 +111,12 @@ class Registry:
         self._cache(job)
         job.sure_at = job.cached_at
 
+    def end_another_owners(self, upstream: str, request_id: str, owner: str) -> None:
+        """Ends a cached job whose id the upstream has given to a job of `owner`, if it is another owner's."""
+        job = self._jobs.get((upstream, request_id))
+        if job is not None and job.owner != owner:
+            job.end(0)
+
     def drop(self, job: Job) -> None:
         """Removes a job from the cache: the next request for it queries the ledger."""
         if self._jobs.get(job.key) is job:

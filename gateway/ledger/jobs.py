@@ -276,6 +276,17 @@ def delete_for_owner(connection: Connection, job: JobRef, now: float) -> Deleted
     return _forget(connection, job, now)
 
 
+def end_another_owners(connection: Connection, upstream: str, request_id: str, owner: str, now: float) -> Deleted:
+    """Does the same with the job of an id, if it is another owner's: the upstream has given the id to one of `owner`.
+
+    What the upstream has under that id is not its owner's any more.
+    """
+    found = find(connection, upstream, request_id)
+    if found is None or found.owner == owner:
+        return Deleted(was_readable=False, settled=None)
+    return _forget(connection, job_ref(found), now)
+
+
 def _forget(connection: Connection, job: JobRef, now: float) -> Deleted:
     found = _locked(connection, job)
     if found is None or found.state == JobState.GONE:

@@ -195,12 +195,13 @@ class Acceptor:
         opening.begin(self._loop.time() + limits.handshake, reads_proxy_header=reads_proxy_header)
 
     def _full(self, peer: Peer) -> str | None:
-        limits = self._limits()
-        if self.connections >= limits.most:
+        if self.connections >= self._limits().most:
             return "too_many"
-        if self._by_address[client_prefix(peer.ip)] >= limits.most_of_address and peer.ip not in limits.exempt:
-            return "too_many_of_address"
-        return None
+        return "too_many_of_address" if self._has_its_share(peer) else None
+
+    def _has_its_share(self, peer: Peer) -> bool:
+        limits = self._limits()
+        return self._by_address[client_prefix(peer.ip)] >= limits.most_of_address and peer.ip not in limits.exempt
 
     def _has_made_room(self, full: str, peer: Peer) -> bool:
         if not self._limits().makes_room:
@@ -254,9 +255,9 @@ class Acceptor:
             log.info("client certificate refused", peer=str(peer.ip), why=error.verify_message)
 
     def _move(self, peer: Peer, origin: DeclaredClient) -> Peer:
-        """Moves a connection's slot to the client that its PROXY header names."""
-        declared = Peer(origin.ip, origin.port)
-        if self._full(declared) == "too_many_of_address":
+        """Moves a connection's slot, which is one of all, to the client that its PROXY header names."""
+        declared = Peer(origin.ip, origin.port, named_by=peer.ip)
+        if self._has_its_share(declared):
             raise ProxyHeaderError("too_many_of_address")
         self._leave(peer)
         self._enter(declared)

@@ -29,21 +29,26 @@ class Peer:
 
     `certificate` is what it showed in the TLS handshake, verified; None if it showed none. One that
     `speaks_for_itself` began with a PROXY header without an address: it is the client, whatever is claimed after that
-    header.
+    header. `named_by` is the proxy whose PROXY header named this address; None: the kernel did.
     """
 
     ip: IPv4Address | IPv6Address
     port: int
     certificate: ClientCertificate | None = None
     speaks_for_itself: bool = False
+    named_by: IPv4Address | IPv6Address | None = None
 
     def with_certificate(self, certificate: ClientCertificate | None) -> "Peer":
         """The same peer as one that showed this; `replace` takes twice as long, and thousands may lose theirs."""
-        return Peer(self.ip, self.port, certificate, self.speaks_for_itself)
+        return Peer(self.ip, self.port, certificate, self.speaks_for_itself, self.named_by)
 
     def is_proxy(self, trusted: Networks) -> bool:
         """Whether it is a trusted proxy, whose headers about the client we believe."""
-        return not self.speaks_for_itself and self.ip in trusted
+        return not self.speaks_for_itself and self.address(trusted) in trusted
+
+    def address(self, trusted: Networks) -> IPv4Address | IPv6Address:
+        """Its address: that of the proxy that named it, where that is trusted no more."""
+        return self.ip if self.named_by is None or self.named_by in trusted else self.named_by
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,8 @@ class SubmitRequests(NamedTuple):
         rules = replace(shape.form_rules(state.form_rules), most_pages=permit.profile.pages_per_request)
         body = SubmitBody(prepared.boundary or b"", rules, self.spool, self.counter, permit.account)
         begin_job = partial(self.jobs.begin_job, prepared)
-        intake = Intake(shape, permit.path, begin_job, self.webhooks, self.jobs.checkpoints)
+        end = self.jobs.registry.end_another_owners
+        intake = Intake(shape, permit.path, begin_job, end, self.webhooks, self.jobs.checkpoints)
         permit_now = partial(self.still_permitted.check, order)
         submission = Submission(lease, body, permit_now, state.pricing, intake)
         try:

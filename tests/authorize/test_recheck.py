@@ -119,6 +119,16 @@ def test_an_address_that_is_shut_out_by_now_is_refused(tmp_path: Path) -> None:
     assert denial_of(recheck_permit, elsewhere, prepared, PEER, NOW).reason is Reason.ADDRESS_DENIED
 
 
+def test_a_proxy_that_is_trusted_no_more_names_nobody(tmp_path: Path) -> None:
+    network = {"allow": ["192.0.2.0/24"], "trusted_proxies": ["10.0.0.1/32"]}
+    state = ringed(state_of(tmp_path, network=network))
+    (key,) = state.ring.live_keys()
+    prepared = prepared_for(state, key.identity, (b"X-API-Key", SECRET), (b"X-Forwarded-For", b"192.0.2.7"))
+    assert recheck_permit(state, prepared, PEER, NOW).client == ip("192.0.2.7")
+    distrusted = ringed(state_of(tmp_path, network={**network, "trusted_proxies": []}))
+    assert denial_of(recheck_permit, distrusted, prepared, PEER, NOW).reason is Reason.ADDRESS_DENIED
+
+
 def test_a_route_that_is_gone_by_now_is_not_found(tmp_path: Path) -> None:
     state = ringed(state_of(tmp_path))
     routes = [{"name": "x", "methods": ["GET"], "path": "/x"}]

@@ -198,6 +198,45 @@ def test_of_an_issuer_its_keys_take_force_and_what_is_asked_of_its_tokens_waits(
     assert waiting == ("listen.port", *(("authentication.jwt",) if waits else ()))
 
 
+RECEIVED: dict[str, Any] = {"name": "a", "secret": {"env": "A"}, "forward_to": "http://127.0.0.1/a"}
+BOTH: dict[str, Any] = {"secret": {"env": "B"}, "previous_secret": {"env": "A"}}
+ELSEWHERE: dict[str, Any] = {"forward_to": "http://127.0.0.1/b"}
+
+
+@pytest.mark.parametrize(
+    ("change", "in_force", "waits"),
+    [
+        ({}, {}, False),
+        (BOTH, BOTH, False),
+        (ELSEWHERE, {}, True),
+        ({**BOTH, **ELSEWHERE}, None, True),
+        (None, None, False),
+    ],
+)
+def test_of_webhooks_that_come_in_secrets_take_force_and_what_is_taken_away(
+    change: dict[str, Any] | None, in_force: dict[str, Any] | None, waits: bool, tmp_path: Path
+) -> None:
+    def received(change: dict[str, Any] | None) -> dict[str, Any]:
+        return {"webhooks": {"in": [] if change is None else [{**RECEIVED, **change}]}}
+
+    merged, waiting = after(tmp_path, received({}), received(change))
+    assert merged.webhooks == make(tmp_path, received(in_force)).webhooks
+    assert waiting == ("listen.port", *(("webhooks.in",) if waits else ()))
+
+
+def test_of_webhooks_that_go_out_secrets_take_force(tmp_path: Path) -> None:
+    def sent(general: str | None, *owners: tuple[str, str]) -> dict[str, Any]:
+        secret = {} if general is None else {"secret": {"env": general}}
+        return {"webhooks": {"out": {**secret, "secrets": [{"owner": o, "secret": {"env": s}} for o, s in owners]}}}
+
+    old = sent("A", ("key:a", "A"), ("key:b", "A"))
+    merged, waiting = after(tmp_path, old, sent("B", ("key:a", "B"), ("key:c", "C")))
+    assert merged.webhooks == make(tmp_path, sent("B", ("key:a", "B"), ("key:b", "A"))).webhooks
+    assert waiting == ("listen.port", "webhooks.out")
+    merged, _ = after(tmp_path, sent(None), sent("B"))
+    assert merged.webhooks.out.secret is None
+
+
 @pytest.mark.parametrize(
     ("old", "new", "in_force", "identity"),
     [

@@ -208,6 +208,19 @@ async def test_a_client_behind_the_balancer_must_be_allowed_itself(balanced: Run
     await backend.got_nothing()
 
 
+async def test_a_balancer_that_is_trusted_no_more_names_nobody_on_connections_that_stand(
+    balanced: Running, backend: Backend
+) -> None:
+    connection = await balanced.connect(source=PROXY, before=b"PROXY TCP4 10.0.0.1 10.0.0.2 56324 443\r\n")
+    assert (await connection.ask(request())).status == 200
+    other = {"allow": ["10.0.0.0/8", "127.0.0.7/32"], "trusted_proxies": ["127.0.0.8/32"]}
+    balanced.rewrite(lambda document: document["network"].update(other))
+    balanced.gateway.reloader.force()
+    await balanced.says("configuration reloaded")
+    (await connection.ask(request())).is_refusal(403, "address_denied")
+    assert len(backend.requests) == 1
+
+
 async def test_a_client_behind_the_balancer_is_no_proxy_itself(balanced: Running, backend: Backend) -> None:
     connection = await balanced.connect(source=PROXY, before=b"PROXY TCP4 10.0.0.1 10.0.0.2 56324 443\r\n")
     assert (await connection.ask(request("GET", RESULT, "X-Forwarded-For: 10.0.0.77"))).status == 200

@@ -625,6 +625,17 @@ async def test_a_body_is_asked_for_once_it_is_permitted(token: str, start: Start
         assert (answer.status, answer.interim) == (201 if TOKEN in token else 401, [])
 
 
+async def test_whose_token_ends_before_the_body_does_changes_nothing(start: Start) -> None:
+    gateway = await start(admin={"token": {"env": "TOKEN"}}, environ={**ENVIRON, "TOKEN": TOKEN, "OTHER": "o" * 32})
+    async with connected(gateway) as client:
+        client.send(post(CREATE[:5], f"Authorization: Bearer {TOKEN}", length=len(CREATE)))
+        gateway.rewrite(lambda document: document["admin"].update(token={"env": "OTHER"}))
+        gateway.gateway.reloader.force()
+        await gateway.says("configuration reloaded")
+        client.send(CREATE[5:])
+        assert (await client.response(b"POST")).status == 401
+
+
 async def test_a_stopping_gateway_does_not_wait_for_an_operation_that_hangs(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

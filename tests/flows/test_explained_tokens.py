@@ -149,10 +149,10 @@ async def test_a_token_that_is_shown_to_the_api_is_judged_and_not_logged(start: 
     assert token not in str(gateway.events)
 
 
-async def test_keys_whose_names_utf_8_does_not_know_are_told_all_the_same(start: Start, tmp_path: Path) -> None:
-    """JSON can spell a lone surrogate: the answer could not be written."""
-    (tmp_path / "keys.json").write_bytes(jwks_of(jwk_of(p256_key(), kid="one\ud800")))
-    issuer = {"issuer": ISSUER, "audience": "gateway", "jwks": str(tmp_path / "keys.json"), "algorithms": ["ES256"]}
-    gateway = await start(environ=ENVIRON, authentication={"jwt": [issuer]})
-    told = (await Api(gateway)("POST", "/admin/v1/tokens/judge", {"token": bearer().decode()})).json
-    assert "It has one\ufffd (ES256)." in json.dumps(told, ensure_ascii=False)
+async def test_a_key_whose_name_is_no_text_is_told_of_all_the_same(start: Start, tmp_path: Path) -> None:
+    keys = tmp_path / "issuer.json"
+    keys.write_bytes(jwks_of(jwk_of(p256_key(), kid="\ud800\u001b")))
+    gateway = await start(environ=ENVIRON, authentication={"jwt": [issuer_at(str(keys))]})
+    answer = await Api(gateway)("POST", "/admin/v1/tokens/judge", {"token": bearer().decode()})
+    assert (answer.status, answer.json["why"]) == (200, "unknown_key")
+    assert "It has \ufffd\ufffd (ES256)." in answer.json["text"]

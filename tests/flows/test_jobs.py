@@ -281,7 +281,7 @@ async def test_of_a_hundred_clients_not_one_byte_crosses(start: Start, container
 
 
 async def test_an_id_that_the_ledger_did_not_take_is_not_told(start: Start, backend: Backend) -> None:
-    """Two jobs of one id: the second one's client never learns an id that is the first one's."""
+    """Two jobs of one id: the second's client never learns it, and the first's reads nothing of the second."""
     gateway = await start()
 
     async def script(connection: Connection) -> None:
@@ -291,10 +291,13 @@ async def test_an_id_that_the_ledger_did_not_take_is_not_told(start: Start, back
 
     backend.script = script
     assert b"canary-of-an-id" in (await gateway.ask(submit(), b"POST")).body
+    (await gateway.ask(submit(), b"POST")).is_refusal(502, "upstream_broke_off")
+    assert (await gateway.ask(poll("canary-of-an-id"))).status == 200  # both are its own
     refused = await gateway.ask(submit(key=ADMIN_KEY), b"POST")
     refused.is_refusal(502, "upstream_broke_off")
     assert b"canary-of-an-id" not in refused.body
-    assert (await gateway.ask(poll("canary-of-an-id"))).status == 200
+    await gateway.says("the upstream gave the id of an owner's job to another's")
+    (await gateway.ask(poll("canary-of-an-id"))).is_refusal(404, "job_not_found")
     (await gateway.ask(poll("canary-of-an-id", key=ADMIN_KEY))).is_refusal(404, "job_not_found")
 
 

@@ -56,6 +56,14 @@ def test_a_trusted_peer_that_forwards_for_nobody_is_the_client() -> None:
     assert client_address(Peer(PROXY, 1), {b"host": [b"a"]}, TRUSTED) == PROXY
 
 
+@pytest.mark.parametrize("named", ["192.0.2.1", "10.0.0.2"])
+def test_whom_a_proxy_named_that_is_trusted_no_more_is_that_proxy(named: str) -> None:
+    peer, known = Peer(ip(named), 1, named_by=ip("198.51.100.1")), {XFF: [b"192.0.2.7"]}
+    assert client_address(peer, known, TRUSTED) == ip("198.51.100.1")
+    assert client_address(peer, {}, Networks.of("198.51.100.1/32")) == ip(named)
+    assert not peer.is_proxy(TRUSTED)
+
+
 # The walk from the right
 
 

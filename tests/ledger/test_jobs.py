@@ -179,6 +179,18 @@ async def test_an_id_is_nobody_elses_as_long_as_it_is_somebodys(book: Book, stat
     assert (await book.row()).reservation == "r1"
 
 
+async def test_a_job_whose_id_the_upstream_gave_to_another_owner_s_ends(book: Book) -> None:
+    """What is there under that id is the other's."""
+    await book.running()
+    assert not (await book.do(steps.end_another_owners, *JOB, "key:ci", book.now)).was_readable
+    assert (await book.row()).state == JobState.RUNNING
+    ended = await book.do(steps.end_another_owners, *JOB, "key:other", book.now)
+    assert (ended.was_readable, ended.settled) == (True, Settled("key:ci", 10, 0))
+    assert (await book.row()).state == JobState.GONE
+    assert not (await book.do(steps.end_another_owners, *JOB, "key:other", book.now)).was_readable
+    assert not (await book.do(steps.end_another_owners, "container", "none", "key:other", book.now)).was_readable
+
+
 async def test_the_upstream_deletes_no_job_that_has_the_id_of_one_that_was(book: Book) -> None:
     """A sweep asks seconds after it looked."""
     await book.running()

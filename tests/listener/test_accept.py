@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count, pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ from gateway.aio.iteration import MAX_SECONDS, Iteration
 from gateway.listener.accept import AcceptLimits, Acceptor
 from gateway.listener.opening import Accepted
 from gateway.model.identity import Peer
+from gateway.model.networks import Networks
 from tests.support.iteration import iteration_now
 from tests.support.waiting import eventually
 
@@ -72,6 +74,25 @@ async def test_a_64_is_one_address(first: str, second: str, is_full: bool) -> No
         await eventually(lambda: acceptor.connections == 0)
         assert acceptor.refused.total() == is_full
         await acceptor.stop()
+
+
+async def test_who_a_proxy_names_has_a_share_where_all_is_full_too() -> None:
+    networks = Networks.of("10.0.0.1/32")
+    limits = AcceptLimits(3, 1, 9.0, exempt=networks, reads_proxy_header=True)
+    with Listening(*["10.0.0.1"] * 4) as listening, ExitStack() as stack:
+        acceptor = acceptor_of(listening, limits, iteration_now())
+        acceptor.start()
+        for number, client in enumerate(["192.0.2.1", "192.0.2.2", "192.0.2.1"], 1):
+            connected = stack.enter_context(socket.create_connection(listening.getsockname()))
+            connected.sendall(f"PROXY TCP4 {client} 192.0.2.9 1 443\r\n".encode())
+            done = number
+            await eventually(lambda: not acceptor.is_opening and acceptor.connections + refused(acceptor) == done)  # noqa: B023 -- it is awaited here
+        assert (acceptor.connections, acceptor.refused["proxy_header"]) == (2, 1)
+        await acceptor.stop()
+
+
+def refused(acceptor: Acceptor) -> int:
+    return acceptor.refused.total()
 
 
 async def test_a_batch_has_a_time_of_its_own() -> None:

@@ -1,6 +1,7 @@
 """What a submit reserves, and what becomes of that by the container's answer: it decides what is charged."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -46,7 +47,7 @@ class Desk:
         self.refusals: dict[str, Refused] = {}
         self.hook: Destination | None = None
         part: Any = self
-        intake = Intake(part, "/api/v1/marker", self._begin, part, part)
+        intake = Intake(part, "/api/v1/marker", self._begin, partial(self._note, "end_another_owners"), part, part)
         self.submission = Submission(part, part, self._permit_now, PRICING, intake)
 
     def _note(self, what: str, *more: Any) -> None:

@@ -10,6 +10,7 @@ Forwarding continues to its end even if the sender leaves: its next attempt gets
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -44,6 +45,13 @@ class Expected(NamedTuple):
     name: str
     limit: BodyLimit
     check: SenderCheck
+
+
+class _Judged(NamedTuple):
+    """A webhook that was verified, and by which settings."""
+
+    settings: InboundSettings
+    incoming: Incoming
 
 
 class Receiver:
@@ -100,12 +108,11 @@ class Receiver:
                 forwarding failed; ledger_unavailable if the ledger is away, or if another attempt at this webhook
                 takes too long.
         """
-        found = self._find(expected.name)
-        check_length(len(body), _limit_of(found))
-        incoming = expected.check.read(found, body, self._wall())
+        judge = partial(self._judged, expected, body)
+        judged = judge()
         if len(self._tasks) >= MAX_AT_ONCE:
             raise _later("Too many webhooks are being handed on.")
-        task = asyncio.get_running_loop().create_task(self._take(found, incoming, request))
+        task = asyncio.get_running_loop().create_task(self._take(judged, judge, request))
         keep_task(task, self._tasks)
         return await asyncio.shield(task)
 
@@ -124,28 +131,39 @@ class Receiver:
             raise refuse(Reason.ROUTE_NOT_FOUND, "The gateway has no route for this path.")
         return found
 
-    async def _take(self, settings: InboundSettings, incoming: Incoming, request: str | None) -> bytes:
+    def _judged(self, expected: Expected, body: bytes) -> _Judged:
+        """A webhook by the settings that are in force now, which are given with it."""
+        found = self._find(expected.name)
+        check_length(len(body), _limit_of(found))
+        return _Judged(found, expected.check.read(found, body, self._wall()))
+
+    async def _take(self, judged: _Judged, judge: Callable[[], _Judged], request: str | None) -> bytes:
         try:
-            async with asyncio.timeout(settings.timeout + LEASE_SECONDS):
-                lease = await self._lease(settings, incoming)
+            async with asyncio.timeout(judged.settings.timeout + LEASE_SECONDS):
+                judged, lease = await self._lease(judged, judge)
         except LedgerUnavailable:
             raise _later("The ledger is not available.") from None
         except TimeoutError:
             raise _later("This webhook is still being handed on by another request.") from None
         if lease is None:
             return ALREADY
-        await self._hand_on(settings, incoming, request, lease)
+        await self._hand_on(*judged, request, lease)
         return PROCESSED
 
-    async def _lease(self, settings: InboundSettings, incoming: Incoming) -> int | None:
-        """Waits until no other forwards it; returns the end of our own lease, or None if it was forwarded already."""
+    async def _lease(self, judged: _Judged, judge: Callable[[], _Judged]) -> tuple[_Judged, int | None]:
+        """Waits until no other forwards it; gives the end of our own lease, or None if it was forwarded already.
+
+        Where other settings are in force meanwhile, it is judged again.
+        """
         while True:
-            now = self._wall()
+            now, (settings, incoming) = self._wall(), judged
             until = int(now + settings.timeout + LEASE_SECONDS)
             taken = await self._ledger.write(lambda c: take(c, settings.name, incoming.message, now, until))  # noqa: B023 -- it is awaited here
             if taken is not Taken.BUSY:
-                return until if taken is Taken.FIRST else None
+                return judged, until if taken is Taken.FIRST else None
             await asyncio.sleep(LOOK_EVERY)
+            if self._find(settings.name) is not settings:
+                judged = judge()
 
     async def _hand_on(self, settings: InboundSettings, incoming: Incoming, request: str | None, lease: int) -> None:
         name, message = settings.name, incoming.message

@@ -265,6 +265,31 @@ async def test_when_the_first_fails_the_next_is_first(
     assert len(service.got) == 2
 
 
+async def test_who_waits_is_judged_by_the_secret_that_is_in_force_then(
+    ledger: Ledger, service: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.webhooks.inbound.inbound_receiver.LOOK_EVERY", 0.01)
+    in_force = [settings(service.port)]
+    taker = Taker(ledger, lambda: in_force, clock, iteration_now())
+    service.answers = [500]
+    service.gate = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    first = loop.create_task(take(taker))
+    await service.facts.until(lambda: len(service.got) == 1)
+    second = loop.create_task(take(taker))
+    await asyncio.sleep(0.05)
+    assert not second.done()
+    changed = {"name": "datalab", "secret": {"env": "A"}, "forward_to": in_force[0].forward_to}
+    in_force[0] = WebhookIn.model_validate(changed, context={"environ": {"A": "o" * 32}})
+    with pytest.raises(Refused) as caught:
+        await asyncio.wait_for(second, 5)
+    assert caught.value.denial.reason is Reason.UNAUTHENTICATED
+    service.gate.set()
+    with pytest.raises(Refused):
+        await first
+    assert len(service.got) == 1
+
+
 async def test_who_waits_too_long_is_told_to_come_again(
     taker: Taker, service: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
