@@ -40,7 +40,8 @@ OF_PROXIES: Final = frozenset({
     b"forwarded", b"x-real-ip", b"via", b"x-client-ip", b"x-cluster-client-ip", b"true-client-ip",
     b"cf-connecting-ip", b"x-original-forwarded-for", b"x-original-url", b"x-rewrite-url", b"x-original-host",
     b"x-host", b"x-remote-user", b"remote-user", b"x-forwarded", b"forwarded-for", b"x-envoy-external-address",
-    b"fly-client-ip", b"fastly-client-ip", b"x-azure-clientip",
+    b"fly-client-ip", b"fastly-client-ip", b"x-azure-clientip", b"x-appengine-user-ip", b"x-proxyuser-ip",
+    b"x-envoy-original-path",
 })  # fmt: skip
 # Headers in which a client claims who it is or where it comes from. Never forwarded as received: we add our own.
 IDENTIFYING: Final = OF_PROXIES | {

@@ -393,3 +393,11 @@ def test_hosts_and_addresses_are_kept_in_one_form(tmp_path: Path) -> None:
     assert [route.host for route in settings.routes] == ["a.test", "[::1]", None]
     assert settings.listen.address == "::1"
     assert settings.listen.body_min_rate == 0
+
+
+@pytest.mark.parametrize("jwks", ["/not/there", "/" + "x" * 5000])
+def test_keys_of_an_issuer_that_are_nowhere_are_told_with_their_setting(tmp_path: Path, jwks: str) -> None:
+    """A name that is too long was the system's error alone."""
+    issuer = {"issuer": "https://idp.test", "audience": "gateway", "algorithms": ["ES256"], "jwks": jwks}
+    told = faults_of(tmp_path, authentication={"jwt": [issuer]})
+    assert told == {"authentication.jwt.0.jwks": f"{jwks} is neither a URL nor a file that is there"}

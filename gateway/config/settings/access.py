@@ -64,6 +64,13 @@ def _long_enough(secret: SecretValue) -> SecretValue:
     return secret
 
 
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
 class JwtIssuer(Section):
     """An identity provider whose tokens are believed."""
 
@@ -107,7 +114,7 @@ class JwtIssuer(Section):
     @classmethod
     def _fetched_or_read(cls, jwks: str | None) -> str | None:
         if jwks is None or "://" not in jwks:
-            if jwks is not None and not Path(jwks).is_file():
+            if jwks is not None and not _is_file(jwks):
                 raise ValueError(f"{jwks} is neither a URL nor a file that is there")
             return jwks
         return check_fetched(jwks)
