@@ -1,12 +1,15 @@
 """Whether a request that has waited is still permitted: its caller by what is in force now, its job if it exists."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from gateway.authorize.recheck import recheck_permit
 from gateway.config.state import Live
 from gateway.jobs.job import job_not_found
 from gateway.model.request import Permit
 from gateway.proxy.forward_order import ForwardOrder
+from gateway.uploads.form import FormRules
+from gateway.upstream.job_api import JobShape
 
 
 class StillPermitted:
@@ -24,6 +27,10 @@ class StillPermitted:
             Refused: it would no longer be granted.
         """
         return recheck_permit(self._live.state, order.prepared, order.client.peer, self._wall())
+
+    def form_rules(self, shape: JobShape, most_pages: int) -> FormRules:
+        """The rules that are in force now for a form of `most_pages` at the most, by the shape of its job."""
+        return replace(shape.form_rules(self._live.state.form_rules), most_pages=most_pages)
 
     def check_if_stale(self, order: ForwardOrder) -> None:
         """Checks the permit again, if the request has waited past the time until which it was valid.

@@ -41,8 +41,8 @@ class SubmitRequests(NamedTuple):
         prepared, permit = order.prepared, order.prepared.permit
         lease = await self.admission.admit(permit, permit.profile, state.reservation_ttl)
         shape = prepared.job_shape
-        rules = replace(shape.form_rules(state.form_rules), most_pages=permit.profile.pages_per_request)
-        body = SubmitBody(prepared.boundary or b"", rules, self.spool, self.counter, permit.account)
+        rules_now = partial(self.still_permitted.form_rules, shape, permit.profile.pages_per_request)
+        body = SubmitBody(prepared.boundary or b"", rules_now, self.spool, self.counter, permit.account)
         begin_job = partial(self.jobs.begin_job, prepared)
         end = self.jobs.registry.end_another_owners
         intake = Intake(shape, permit.path, begin_job, end, self.webhooks, self.jobs.checkpoints)

@@ -6,7 +6,7 @@ repr never shows field values: a form may contain secrets of LLM providers and s
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.uploads.file_kind import FileKind
 
@@ -40,15 +40,38 @@ class FileFacts:
     size: int
 
 
+_LONGEST_GIVEN: Final = 64  # characters: 500 longer names would be half a megabyte
+
+
+@dataclass(slots=True)
+class GivenNames:
+    """The fields that have a value and go upstream, as they are named; of names that are too long, that there are."""
+
+    names: set[str] = field(default_factory=set)
+    has_long: bool = False
+
+    def add(self, name: str) -> None:
+        """Adds one."""
+        if len(name) <= _LONGEST_GIVEN:
+            self.names.add(name)
+        else:
+            self.has_long = True
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The fields that limits depend on, as sent; `removed` holds, by name, the values that do not go upstream."""
+    """The fields that limits depend on, as sent; `removed` holds, by name, the values that do not go upstream.
+
+    `given` and `options`, the field of further fields, are there to judge it again by other rules.
+    """
 
     page_range: str | None = field(default=None, repr=False)
     max_pages: str | None = field(default=None, repr=False)
     mode: str | None = field(default=None, repr=False)
     checkpoint: str | None = field(default=None, repr=False)
     removed: Mapping[str, str] = field(default_factory=dict, repr=False)
+    given: GivenNames = field(default_factory=GivenNames, repr=False, compare=False)
+    options: str | None = field(default=None, repr=False, compare=False)
     file: FileFacts | None = None
     has_two: bool = False
     """Whether it names another document (file_url, a checkpoint) beside its file: it is unknown which one counts."""

@@ -25,6 +25,10 @@ from gateway.uploads.spool_file import SpoolFile, no_room
 
 MUCH_GATHERED: Final = 33_554_432
 _SHARE: Final = 0.9  # so that somebody else's document always finds room
+_MUCH: Final = 0.125
+"""Who has less never gives way: of many equal uploads the largest is the one that will soon be done, and all would be
+ended just before they are. So an eighth of the quota is nobody's to take, but eight keys can have it all."""
+
 _DEADLINE: Final = 30.0  # seconds
 _MAX_KEPT: Final = 4
 KEPT_FOR: Final = 2.0  # seconds
@@ -106,8 +110,8 @@ class Spool:
     def reserve(self, size: int, account: str = "") -> None:
         """Takes bytes of the quota, for an account's file.
 
-        When it is used up, the account that has most gives way to one that has less, by its largest upload: uploads
-        may be slow, so that a few keys could keep out all others for hours.
+        When it is used up, an account that has more than an eighth gives way to one that has less, by its largest
+        upload: uploads may be slow, so that a few keys could keep out all others for hours.
 
         Raises:
             Refused: spool_full.
@@ -170,10 +174,11 @@ class Spool:
         self._end_thread()
 
     def _make_room(self, size: int, account: str) -> None:
-        """Lets one upload give way; refuses when no other account has more than this one would."""
-        wanted = size + (self._shares[account].size if account else 0)
-        larger = [share for share in self._shares.values() if share.size > wanted and share.unfinished]
-        if not larger:
+        """Lets one upload give way, if those that may are enough: of accounts with much, and more than this one."""
+        least = max(self._limit * _MUCH, size + (self._shares[account].size if account else 0))
+        larger = [share for share in self._shares.values() if share.size > least and share.unfinished]
+        could = sum(file.size for share in larger for file in share.unfinished)
+        if self._used - could + size > self._limit:
             raise no_room("Too much is being counted at once.")
         most = max(larger, key=lambda share: share.size)
         max(most.unfinished, key=lambda file: file.size).give_way()

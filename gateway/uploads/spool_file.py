@@ -117,6 +117,7 @@ class SpoolFile:
         self._check_open()  # it may have been closed meanwhile, and another upload have the descriptor
         self._write_gathered(is_last=True)
         await self._written()
+        self._check_open()
         self._release_old()
         if self._reader is None:
             self._reader = _reader_of(self._fd)

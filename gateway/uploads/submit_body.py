@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from gateway.uploads.file_kind import COUNTED, FileKind
 from gateway.uploads.form import Form, FormRules
+from gateway.uploads.judged_again import judge_again
 from gateway.uploads.multipart.inspector import Inspector
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.pages.pdf_gaps import PdfGaps
@@ -35,13 +36,20 @@ def _any(_: Form) -> None:
 
 
 class SubmitBody:
-    """Inspects one body; without a boundary, a url-encoded one."""
+    """Inspects one body; without a boundary, a url-encoded one. `rules_now` gives the rules that are in force."""
 
-    __slots__ = ("_account", "_counter", "_early", "_file", "_gaps", "_inspector", "_spool")
+    __slots__ = ("_account", "_counter", "_early", "_file", "_gaps", "_inspector", "_rules", "_rules_now", "_spool")
 
     def __init__(
-        self, boundary: bytes, rules: FormRules, spool: Spool, counter: PageCounter, account: str = ""
+        self,
+        boundary: bytes,
+        rules_now: Callable[[], FormRules],
+        spool: Spool,
+        counter: PageCounter,
+        account: str = "",
     ) -> None:
+        self._rules = rules = rules_now()
+        self._rules_now = rules_now
         self._inspector = Inspector(boundary, rules) if boundary else UrlEncoded(rules)
         self._spool = spool
         self._counter = counter
@@ -73,6 +81,9 @@ class SubmitBody:
             Refused: body_malformed or spool_full.
         """
         form = self._inspector.finish()
+        now = self._rules_now()
+        if now != self._rules:
+            judge_again(form, now)
         check(form)
         if self._file is None or form.document is None:
             return Inspected(form, None)

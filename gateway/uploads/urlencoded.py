@@ -16,7 +16,7 @@ from gateway.model.reasons import Reason
 from gateway.uploads.field_rules import FILE_URL, MAX_PARTS, FieldRules, field_refused
 from gateway.uploads.file_kind import FileKind
 from gateway.uploads.file_url import check_file_url
-from gateway.uploads.form import Form, FormRules, Passed
+from gateway.uploads.form import Form, FormRules, GivenNames, Passed
 from gateway.uploads.form_options import check_options
 from gateway.uploads.multipart.part_head import MAX_NAME, PartHead, ambiguous
 from gateway.uploads.work import BYTE, CODED, Work
@@ -36,13 +36,14 @@ _NEVER: Final = "Send the document as multipart/form-data: forms without one are
 class UrlEncoded:
     """Inspects one body; has the interface of Inspector."""
 
-    __slots__ = ("_body", "_fields", "_rules", "_values", "tail")
+    __slots__ = ("_body", "_fields", "_given", "_rules", "_values", "tail")
 
     def __init__(self, rules: FormRules) -> None:
         self._rules = rules
         self._fields = FieldRules(rules)
         self._body = bytearray()
         self._values: dict[str, str] = {}
+        self._given = GivenNames()
         self.tail = b""
 
     @property
@@ -87,6 +88,8 @@ class UrlEncoded:
             mode=values.get("mode"),
             checkpoint=None if self._rules.checkpoint is None else values.get(self._rules.checkpoint),
             removed={name: value for name, value in values.items() if name in self._rules.removed},
+            given=self._given,
+            options=values.get(self._rules.options or ""),
         )
 
     @property
@@ -107,6 +110,8 @@ class UrlEncoded:
             raise field_refused(name)
         if treatment.most is not None and len(value.encode()) > treatment.most:
             raise refuse(Reason.BODY_TOO_LARGE, f"A field of the form has more than {treatment.most} bytes.")
+        if value and treatment.forwarded:
+            self._given.add(name)
         if treatment.kept or name in self._sources:
             self._values[name] = value
         return treatment.forwarded

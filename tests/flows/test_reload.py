@@ -11,9 +11,9 @@ import pytest
 
 from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.backend import OK, Backend, Connection, obliging
-from tests.support.forms import form, pdf
+from tests.support.forms import form, image, pdf
 from tests.support.gateway import ADMIN_KEY, KEY, PLAIN, RESULT, Running, Start, client_context, request, submit
-from tests.support.jobs import Used, comes_to
+from tests.support.jobs import Jobs, Used, comes_to
 from tests.support.ledgers import Postgres
 from tests.support.waiting import eventually
 
@@ -173,6 +173,25 @@ async def test_a_request_under_way_keeps_its_configuration(gateway: Running, bac
     answers.set()
     assert (await client.response(b"POST")).status == 200
     (await client.ask(request())).is_refusal(403, "address_denied")
+
+
+async def test_a_field_that_is_refused_meanwhile_does_not_end_its_way(
+    start: Start, backend: Backend, jobs: Jobs
+) -> None:
+    """An upload may take hours: it was judged by the rules of its head."""
+    gateway = await start(body={"allow_file_url": True})
+    sent = [submit(form(None, file_url="http://10.0.0.1/x")), submit(form(image(b"x"), mode="fast"))]
+    clients = [await gateway.connect() for _ in sent]
+    for client, whole in zip(clients, sent, strict=True):
+        client.send(whole[:-10])
+    await backend.connected(2)
+    gateway.rewrite(lambda document: document["body"].update(allow_file_url=False))
+    await reloaded(gateway)
+    for client, whole in zip(clients, sent, strict=True):
+        client.send(whole[-10:])
+    (await clients[0].response(b"POST")).is_refusal(422, "field_refused")
+    assert (await clients[1].response(b"POST")).status == 200
+    assert jobs.started == 1
 
 
 async def test_another_upstream_is_used_from_the_next_request_on(gateway: Running, backend: Backend) -> None:

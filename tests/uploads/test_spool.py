@@ -17,6 +17,7 @@ from gateway.errors import ConfigurationError, Refused
 from gateway.model.reasons import Reason
 from gateway.uploads.spool import Spool, require_usable
 from gateway.uploads.spool_file import SpoolFileClosedError
+from tests.support.waiting import eventually
 
 MEGABYTE = 1_048_576
 
@@ -730,6 +731,79 @@ async def test_one_that_gives_way_while_it_waits_for_the_disk_writes_no_more(spo
         with pytest.raises(Refused) as refused:
             await waits
         assert_no_room(refused.value, "others have less")
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_one_that_gives_way_at_its_end_is_not_shown(
+    spool: Spool, disk: Disk, thread: ThreadPoolExecutor, others: int
+) -> None:
+    """Its descriptor is the next file's by then: the pages of another account's document were counted for it."""
+    before = descriptors()
+    more = [spool.open("eve") for _ in range(others)]
+    slow = spool.open("eve")
+    disk.may_write.set()
+    await slow.write(bytes(2 * MEGABYTE))
+    await is_done(thread)
+    await slow.write(b"the rest")
+    disk.may_write.clear()
+    finishing = asyncio.get_running_loop().create_task(slow.finish())
+    await some_turns()
+    with closing(spool.open("ann")) as mine:
+        await mine.write(bytes(MEGABYTE))
+        await mine.write(bytes(MEGABYTE - 8))
+        await mine.write(b"x")  # hers gives way
+        disk.may_write.set()
+        with pytest.raises(Refused) as refused:
+            await finishing
+        assert_no_room(refused.value, "others have less")
+        assert await mine.finish()
+    for file in (*more, slow):
+        file.close()
+    assert spool.used == 0
+    await eventually(lambda: descriptors() <= before + 2)  # of which two are kept
+
+
+async def test_of_many_equal_uploads_none_is_ended_for_another(spool: Spool) -> None:
+    """Each was ended just before its end, as the largest, for the next one: none came through."""
+    step, whole = MEGABYTE // 16, MEGABYTE // 2
+    files = [spool.open(f"a{number}") for number in range(20)]
+    for number, file in enumerate(files[:16]):
+        await file.write(bytes(number % 8 * step))
+    done = refused = 0
+    for number in range(40 * len(files)):
+        file = files[number % len(files)]
+        try:
+            await file.write(bytes(step))
+        except Refused:
+            refused += 1
+            file.close()
+            files[number % len(files)] = spool.open(f"a{number % len(files)}")
+            continue
+        if file.size >= whole:
+            assert await file.finish()
+            done += 1
+            file.close()
+            files[number % len(files)] = spool.open(f"a{number % len(files)}")
+    assert refused > 0
+    assert done > 2 * len(files)
+    for file in files:
+        file.close()
+
+
+async def test_nobody_gives_way_for_nothing(spool: Spool) -> None:
+    counted, mine = spool.open("eve"), spool.open("ann")
+    await counted.write(bytes(3 * MEGABYTE + MEGABYTE // 2))
+    assert await counted.finish()
+    small = [spool.open("eve") for _ in range(5)]
+    for file in small:
+        await file.write(b"x")
+    with pytest.raises(Refused) as refused:
+        await mine.write(bytes(MEGABYTE))
+    assert_no_room(refused.value, "at once")
+    for file in small:
+        await file.write(b"x")
+    for file in (counted, mine, *small):
+        file.close()
 
 
 async def test_among_many_less_waits_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ class Counter(PageCounter):
 
 
 def submit(spool: Spool, counter: PageCounter) -> SubmitBody:
-    return SubmitBody(b"b0", RULES, spool, counter)
+    return SubmitBody(b"b0", lambda: RULES, spool, counter)
 
 
 async def send(body: SubmitBody, content: bytes, step: int = 262_144) -> bytes:

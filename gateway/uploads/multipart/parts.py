@@ -11,7 +11,7 @@ from gateway.model.reasons import Reason
 from gateway.uploads.field_rules import FILE_URL, FieldRules, Treatment, field_refused
 from gateway.uploads.file_kind import SNIFFED, FileKind, guess_kind
 from gateway.uploads.file_url import check_file_url
-from gateway.uploads.form import FileFacts, Form, FormRules, Passed
+from gateway.uploads.form import FileFacts, Form, FormRules, GivenNames, Passed
 from gateway.uploads.form_options import check_options
 from gateway.uploads.multipart.part_head import PartHead, ambiguous, read_part_head
 from gateway.uploads.work import Work
@@ -24,7 +24,7 @@ class FormParts:
     """Takes the parts of one form from Framing. `kind` is its file's likely kind, None until it is decided."""
 
     __slots__ = (
-        "_all", "_beginning", "_delimiter", "_fields_size", "_file", "_head", "_out", "_rules",
+        "_all", "_beginning", "_delimiter", "_fields_size", "_file", "_given", "_head", "_out", "_rules",
         "_size", "_treatment", "_value", "_values", "file_size", "kind",
     )  # fmt: skip
 
@@ -35,6 +35,7 @@ class FormParts:
         self._out: list[bytes] = []
         self._file: list[bytes] = []
         self._values: dict[str, str] = {}
+        self._given = GivenNames()
         self._value = bytearray()
         self._beginning = bytearray()
         self._fields_size = 0
@@ -67,6 +68,8 @@ class FormParts:
             mode=values.get("mode"),
             checkpoint=None if checkpoint is None else values.get(checkpoint),
             removed={name: value for name, value in values.items() if name in self._all.removed},
+            given=self._given,
+            options=values.get(self._all.options or ""),
             file=None if self.kind is None else FileFacts(self.kind, self.file_size),
             has_two=self.kind is not None and any(values.get(name) for name in (FILE_URL, checkpoint or "")),
         )
@@ -119,7 +122,10 @@ class FormParts:
                 raise refuse(Reason.BODY_MALFORMED, "The document is empty: its part has no bytes.")
             self.file_size = self._size
             self._decide()
-        elif self._treatment.kept:
+            return
+        if self._size and self._treatment.forwarded:
+            self._given.add(self._treatment.name)
+        if self._treatment.kept:
             self._values[self._treatment.name] = self._text(self._treatment)
 
     def _sniff(self, piece: bytes) -> None:
