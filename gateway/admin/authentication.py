@@ -3,7 +3,7 @@
 Any page in a browser on this machine can send requests to 127.0.0.1. These checks keep such pages out:
 - DNS rebinding: a page's own name that resolves to 127.0.0.1 stands in Host, and only loopback Hosts are served;
 - browsers announce cross-site requests in Sec-Fetch-Site, and every change by a page in Origin: both are refused, but
-  for the page that this listener serves itself (page.py);
+  for the page that this listener serves itself (console_files.py);
 - changes need a Content-Type that a page may send only after a preflight, which is never granted (parsing.py).
 With a reverse proxy on this machine all clients come from 127.0.0.1. A request with headers that proxies add
 (Forwarded, Via and the like: OF_PROXIES) is refused; a proxy that adds none looks like a local user. With a token

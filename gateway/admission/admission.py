@@ -226,22 +226,22 @@ class Lease:
             raise ledger_away() from None
         except RequestIdTaken:
             if job is not None:
-                await self._end_another_owners(job.request_id)
+                self._parts.replica.background.start(self._end_another_owners(job.request_id, now))
             raise UpstreamBrokeOff("The upstream gave this job the id of another one.", arrived=True) from None
         self._end()
         self._parts.throttle.drop_refusal(self._claim.account)
 
-    async def _end_another_owners(self, request_id: str) -> None:
+    async def _end_another_owners(self, request_id: str, now: float) -> None:
         """Makes the job of an id unreadable, if it is another owner's: what the upstream has there now is not his.
 
-        A container that was started anew may count its ids anew.
+        A container that was started anew may count its ids anew. It goes on until the ledger has taken it.
         """
         replica, claim = self._parts.replica, self._claim
-        work = partial(end_another_owners, upstream=claim.upstream, request_id=request_id, owner=claim.owner)
-        for wait in RETRY_DELAYS:
+        work = partial(end_another_owners, upstream=claim.upstream, request_id=request_id, owner=claim.owner, now=now)
+        for wait in chain(RETRY_DELAYS, repeat(RETRY_DELAYS[-1])):
             await asyncio.sleep(wait)
             with suppress(LedgerUnavailable):
-                ended = await replica.ledger.write(partial(work, now=replica.wall()), in_turn_of=claim.owner)
+                ended = await replica.ledger.write(work, in_turn_of=claim.owner)
                 if ended.was_readable:
                     log.error("the upstream gave the id of an owner's job to another's", upstream=claim.upstream)
                 if ended.settled is not None:

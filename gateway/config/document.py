@@ -33,7 +33,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_scalar(self, node: Any) -> Any:
         """Refuses numbers and texts that nothing takes: Python raises errors, some only when they are shown."""
-        if _NO_TEXT.search(node.value):
+        if isinstance(node.value, str) and _NO_TEXT.search(node.value):
             words = "half a character (\\ud800 to \\udfff), which no text in UTF-8 has"
             raise yaml.MarkedYAMLError(problem=words, problem_mark=node.start_mark)
         if node.tag in _NUMBERS and len(node.value) > _MAX_DIGITS:

@@ -16,7 +16,9 @@ _CURLY: Final = re.compile("[\u2018\u2019\u201c\u201d]")  # quotation marks of w
 _LISTED: Final = re.compile(r"[\w.:/*-]{1,60}\Z")
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}\Z")
 _WORD: Final = re.compile(r"[A-Z]{1,24}[0-9]{0,3}\Z")  # of keys in base32 or hexadecimal hardly any is one
-_PATH: Final = re.compile(r"(?:~|\.{0,2})(?:/[\w .,:-]{0,64})+\Z|(?:[\w .,-]{1,64}/)+[\w .,-]{1,64}\.[a-z0-9]{1,8}\Z")
+_PATH: Final = re.compile(
+    r"(?:~|\.{0,2})(?:/[\w .,:@~-]{0,64})+\Z|(?:[\w .,-]{1,64}/)+[\w .,-]{1,64}\.[a-z0-9]{1,8}\Z"
+)
 _LONGEST_PATH: Final = 255
 _NO_SECRET: Final = re.compile(
     r"(?:true|false|-?[0-9]{1,5}(?:\.[0-9]{1,3})?(?: ?(?:ms|s|m|h|d|B|KB|MB|GB))?)\Z", re.IGNORECASE
@@ -109,7 +111,8 @@ def is_path(text: str) -> bool:
 
     A slash alone says nothing: a private key has some.
     """
-    return len(text) <= _LONGEST_PATH and _PATH.match(text) is not None
+    has_login = ":" in text and "@" in text  # as //user:password@host has
+    return len(text) <= _LONGEST_PATH and not has_login and _PATH.match(text) is not None
 
 
 def hint(path: str, value: Any) -> str:

@@ -279,10 +279,11 @@ def delete_for_owner(connection: Connection, job: JobRef, now: float) -> Deleted
 def end_another_owners(connection: Connection, upstream: str, request_id: str, owner: str, now: float) -> Deleted:
     """Does the same with the job of an id, if it is another owner's: the upstream has given the id to one of `owner`.
 
-    What the upstream has under that id is not its owner's any more.
+    What the upstream has under that id is not its owner's any more. A job that began after `now` may have the id by
+    right: this may be tried for as long as the ledger is away.
     """
     found = find(connection, upstream, request_id)
-    if found is None or found.owner == owner:
+    if found is None or found.owner == owner or found.created_at > int(now):
         return Deleted(was_readable=False, settled=None)
     return _forget(connection, job_ref(found), now)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from gateway.admission.admission import Lease
-from gateway.errors import Refused, UpstreamBrokeOff
+from gateway.errors import Refused
 from gateway.jobs.checkpoints import Checkpoints
 from gateway.ledger.jobs import NewJob
 from gateway.limits.prices import Pricing
@@ -27,8 +27,8 @@ _KNOWN_MODES: Final = frozenset({"fast", "balanced", "accurate"})
 class Intake(NamedTuple):
     """What happens to a job. `begin_job` is called once its owner is in the ledger.
 
-    It gets the job's reservation, the job, and whether that failed at once. `end_another_owners` is called where the
-    ledger has another job of its id: with upstream, id and owner.
+    It gets the job's reservation, the job, and whether that failed at once. `end_another_owners` is called before:
+    with upstream, id and owner.
 
     `checkpoints` knows the owner of a checkpoint that a submit may name.
     """
@@ -142,11 +142,8 @@ class Submission:
             new = NewJob(request_id, intake.shape.name, intake.path, check_url)
             job = self._lease.upstream, request_id
             planned = None if where is None else intake.webhooks.planned(where, job, self._lease.owner, check_url)
-            try:
-                await self._lease.accept(new, planned)
-            except UpstreamBrokeOff:
-                intake.end_another_owners(*job, self._lease.owner)
-                raise
+            intake.end_another_owners(*job, self._lease.owner)  # the upstream has said whose the id is now
+            await self._lease.accept(new, planned)
             intake.begin_job(self._lease.reservation, new, answer.has_failed)
 
     def close(self) -> None:

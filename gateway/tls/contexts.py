@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509.oid import NameOID
 
@@ -259,7 +260,10 @@ def _by_name(pairs: Sequence[LoadedPair]) -> dict[str, LoadedPair]:
 
 
 def _rsa_bits(certificate: x509.Certificate) -> int:
-    key = certificate.public_key()
+    try:
+        key = certificate.public_key()
+    except (UnsupportedAlgorithm, ValueError):  # OpenSSL, which serves it, knows more kinds
+        return 0
     return key.key_size if isinstance(key, RSAPublicKey) else 0
 
 

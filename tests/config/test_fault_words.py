@@ -273,7 +273,8 @@ PEM = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49/gEGCCqGSM49\n-----END P
     "text",
     [
         PEM, PEM.replace("\n", " "), PEM.splitlines()[1], "/" + "a1" * 40, "/abc+def", "/abc/def==", "pass/word",
-        "s3cret/with.Slash", "/u@h/x", "https://h/x.pem", "/a\n/b", "/" + "/".join(["abcd"] * 60), "", "plain",
+        "s3cret/with.Slash", "//u:pass@h/x", "u@h/x.pem", "https://h/x.pem", "/a\n/b", "/" + "/".join(["abcd"] * 60),
+        "", "plain",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("setting", ["tls.private_key", "tls.certificate", "keys[0].secret.file", "upstream.ca"])

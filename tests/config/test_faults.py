@@ -219,9 +219,9 @@ def test_a_path_leads_to_its_value_and_its_line() -> None:
         ("{env: CI_KEY}", "{env: NOT_SET}", "the variable NOT_SET is empty",
          "keys[0].secret: the variable NOT_SET is empty or not there"),
         ("{env: CI_KEY}", "{file: /not/there}", "/not/there", "keys[0].secret: the file /not/there"),
-        ("{env: CI_KEY}", "{file: canary-secret}", "not a whole path, and not repeated",
+        ("{env: CI_KEY}", "{file: canary-secret}", "not plainly a path, and not repeated",
          "keys[0].secret: the file can't be read"),
-        ("{env: CI_KEY}", "{file: canary+/secret}", "not a whole path, and not repeated",
+        ("{env: CI_KEY}", "{file: canary+/secret}", "not plainly a path, and not repeated",
          "keys[0].secret: the file can't be read"),
     ],
 )  # fmt: skip

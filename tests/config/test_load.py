@@ -94,6 +94,7 @@ def test_a_file_is_of_one_megabyte_at_the_most(tmp_path: Path) -> None:
         ("? [a]\n: b\n", ", line 1: a list or a mapping can't be the name of a setting"),
         ("a: !!python/object/apply:os.system [true]\n",
          ", line 1: tags (!name) are not supported here: quote the value"),
+        ("a: 1\nb: !!int {x: 1}\n", ", line 2: expected a scalar node, but found mapping"),
         ('a: 1\nb: "\\ud800"\n', ", line 2: half a character (\\ud800 to \\udfff), which no text in UTF-8 has"),
         ("a: 1\nb: " + "9" * 5000 + "\n", ", line 2: a number of more than 100 characters"),
         ("a: 0x" + "f" * 9000 + "\n", ", line 1: a number of more than 100 characters"),

@@ -184,6 +184,9 @@ async def test_a_job_whose_id_the_upstream_gave_to_another_owner_s_ends(book: Bo
     await book.running()
     assert not (await book.do(steps.end_another_owners, *JOB, "key:ci", book.now)).was_readable
     assert (await book.row()).state == JobState.RUNNING
+    assert not (
+        await book.do(steps.end_another_owners, *JOB, "key:other", book.now - 3600)
+    ).was_readable  # it is newer
     ended = await book.do(steps.end_another_owners, *JOB, "key:other", book.now)
     assert (ended.was_readable, ended.settled) == (True, Settled("key:ci", 10, 0))
     assert (await book.row()).state == JobState.GONE

@@ -258,7 +258,8 @@ JOB = NewJob("job-1", "default", "/api/v1/marker", "https://g/c")
 @pytest.mark.parametrize("has_failed", [False, True])
 def test_a_job_is_written_down_before_anybody_follows_it(has_failed: bool) -> None:
     told = answered(Desk(), "job-1", has_failed=has_failed)
-    assert told == [("accept", JOB, None), ("begin", "r1", "job-1", has_failed)]
+    ends = "end_another_owners", "default", "job-1", "key:ci"
+    assert told == [ends, ("accept", JOB, None), ("begin", "r1", "job-1", has_failed)]
 
 
 def test_a_submit_that_failed_and_has_no_job_costs_nothing() -> None:
@@ -283,7 +284,7 @@ def test_nobody_follows_a_job_that_could_not_be_written_down() -> None:
     desk.refusals["accept"] = refuse(Reason.LEDGER_UNAVAILABLE, "Away.")
     answer = SubmitAnswer(b"{}", None, "job-1", has_failed=False)
     assert refusal(desk.submission.take_answer(answer)).reason is Reason.LEDGER_UNAVAILABLE
-    assert [one[0] for one in desk.told] == ["accept"]
+    assert [one[0] for one in desk.told] == ["end_another_owners", "accept"]
 
 
 def test_body_and_lease_are_closed_together() -> None:

@@ -1,4 +1,5 @@
 import ssl
+import subprocess
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -611,3 +612,15 @@ def test_a_certificate_whose_names_can_not_be_read_is_refused(tmp_path: Path) ->
     pair = CertificatePair(certificate=tmp_path / "odd.pem", private_key=tmp_path / "odd.key")
     with pytest.raises(SetupError, match="subjectAltName can't be read"):
         load_pair(pair, "intermediate")
+
+
+def test_a_key_that_only_openssl_knows_is_served(tmp_path: Path) -> None:
+    """Only to say how large it is, it is read once more: one that could not be ended the start in a traceback."""
+    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:brainpoolP256t1 -pkeyopt ec_param_enc:named_curve"
+    about = "-subj /CN=localhost -addext subjectAltName=DNS:localhost -days 2 -nodes"
+    words = ["openssl", *command.split(), *about.split(), "-keyout", str(key), "-out", str(certificate)]
+    if subprocess.run(words, capture_output=True, check=False).returncode:  # noqa: S603 -- fixed words
+        pytest.skip("this OpenSSL makes no such key")
+    loaded = load_pair(CertificatePair(certificate=certificate, private_key=key), "intermediate")
+    assert (loaded.names, loaded.rsa_bits) == (("localhost",), 0)

@@ -228,7 +228,7 @@ def _about(form: str, reference: str, what: str) -> str:
     name = "the variable" if form == "env" else "the file"
     if is_variable_name(reference) if form == "env" else is_path(reference):
         return f"{name} {reference} {what}"
-    plain = "a name in capitals" if form == "env" else "a whole path"
+    plain = "a name in capitals" if form == "env" else "plainly a path"
     return f"{name} {what}; its name is not {plain}, and not repeated: it may be the secret itself"
 
 

@@ -55,6 +55,9 @@ class FairQueue:
                 self.give_back(account, is_dear=turn.result())
             else:
                 self._forget(account, turn)
+                self._hand_out(
+                    (account,)
+                )  # the next of this account may have what is free, if that was too dear for it
             raise
 
     def give_back(self, account: str, *, is_dear: bool = False) -> None:

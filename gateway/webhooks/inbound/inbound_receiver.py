@@ -153,7 +153,7 @@ class Receiver:
     async def _lease(self, judged: _Judged, judge: Callable[[], _Judged]) -> tuple[_Judged, int | None]:
         """Waits until no other forwards it; gives the end of our own lease, or None if it was forwarded already.
 
-        Where other settings are in force meanwhile, it is judged again.
+        Where other settings are in force after a wait, it is judged again.
         """
         while True:
             now, (settings, incoming) = self._wall(), judged

@@ -114,6 +114,7 @@ class Dispatcher:
         self._unusable: OutboundSettings | None = None
         self._daemons = DaemonThreads()
         self._tasks: dict[asyncio.Task[None], DeliveryLease] = {}
+        self._counting: asyncio.Task[None] | None = None
         self._nudged = Nudge()
         self._due = Question(ledger.version)
 
@@ -178,6 +179,9 @@ class Dispatcher:
 
         Cancel `run` first, else it would claim more.
         """
+        if self._counting is not None:
+            self._counting.cancel()
+            await asyncio.wait([self._counting])
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within)
         left = dict(self._tasks)
@@ -223,7 +227,13 @@ class Dispatcher:
                     self.metrics.count_attempt(Result.DEAD)
                     log.error("webhook given up", delivery=delivery.id, destination=delivery.destination)
         self._breaker.forget_old(self._clock())
-        self.metrics.set_states(await self._ledger.report(counts))  # goes through all that is on record
+        if self._counting is None or self._counting.done():
+            self._counting = asyncio.get_running_loop().create_task(self._count_states())
+
+    async def _count_states(self) -> None:
+        """Goes through all that is on record: apart, for it may wait for a minute behind other reports."""
+        with suppress(LedgerUnavailable):  # the next one tells
+            self.metrics.set_states(await self._ledger.report(counts))
 
     async def _deliver(self, due: Due, parts: _DispatcherParts, deadline: float) -> None:
         asked = None

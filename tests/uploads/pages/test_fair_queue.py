@@ -203,3 +203,17 @@ async def test_a_newcomer_is_looked_at_alone() -> None:
     for task in (*waiting, again):
         task.cancel()
     await asyncio.gather(*waiting, again, return_exceptions=True)
+
+
+async def test_behind_a_dear_one_that_leaves_the_next_has_what_is_free() -> None:
+    turns = FairQueue(2, lambda _, size: Outlook(size > 1, (0, 0, 0)))
+    loop = asyncio.get_running_loop()
+    dear, other, cheap = (loop.create_task(turns.take("a", size)) for size in (2, 2, 1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (dear.done(), other.done(), cheap.done()) == (True, False, False)
+    other.cancel()
+    await asyncio.wait([other])
+    await asyncio.wait_for(cheap, 5)
+    turns.give_back("a", is_dear=True)
+    turns.give_back("a")

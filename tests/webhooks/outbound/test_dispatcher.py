@@ -8,6 +8,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import structlog
@@ -375,8 +376,38 @@ async def test_what_waits_for_a_paused_destination_does_not_wait_for_ever(parts:
     states = await parts.ledger.read(counts)
     assert states[DeliveryState.DEAD] == 8
     assert parts.results() == {"retried": 8, "dead": 8}
+    await eventually(lambda: states_told(parts) == {"waiting": 0, "due": 0, "dead": 8})
+
+
+def states_told(parts: Set) -> dict[str, float]:
     _, gauge = parts.metrics.collect()
-    assert {sample.labels["state"]: sample.value for sample in gauge.samples} == {"waiting": 0, "due": 0, "dead": 8}
+    return {sample.labels["state"]: sample.value for sample in gauge.samples}
+
+
+async def test_nobody_waits_for_the_report_of_how_many_there_are(parts: Set, receiver: Receiver) -> None:
+    """It may stand behind others for a minute, in which no webhook was sent."""
+    go, asked = asyncio.Event(), 0
+    report = parts.ledger.report
+
+    async def slowly(work: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        await go.wait()
+        return await report(work)
+
+    with patch.object(parts.ledger, "report", slowly):
+        for _ in range(3):
+            await asyncio.wait_for(parts.relay.look_after(), 5)
+            await asyncio.sleep(0)
+        await parts.make_due(receiver.port)
+        await parts.settle()
+        assert (len(receiver.got), asked, states_told(parts)) == (1, 1, {})  # one at a time
+        go.set()
+        await eventually(lambda: states_told(parts) == {"waiting": 0, "due": 0, "dead": 0})
+        go.clear()
+        await parts.relay.look_after()
+        await asyncio.sleep(0)
+        await asyncio.wait_for(parts.relay.close(0.0), 5)
 
 
 async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
