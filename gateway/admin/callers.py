@@ -32,7 +32,7 @@ async def list_callers(context: Context, call: Call) -> caller_answers.Callers:
         fields = _fields(context, row, counts.get(row.account, AccountCounts()), now)
         return caller_answers.Caller(**fields, **views.granted_until(ends.get(row.account)))
 
-    found = await convert_all(page, listed)
+    found = await convert_all(page, listed, context.iteration)
     return caller_answers.Callers(callers=found, next=names[-1] if len(rows) > len(page) else None)
 
 
@@ -73,7 +73,9 @@ async def end_grants(context: Context, call: Call) -> caller_answers.GrantsOfCal
     body: GrantEnd = call.body
     name = context.callers.name_of(call.subject)
     ended = await context.callers.end_grants(call.actor, name, body.grant)
-    return caller_answers.GrantsOfCallerEnded(account=name, grants=await convert_all(ended, views.granted))
+    return caller_answers.GrantsOfCallerEnded(
+        account=name, grants=await convert_all(ended, views.granted, context.iteration)
+    )
 
 
 async def reset(context: Context, call: Call) -> caller_answers.ForgottenOfCaller:
@@ -87,7 +89,7 @@ async def reset(context: Context, call: Call) -> caller_answers.ForgottenOfCalle
 async def _shown(context: Context, name: str) -> caller_answers.CallerInFull:
     shown = await context.callers.show(name)
     fields = _fields(context, shown.row, shown.counts, context.wall())
-    grants = await convert_all(shown.grants, views.granted)
+    grants = await convert_all(shown.grants, views.granted, context.iteration)
     ends = GrantEnds(shown.grants[0].until, shown.grants[-1].until) if grants else None
     return caller_answers.CallerInFull(**fields, **views.granted_until(ends), grants=grants)
 

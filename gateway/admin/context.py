@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from gateway.admin import overview_answers
 from gateway.admin.near_accounts import NearAccounts
+from gateway.aio.iteration import Iteration
 from gateway.config.state import Live
 from gateway.errors import LedgerUnavailable
 from gateway.keys.callers import CallerService
@@ -28,7 +29,7 @@ class Watch(NamedTuple):
 class Context:
     """What operations work on. `watch` is what this replica knows of itself.
 
-    `apply_key_changes` applies changes of the keys; `wall` is in seconds since the epoch.
+    `apply_key_changes` applies changes of the keys; `wall` is in seconds since the epoch; `iteration` is of the loop.
 
     Everything outside the ledger is looked up in `live` at each use: a reload may change it.
     """
@@ -41,6 +42,7 @@ class Context:
     watch: Watch
     apply_key_changes: Callable[[], Awaitable[None]]
     wall: Callable[[], float]
+    iteration: Iteration
 
     async def apply_changes(self) -> None:
         """Makes this replica apply a committed change at once."""

@@ -39,7 +39,7 @@ async def list_jobs(context: Context, call: Call) -> job_answers.Jobs:
     following = (
         JobMark(page[-1].created_at, page[-1].upstream, page[-1].request_id) if len(rows) > len(page) else None
     )
-    found = await convert_all(page, lambda row: job_answers.Job(**job_facts(row)))
+    found = await convert_all(page, lambda row: job_answers.Job(**job_facts(row)), context.iteration)
     return job_answers.Jobs(jobs=found, next=None if following is None else written(following))
 
 
@@ -65,7 +65,7 @@ async def list_webhooks(context: Context, call: Call) -> job_answers.Webhooks:
     )
     page = rows[: query.limit]
     following = WebhookMark(page[-1]["created_at"], page[-1]["id"]) if len(rows) > len(page) else None
-    found = await convert_all(page, lambda row: job_answers.Webhook(**webhook_facts(row)))
+    found = await convert_all(page, lambda row: job_answers.Webhook(**webhook_facts(row)), context.iteration)
     return job_answers.Webhooks(webhooks=found, next=None if following is None else written(following))
 
 

@@ -51,7 +51,7 @@ async def list_keys(context: Context, call: Call) -> key_answers.Keys:
             **views.granted_until(page.ends.get(key_account(record.id))),
         )
 
-    rows = await convert_all(shown, listed)
+    rows = await convert_all(shown, listed, context.iteration)
     return key_answers.Keys(keys=rows, next=shown[-1].id if len(page.records) > len(shown) else None)
 
 
@@ -74,7 +74,7 @@ async def list_configured(context: Context, _: Call) -> key_answers.ConfiguredKe
             **views.granted_until(ends.get(account)),
         )
 
-    return key_answers.ConfiguredKeys(keys=await convert_all(state.settings.keys, listed))
+    return key_answers.ConfiguredKeys(keys=await convert_all(state.settings.keys, listed, context.iteration))
 
 
 async def create(context: Context, call: Call) -> key_answers.NewSecret:
@@ -101,7 +101,7 @@ async def show(context: Context, call: Call) -> key_answers.KeyInFull:
     return key_answers.KeyInFull(
         **views.key_fields(record, context.live.state.settings, now),
         standing=_standing(context, record, counts, now),
-        grants=await convert_all(grants, views.granted),
+        grants=await convert_all(grants, views.granted, context.iteration),
     )
 
 
@@ -156,7 +156,7 @@ async def end_grants(context: Context, call: Call) -> key_answers.GrantsEnded:
     body: GrantEnd = call.body
     ended = await context.keys.end_grants(call.actor, call.subject, body.grant)
     await context.apply_changes()
-    return key_answers.GrantsEnded(id=call.subject, grants=await convert_all(ended, views.granted))
+    return key_answers.GrantsEnded(id=call.subject, grants=await convert_all(ended, views.granted, context.iteration))
 
 
 async def reset(context: Context, call: Call) -> key_answers.Forgotten:

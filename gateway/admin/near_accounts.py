@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from gateway.admin.portions import convert_all
+from gateway.aio.iteration import Iteration
 from gateway.config.state import Live, profile_of
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.usage import WindowRow, in_flight, read_counts_of_many, windows_now
@@ -48,7 +49,7 @@ class NearAccounts:
     """Finds them. A caller soon after another gets that one's result.
 
     `known` gives the profile of an account, None if it is not known; `wall` is in seconds since the epoch, `clock`
-    never goes back.
+    never goes back; `iteration` is of the loop.
     """
 
     def __init__(
@@ -57,11 +58,13 @@ class NearAccounts:
         known: Callable[[str], Profile | None],
         wall: Callable[[], float],
         clock: Callable[[], float],
+        iteration: Iteration,
     ) -> None:
         self._ledger = ledger
         self._known = known
         self._wall = wall
         self._clock = clock
+        self._iteration = iteration
         self._finding = asyncio.Lock()
         self._last: tuple[float, Found] | None = None
         self._changes = 0
@@ -90,12 +93,12 @@ class NearAccounts:
         rows = await self._ledger.report(lambda c: windows_now(c, now, _MOST_COUNTED + 1))
         open_ = await self._ledger.report(lambda c: in_flight(c, _MOST_COUNTED))
         choice = _Choice(self._known, now)
-        await convert_all(rows[:_MOST_COUNTED], choice.consider_used, AT_ONCE)
-        await convert_all(open_, choice.consider_open, AT_ONCE)
+        await convert_all(rows[:_MOST_COUNTED], choice.consider_used, self._iteration, AT_ONCE)
+        await convert_all(open_, choice.consider_open, self._iteration, AT_ONCE)
         candidates = list(choice.chosen)[:MOST_CANDIDATES]
         counts = await self._ledger.report(lambda c: read_counts_of_many(c, candidates, now))
         of_one = partial(_near, choice.profiles, now, choice.windows)
-        near = [one for found in await convert_all(list(counts.items()), of_one) for one in found]
+        near = [one for found in await convert_all(list(counts.items()), of_one, self._iteration) for one in found]
         near.sort(key=lambda one: (-one.share, one.account))
         is_complete = len(rows) <= _MOST_COUNTED and len(choice.chosen) <= MOST_CANDIDATES
         return Found(near, choice.unknown, is_complete)

@@ -37,7 +37,7 @@ async def pages_left(context: Context, rows: Sequence[RefusalRow]) -> Mapping[st
         name, profile = found
         return name, _least(profile, counts.get(accounts[name], AccountCounts()), now)
 
-    return dict(await convert_all(profiles, least))
+    return dict(await convert_all(profiles, least, context.iteration))
 
 
 def is_short(row: RefusalRow, left: Mapping[str, int | None]) -> bool:

@@ -28,7 +28,9 @@ async def list_refused(context: Context, call: Call) -> caller_answers.RefusedRe
     page = rows[: query.limit]
     following = written(RefusalMark(page[-1].at, page[-1].request_id)) if len(rows) > len(page) else None
     convert = partial(_refused, context, context.watch.overview(), await pages_left(context, page))
-    return caller_answers.RefusedRequests(refusals=await convert_all(page, convert), next=following)
+    return caller_answers.RefusedRequests(
+        refusals=await convert_all(page, convert, context.iteration), next=following
+    )
 
 
 async def show_refused(context: Context, call: Call) -> caller_answers.RefusedRequest:

@@ -26,7 +26,7 @@ async def usage(context: Context, call: Call) -> caller_answers.Usage:
     rows: Sequence[UsedOnDay | UsedByMode] = await context.ledger.report(
         lambda c: (used_by_mode if query.by_mode else used_since)(c, since, account, _MAX_ROWS + 1)
     )
-    found = await convert_all(rows[-_MAX_ROWS:], views.usage_of)
+    found = await convert_all(rows[-_MAX_ROWS:], views.usage_of, context.iteration)
     return caller_answers.Usage(since=day(since), is_complete=len(rows) <= _MAX_ROWS, rows=found)
 
 
@@ -40,5 +40,5 @@ async def audit(context: Context, call: Call) -> caller_answers.Audit:
     rows = await context.ledger.report(asked)
     page = rows[: query.limit]
     following = written(AuditMark(page[-1].entry.at, page[-1].id)) if len(rows) > len(page) else None
-    changes = await convert_all(page, lambda row: views.change_of(row.entry))
+    changes = await convert_all(page, lambda row: views.change_of(row.entry), context.iteration)
     return caller_answers.Audit(changes=changes, next=following)

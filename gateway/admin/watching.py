@@ -22,7 +22,7 @@ async def history(context: Context, call: Call) -> overview_answers.History:
     """Its last hour."""
     query: HistoryQuery = call.query
     points = context.watch.history.since(context.wall() - query.since)
-    return overview_answers.History(seconds=EVERY, points=await convert_all(points, _point))
+    return overview_answers.History(seconds=EVERY, points=await convert_all(points, _point, context.iteration))
 
 
 async def refusals(context: Context, call: Call) -> caller_answers.Refusals:
@@ -32,9 +32,9 @@ async def refusals(context: Context, call: Call) -> caller_answers.Refusals:
     found = sorted(seen.refusals(), key=attrgetter("last_at"), reverse=True)
     if query.q is not None:
         text = query.q.casefold()
-        fits = await convert_all(found, lambda row: text in _words(row))
+        fits = await convert_all(found, lambda row: text in _words(row), context.iteration)
         found = list(compress(found, fits))
-    rows = await convert_all(found[: query.limit], _refusal)
+    rows = await convert_all(found[: query.limit], _refusal, context.iteration)
     return caller_answers.Refusals(
         since=moment(context.watch.started_at),
         refusals=rows,

@@ -298,8 +298,9 @@ def _administer(
         ledger_parts.ledger, time.time, lambda: live.state.settings.authentication.certificates.identity == "dns"
     )
     changes = ledger_parts.sync.apply_key_changes
-    near = NearAccounts(ledger_parts.ledger, partial(known_profile, live, watch.seen), time.time, time.monotonic)
-    context = Context(keys, ledger_parts.ledger, live, callers, near, watch, changes, time.time)
+    known = partial(known_profile, live, watch.seen)
+    near = NearAccounts(ledger_parts.ledger, known, time.time, time.monotonic, iteration)
+    context = Context(keys, ledger_parts.ledger, live, callers, near, watch, changes, time.time, iteration)
     return make_admin(live, registry, probed, context, time.monotonic, iteration)
 
 

@@ -14,6 +14,7 @@ from gateway.ledger.usage import read_counts_of_many, windows_now
 from gateway.limits.quotas import AccountCounts, limits_of
 from gateway.model.identity import Profile
 from tests.admin.filling import use_of_many
+from tests.support.iteration import iteration_now
 from tests.support.turns import Turns
 
 TEN = Profile("ten", 1000, pages_per_month=10)
@@ -31,7 +32,7 @@ class Clock:
 
 
 def near_accounts(ledger: Ledger, known: Any = lambda _: TEN, clock: Any = None) -> NearAccounts:
-    return NearAccounts(ledger, known, time.time, clock or Clock())
+    return NearAccounts(ledger, known, time.time, clock or Clock(), iteration_now())
 
 
 async def test_no_portion_of_the_look_holds_the_loop(
