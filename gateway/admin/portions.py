@@ -40,6 +40,6 @@ async def _time_for_one(iteration: Iteration) -> None:
     """Waits for an iteration with time for one more portion, which is counted in advance."""
     count = partial(iteration.add, 0.0, _OF_A_PORTION)
     if iteration.is_over:
-        await run_in_later_turn(iteration, count)
+        await run_in_later_turn(iteration, count, is_small=True)  # before all that floods: an operator looks then
     else:
         count()
