@@ -161,7 +161,11 @@ class HelloGate:
         size = size_of(message)
         if size is None or len(message) < size:
             return b""
-        check_hello(message[:size])
+        if (
+            len(message) > size
+        ):  # no client may say more before our hello: OpenSSL would read it together with this one
+            raise HelloError("something follows it in its record")
+        check_hello(message)
         self.is_open = True
         held, self._held = self._held, b""
         return held

@@ -27,6 +27,7 @@ _MAX_OF_CLIENT: Final = 12_288
 
 _MAX_OF_SERVER: Final = 32_768
 _ENOUGH: Final = 16  # bytes with which OpenSSL can say what they are
+LARGEST_FINISHED: Final = 512  # bytes of its record: 96 by the largest cipher, or some more with padding
 _HANDSHAKE_FAILURE: Final = bytes((21, 3, 3, 0, 2, 2, 40))  # an alert, fatal: RFC 8446, section 6
 
 
@@ -51,6 +52,7 @@ class TlsEngine:
 
     __slots__ = (
         "_alert",
+        "_asks",
         "_began",
         "_context",
         "_gate",
@@ -68,6 +70,8 @@ class TlsEngine:
     )
 
     def __init__(self, context: ssl.SSLContext, server: str | None) -> None:
+        # By the context of its beginning: OpenSSL keeps that, whatever the name in the hello makes of it.
+        self._asks = server is not None or context.verify_mode is not ssl.CERT_NONE
         self._context: ssl.SSLContext | None = context  # held until the handshake is over: see contexts.py
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -138,7 +142,7 @@ class TlsEngine:
 
     @property
     def _reads_certificates(self) -> bool:
-        return not self.is_server or self.object.context.verify_mode is not ssl.CERT_NONE
+        return self._asks or self.object.context.verify_mode is not ssl.CERT_NONE
 
     def advance_handshake(self) -> bool:
         """Continues the handshake; returns whether it is complete.
@@ -156,6 +160,9 @@ class TlsEngine:
             self.chain = verified_chain(self.object)
         self._context = None
         self._renegotiates = self.object.version() != "TLSv1.3"
+        if self._renegotiates and (self._records.after_change or 0) > LARGEST_FINISHED:
+            # OpenSSL would answer thousands of requests to renegotiate at once.
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, "something follows the handshake in its last record")
         self.is_open = True
         return True
 

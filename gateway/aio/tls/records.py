@@ -20,7 +20,7 @@ _SSL_2: Final = 0x80  # first bit of a ClientHello in SSL 2 format, which OpenSS
 class Records:
     """Follows the records in one direction of one connection, from its first byte on."""
 
-    __slots__ = ("_header", "_is_first", "_left", "handshakes", "is_foreign")
+    __slots__ = ("_header", "_is_first", "_left", "after_change", "handshakes", "is_foreign")
 
     def __init__(self) -> None:
         self._header = b""
@@ -30,6 +30,8 @@ class Records:
         """Whether the stream began in SSL 2 format: its records can't be followed."""
         self.handshakes = 0
         """How many records of handshakes have begun, as far as that is not encrypted."""
+        self.after_change: int | None = None
+        """The size of the largest record of a handshake behind a ChangeCipherSpec; None before that."""
 
     @property
     def is_within(self) -> bool:
@@ -69,8 +71,12 @@ class Records:
             self._header = bytes(header)
         else:
             self._header = b""
-            self.handshakes += header[0] == HANDSHAKE
             self._left = header[3] << 8 | header[4]
+            if header[0] == HANDSHAKE:
+                self.handshakes += 1
+                self.after_change = None if self.after_change is None else max(self.after_change, self._left)
+            elif header[0] == _CHANGE_CIPHER_SPEC[0]:
+                self.after_change = self.after_change or 0
         return place
 
 

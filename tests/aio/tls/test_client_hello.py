@@ -117,6 +117,14 @@ def test_a_hello_in_very_many_records_or_behind_something_else_is_refused() -> N
         HelloGate().take(b"GET / HTTP/1.1\r\n")
 
 
+@pytest.mark.parametrize("hello", REAL, ids=["default", "1.2", "P-384"])
+@pytest.mark.parametrize("more", [b"\x0b" + vector(3, vector(3, b"")), b"\x01", bytes(4)])
+def test_nothing_may_follow_a_hello_in_its_record(hello: bytes, more: bytes) -> None:
+    """A certificate was read with it, on the loop: one with 24 keys of curves of their own held everybody for 8 s."""
+    with pytest.raises(HelloError, match="something follows"):
+        HelloGate().take(records(hello[5:] + more))
+
+
 @given(st.binary(max_size=300))
 def test_whatever_comes_goes_through_or_is_refused(data: bytes) -> None:
     gate = HelloGate()

@@ -38,6 +38,25 @@ def test_a_step_ends_where_a_record_ends(sizes: list[int]) -> None:
     assert not data
 
 
+@given(CUTS)
+def test_the_largest_record_of_a_handshake_behind_its_change_is_known(cuts: list[int]) -> None:
+    records, place = Records(), 0
+    data = b"".join(
+        bytes([kind, 3, 3]) + size.to_bytes(2, "big") + bytes(size)
+        for kind, size in ((22, 900), (22, 50), (20, 1), (22, 40), (22, 300), (23, 2000), (22, 60))
+    )
+    seen = []
+    for cut in (*cuts, len(data)):
+        piece = memoryview(data)[place : place + cut]
+        place += len(piece)
+        while piece:
+            size, _ = records.advance(piece)
+            piece = piece[size:]
+            seen.append(records.after_change)
+    assert [one for one in dict.fromkeys(seen) if one is not None] in ([0, 40, 300], [40, 300], [0, 300], [300])
+    assert Records().after_change is None
+
+
 @pytest.mark.parametrize(("first", "is_foreign"), [(0x16, False), (0x80, True), (0xC4, True), (0x15, False)])
 def test_a_hello_in_the_format_of_ssl_2_is_told(first: int, is_foreign: bool) -> None:
     records = Records()
