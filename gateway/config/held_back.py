@@ -13,10 +13,10 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
-from gateway.config.settings import Admin, JwtIssuer, KeySettings, SecretDigest, Section, Settings
+from gateway.config.settings import Admin, KeySettings, SecretDigest, Section, Settings
 from gateway.config.settings.access import Authentication, CertificateIdentity, CertificateName
 from gateway.config.settings.limits import BUDGETS, ProfileSettings
-from gateway.config.settings.webhooks import WebhookIn, Webhooks, WebhooksOut
+from gateway.config.settings.webhooks import Webhooks, WebhooksOut
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -142,16 +142,16 @@ def _authentication(old: Authentication, new: Authentication) -> Authentication:
         "jwt": [
             issuer
             for was in old.jwt
-            if was.issuer in there and (issuer := _issuer(was, there[was.issuer])) is not None
+            if was.issuer in there and (issuer := _exchanged(was, there[was.issuer], _SOURCE)) is not None
         ],
         "certificates": _certificates(old.certificates, new.certificates),
     }
     return old.model_copy(update=changes)
 
 
-def _issuer(old: JwtIssuer, new: JwtIssuer) -> JwtIssuer | None:
-    """As for keys: None if both its keys and the requirements on its tokens differ."""
-    exchanged = old.model_copy(update={name: getattr(new, name) for name in _SOURCE})
+def _exchanged(old: T, new: T, names: Sequence[str]) -> T | None:
+    """As for keys: the new entry if only what is exchanged differs, None if something else does, too."""
+    exchanged = old.model_copy(update={name: getattr(new, name) for name in names})
     if exchanged == new:
         return new
     return old if exchanged == old else None
@@ -160,17 +160,11 @@ def _issuer(old: JwtIssuer, new: JwtIssuer) -> JwtIssuer | None:
 def _webhooks(old: Webhooks, new: Webhooks) -> Webhooks:
     there = {entry.name: entry for entry in new.in_}
     received = [
-        entry for was in old.in_ if was.name in there and (entry := _received(was, there[was.name])) is not None
+        entry
+        for was in old.in_
+        if was.name in there and (entry := _exchanged(was, there[was.name], _SECRETS)) is not None
     ]
     return old.model_copy(update={"in_": received, "out": _sent(old.out, new.out)})
-
-
-def _received(old: WebhookIn, new: WebhookIn) -> WebhookIn | None:
-    """As for keys: None if both its secrets and something else differ."""
-    exchanged = old.model_copy(update={name: getattr(new, name) for name in _SECRETS})
-    if exchanged == new:
-        return new
-    return old if exchanged == old else None
 
 
 def _sent(old: WebhooksOut, new: WebhooksOut) -> WebhooksOut:

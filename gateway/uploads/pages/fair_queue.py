@@ -55,9 +55,8 @@ class FairQueue:
                 self.give_back(account, is_dear=turn.result())
             else:
                 self._forget(account, turn)
-                self._hand_out(
-                    (account,)
-                )  # the next of this account may have what is free, if that was too dear for it
+                # What is free may have been denied to this one alone, as dear, and not to the next of its account.
+                self._hand_out((account,))
             raise
 
     def give_back(self, account: str, *, is_dear: bool = False) -> None:
