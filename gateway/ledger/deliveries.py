@@ -154,7 +154,7 @@ def claim_due(connection: Connection, me: str, now: float, until: float, bounds:
         connection: of a transaction that writes.
         me: name of the claiming process, 32 characters at most.
         now: seconds since the epoch.
-        until: when the leases end, likewise.
+        until: when the leases end, likewise; ten minutes after `now` at the latest.
         bounds: how many to claim.
     """
     if is_postgres(connection):
@@ -170,7 +170,7 @@ def claim_due(connection: Connection, me: str, now: float, until: float, bounds:
                 slots.take(row.destination, row.owner, me, 1)
         if len(chosen) >= bounds.most or len(rows) < _AT_ONCE:
             break
-    return _claim(connection, list(chosen.values()), me, until)
+    return _claim(connection, list(chosen.values()), me, min(until, now + _LONGEST_LEASE))
 
 
 def mark_delivered(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome, now: float) -> bool:

@@ -138,6 +138,15 @@ async def test_a_claim_is_a_lease(engine: Engine) -> None:
     assert (kept["next_at"], kept["leased_by"], kept["ended_at"]) == (None, None, int(NOON + 61))
 
 
+async def test_no_lease_is_longer_than_those_that_are_looked_for(engine: Engine) -> None:
+    """Else one that runs on would take no place of its destination's, and more would be sent there at once."""
+    await plan_and_end(engine)
+    await plan_and_end(engine, "d2")
+    (first,) = await engine.write(lambda c: claim_due(c, "me", NOON, NOON + 86_400, Bounds(GREAT, 1)))
+    assert await engine.write(lambda c: claim_due(c, "me", NOON, NOON + 86_400, Bounds(GREAT, 1))) == []
+    assert (await row(engine, first.lease.id))["next_at"] == NOON + 600
+
+
 async def test_a_second_lease_of_the_same_replica_is_another_one(engine: Engine) -> None:
     await plan_and_end(engine)
     (first,) = await claim(engine)
