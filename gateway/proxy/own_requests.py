@@ -1,6 +1,7 @@
 """Serves requests that the gateway answers itself: for its health, an account's limits and use; incoming webhooks."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import orjson
@@ -10,7 +11,7 @@ from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.config.own_routes import HEALTH_ROUTES, ME, WEBHOOKS
 from gateway.limits.report import account_report
 from gateway.proxy.forward_order import ForwardOrder
-from gateway.proxy.request_body import read_whole
+from gateway.proxy.request_body import BodyCheck, read_whole
 from gateway.proxy.responses import Responses
 from gateway.proxy.still_permitted import StillPermitted
 from gateway.webhooks.inbound.inbound_receiver import Receiver
@@ -69,7 +70,8 @@ class OwnRequests:
         for header, value in prepared.headers.kept:
             headers.setdefault(header.lower(), []).append(value)
         expected = receiver.expect(name, headers)
-        content = await read_whole(order, expected.limit, self._unverified, expected.check.take)
+        check = BodyCheck(expected.check.take, partial(receiver.follow, expected))
+        content = await read_whole(order, expected.limit, self._unverified, check)
         self._still_permitted.check_if_stale(order)
         answer = await receiver.take(expected, content, order.trace.request_id.decode("ascii"))
         self._responses.answer(order, answer)

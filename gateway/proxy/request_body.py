@@ -1,8 +1,9 @@
 """Reads a small body completely, of requests that we answer ourselves or about a job; drops one that nobody wants."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import NamedTuple
 
 from aiohttp.streams import StreamReader
 
@@ -15,13 +16,20 @@ from gateway.policy.body_limits import check_length
 from gateway.proxy.forward_order import ForwardOrder
 
 
+class BodyCheck(NamedTuple):
+    """Judges a body: `take` its next bytes, as they come; `follow` all of it, where rules changed meanwhile."""
+
+    take: Callable[[bytes], None]
+    follow: Callable[[bytes], Awaitable[None]]
+
+
 async def read_whole(
-    order: ForwardOrder, limit: BodyLimit, unverified: UnverifiedBodies, take: Callable[[bytes], None] | None = None
+    order: ForwardOrder, limit: BodyLimit, unverified: UnverifiedBodies, check: BodyCheck | None = None
 ) -> bytes:
     """Reads a body of at most `limit`, and invites it if its sender waits for that.
 
     It returns when there is time to judge them all. Bytes of a sender who is not authenticated count in `unverified`
-    until then. `take` sees each piece as it comes.
+    until then.
 
     Raises:
         Refused: the body is too large, too slow or malformed, or there are too many such bodies.
@@ -29,16 +37,16 @@ async def read_whole(
     """
     check_length(order.prepared.headers.content_length, limit)
     if order.prepared.permit.identity is not None:
-        return await _read(order, limit, None, take)
+        return await _read(order, limit, None, check)
     with _counted(order, unverified) as count:
-        return await _read(order, limit, count, take)
+        return await _read(order, limit, count, check)
 
 
 async def _read(
     order: ForwardOrder,
     limit: BodyLimit,
     count: Callable[[int], None] | None,
-    take: Callable[[bytes], None] | None,
+    check: BodyCheck | None,
 ) -> bytes:
     client, body = order.client, order.body
     content = bytearray()  # not a list: a client may send one byte a piece, and a piece object costs more than a byte
@@ -51,14 +59,17 @@ async def _read(
             if count is not None:
                 count(len(piece))
             content += piece
-            if take is not None:
-                take(piece)
+            if check is not None:
+                check.take(piece)
             client.note_body_progress()
     finally:
         client.end_body()
     order.delivery.received = len(content)
     await client.time_for(len(content))
-    return bytes(content)
+    whole = bytes(content)
+    if check is not None:
+        await check.follow(whole)
+    return whole
 
 
 @contextmanager

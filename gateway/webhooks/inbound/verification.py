@@ -55,18 +55,21 @@ class SenderCheck:
         Refused: unauthenticated: no body could make it acceptable.
     """
 
-    __slots__ = ("_headers", "_rules", "_sent", "_signature", "_told")
+    __slots__ = ("_rules", "_sent", "_signature", "_told")
 
     def __init__(self, settings: InboundSettings, headers: Mapping[bytes, Sequence[bytes]], now: float) -> None:
         sent = _sent(headers)
         is_told = sent == _UNSIGNED and settings.accept_body_secret
         if sent is None or not (is_told or may_be_signed(sent, now, TOLERANCE)):
             raise _unsigned()
-        self._headers = headers
         self._rules = _rules_of(settings)
         self._sent = sent
         self._told = ToldSecret() if is_told else None
         self._signature = None if is_told else BodySignature(sent, settings.known)
+
+    def is_by(self, settings: InboundSettings) -> bool:
+        """Whether it judges by these settings. If not, a new one has to take the body again."""
+        return _rules_of(settings) == self._rules
 
     def take(self, piece: bytes) -> None:
         """Takes the body's next bytes. Each piece costs only its own: a body is never gone through in one go."""
@@ -76,15 +79,13 @@ class SenderCheck:
             self._signature.take(piece)
 
     def read(self, settings: InboundSettings, body: bytes, now: float) -> Incoming:
-        """Verifies the body, all of whose pieces were taken, by the settings that are in force by now.
+        """Verifies the body, all of whose pieces were taken. The settings are those by which it judges (`is_by`).
 
         If the body contains the secret, it is forwarded without that member, reserialized; any other byte for byte.
 
         Raises:
             Refused: unauthenticated, or, once verified, body_malformed.
         """
-        if _rules_of(settings) != self._rules:  # a reload came in between: judged anew
-            return check_whole(settings, self._headers, body, now)
         is_believed = self._signature is not None and self._signature.is_of(now, TOLERANCE)
         members = read_texts(body) if is_believed or self._may_tell(body, settings.known) else None
         if not is_believed and not (members is not None and _tells(members.get(MEMBER), settings.known)):
@@ -94,19 +95,6 @@ class SenderCheck:
     def _may_tell(self, body: bytes, secrets: Sequence[bytes]) -> bool:
         """Whether a body is worth reading before its sender is known: a megabyte holds all others for 10 ms."""
         return self._told is not None and (len(body) <= _SHORT or self._told.is_one_of(secrets, body))
-
-
-def check_whole(
-    settings: InboundSettings, headers: Mapping[bytes, Sequence[bytes]], body: bytes, now: float
-) -> Incoming:
-    """Verifies a webhook that is here whole: as SenderCheck.
-
-    Raises:
-        Refused: unauthenticated, or, once verified, body_malformed.
-    """
-    check = SenderCheck(settings, headers, now)
-    check.take(body)
-    return check.read(settings, body, now)
 
 
 def _rules_of(settings: InboundSettings) -> tuple[tuple[bytes, ...], bool]:

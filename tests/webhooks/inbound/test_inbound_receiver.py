@@ -1,6 +1,7 @@
 """Webhooks that come in: verified, handed on once, also in a race and across replicas; real sockets, both engines."""
 
 import asyncio
+import itertools
 import json
 import shutil
 import struct
@@ -288,6 +289,30 @@ async def test_who_waits_is_judged_by_the_secret_that_is_in_force_then(
     with pytest.raises(Refused):
         await first
     assert len(service.got) == 1
+
+
+async def test_a_body_whose_secret_changed_as_it_came_is_judged_anew_in_turns(
+    ledger: Ledger, service: Receiver, clock: Clock
+) -> None:
+    """All of it was gone through in one go: a reload, and 8 MB of a stranger, held the loop for 22 ms."""
+    in_force = [settings(service.port, previous_secret={"env": "A"}, body_limit="8MB")]
+    moments = itertools.count()  # each look at the clock is a second later: an iteration has time for one piece
+    loop = asyncio.get_running_loop()
+    iteration = Iteration(lambda: float(next(moments)), loop.call_soon)
+    taker = Taker(ledger, lambda: in_force, clock, iteration)
+    body = json.dumps({"request_id": "r1", "text": "x" * 1_000_000}).encode()
+    by_another = sign(Secrets(b"o" * 32, (b"o" * 32,)), "m1", NOON, body)
+    headers = {name.lower().encode(): [value.encode()] for name, value in by_another.items()}
+    expected = expected_of(taker, "datalab", body, headers)
+    changed = {**settings(service.port).model_dump(include={"name", "forward_to"}), "secret": {"env": "A"}}
+    in_force[0] = WebhookIn.model_validate(changed, context={"environ": {"A": "o" * 32}})
+    begun = iteration.number
+    await taker.follow(expected, body)
+    assert iteration.number - begun >= 3
+    assert expected.check.read(in_force[0], body, NOON).message == ("r1", "m1")
+    in_force[0] = settings(service.port)
+    await taker.follow(expected, body)
+    assert denial_of(expected.check.read, in_force[0], body, NOON).reason is Reason.UNAUTHENTICATED
 
 
 async def test_who_waits_too_long_is_told_to_come_again(
