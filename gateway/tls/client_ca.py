@@ -20,12 +20,12 @@ from gateway.errors import FileUnusable, SetupError
 
 @dataclass(frozen=True, slots=True)
 class ClientCa:
-    """The certificates of these CAs in DER, concatenated, and the SHA-256 digest of each.
+    """The certificates of these CAs, each in DER, and its SHA-256 digest.
 
     `warnings` names CAs whose client certificates will not be accepted, and why.
     """
 
-    der: bytes
+    ders: tuple[bytes, ...]
     digests: frozenset[bytes]
     warnings: tuple[str, ...] = ()
 
@@ -50,7 +50,7 @@ def load_client_ca(tls: Tls) -> ClientCa | None:
     except Exception:  # noqa: BLE001 -- cryptography raises its own error types for extensions that it does not know
         raise SetupError(f"{tls.client_ca} holds a certificate that can't be read") from None
     each = sorted({certificate.public_bytes(Encoding.DER) for certificate in found})
-    return ClientCa(b"".join(each), frozenset(sha256(der).digest() for der in each), tuple(warnings))
+    return ClientCa(tuple(each), frozenset(sha256(der).digest() for der in each), tuple(warnings))
 
 
 def _judge(path: Path, certificate: x509.Certificate) -> Iterator[str]:

@@ -427,7 +427,7 @@ def asking_pairs(issue: Issue, believed: trustme.CA) -> list[LoadedPair]:
 
 def client_ca_of(believed: trustme.CA) -> ClientCa:
     der = ssl.PEM_cert_to_DER_cert(believed.cert_pem.bytes().decode())
-    return ClientCa(der, frozenset({sha256(der).digest()}))
+    return ClientCa((der,), frozenset({sha256(der).digest()}))
 
 
 def bearer(authority: trustme.CA, by: trustme.CA | None = None) -> ssl.SSLContext:
