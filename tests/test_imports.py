@@ -32,7 +32,7 @@ PURE = [  # with those that say so in their first lines
     "aio.iteration", "aio.turn", "aio.tls.records", "aio.tls.client_hello",
     "uploads.urlencoded", "uploads.form_options", "uploads.field_rules", "uploads.form", "uploads.file_kind",
     "uploads.multipart", "uploads.pages.page_range", "uploads.pages.bound", "uploads.pages.pdf_gaps",
-    "uploads.pages.worker_protocol", "uploads.judged_again",
+    "uploads.pages.worker_protocol", "uploads.judged_again", "uploads.name_patterns",
     "uploads.pages.count_history", "uploads.pages.cpu_budget", "uploads.pages.suspensions",
     "observe.request_log", "observe.refusal_sampling", "observe.history", "observe.callers_seen",
     "observe.key_labels",

@@ -1,6 +1,5 @@
 """Compiles settings into a State: pure."""
 
-import fnmatch
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -36,6 +35,7 @@ from gateway.model.networks import Networks
 from gateway.model.routes import Kind, Route
 from gateway.policy.routes import Routes, Rule, compile_pattern
 from gateway.uploads.form import FormRules
+from gateway.uploads.name_patterns import compile_patterns
 from gateway.upstream.job_api import DeleteCall, JobShape
 from gateway.upstream.target import UpstreamTarget
 
@@ -143,8 +143,7 @@ def _form_rules(settings: Settings) -> FormRules:
     allowed = {"file_url": body.allow_file_url, "webhook_url": body.allow_webhook_url or sends}
     removed = {"webhook_url", "webhook_secret"} if sends or not body.allow_webhook_url else set[str]()
     refused = frozenset(name for name, is_allowed in allowed.items() if not is_allowed)
-    patterns = [fnmatch.translate(pattern.replace(".", "_")) for pattern in body.refused_fields]  # names are folded
-    like = re.compile("|".join(patterns)) if patterns else None
+    like = compile_patterns(pattern.replace(".", "_") for pattern in body.refused_fields)  # names are folded
     return FormRules(refused, frozenset(removed) - refused, refused_like=like)
 
 

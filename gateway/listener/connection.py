@@ -277,6 +277,11 @@ class ClientConnection(asyncio.Protocol):
         """Waits for an iteration with time, before so many bytes are read in one piece that can't be interrupted."""
         return self._reading.time_for(size)
 
+    async def let_others(self) -> None:
+        """Waits for a later iteration, between two pieces of work that can't be interrupted."""
+        await self._reading.wait_for_turn(is_large=True)
+        self._reading.turn.work()
+
     # What the handler uses: waits and ends
 
     def interrupt(self, error: BaseException) -> None:

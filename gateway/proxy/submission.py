@@ -1,6 +1,6 @@
 """One submit: inspects its body, reserves its pages before the body's end is released, reads its answer."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -77,13 +77,15 @@ class Submission:
         """
         return await self._body.take(data)
 
-    async def reserve_pages(self) -> bytes:
+    async def reserve_pages(self, let_others: Callable[[], Awaitable[None]]) -> bytes:
         """Called after the last byte: reserves the pages, then returns the end that was held back.
+
+        `let_others` gives all others a turn.
 
         Raises:
             Refused: the body is invalid, it has too many pages, or its sender may no longer submit.
         """
-        form, counted = await self._body.finish(self._check)
+        form, counted = await self._body.finish(let_others, self._check)
         profile = self._permit_now().profile
         self._lease.judge_by(profile)
         if form.checkpoint:

@@ -149,7 +149,7 @@ class Upload:
             return passed
         self._client.end_body()  # from here on the client is not what we wait for
         await self._client.time_for(self._delivery.received)  # the form is judged in one piece
-        return passed + await submit.reserve_pages()
+        return passed + await submit.reserve_pages(self._client.let_others)
 
     def _release(self) -> None:
         """Marks the point from which the upstream may have the whole request.

@@ -3,12 +3,12 @@
 repr never shows field values: a form may contain secrets of LLM providers and signed addresses.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from gateway.uploads.file_kind import FileKind
+from gateway.uploads.name_patterns import NamePatterns
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +22,14 @@ class FormRules:
     refused: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
     checkpoint: str | None = None
-    refused_like: re.Pattern[str] | None = None
+    refused_like: NamePatterns = field(default_factory=NamePatterns)
     options: str | None = None
     members: frozenset[str] = frozenset()
     most_pages: int | None = None
 
     def refuses(self, name: str) -> bool:
         """Whether a submit may not have a field of this name, given folded."""
-        return name in self.refused or (self.refused_like is not None and bool(self.refused_like.fullmatch(name)))
+        return name in self.refused or self.refused_like.match(name)
 
 
 @dataclass(frozen=True, slots=True)

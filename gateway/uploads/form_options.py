@@ -12,7 +12,7 @@ from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.part_head import ambiguous
 from gateway.uploads.pages.bound import check_cap
 from gateway.uploads.pages.page_range import parse_page_range
-from gateway.uploads.work import MARK, NAME, RANGE, Work
+from gateway.uploads.work import MARK, NAME, PATTERN, RANGE, Work
 
 _PAGE_RANGE: Final = "page_range"
 _MAX_LENGTH: Final = 64
@@ -42,7 +42,7 @@ def check_options(rules: FormRules, value: str | None, work: Work) -> None:
         raise ambiguous(f"The field {rules.options} has more than {_MAX_MEMBERS} members.")
     if max(map(len, members), default=0) > _MAX_NAME:
         raise ambiguous(f"A member of the field {rules.options} has a name of more than {_MAX_NAME} characters.")
-    work.spend(NAME, sum(map(len, members)))
+    work.spend(NAME + PATTERN * rules.refused_like.others, sum(map(len, members)))
     judged = judged_by(rules)
     for name in members:
         is_allowed = name in rules.members if rules.members else not _is_judged(rules, judged, name)

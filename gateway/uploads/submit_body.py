@@ -5,7 +5,7 @@ made; `close` on every path. Only a PDF or a TIFF is spooled, because only these
 (their directories may be at the end), and a large PDF is not spooled completely (pdf_gaps.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from gateway.uploads.file_kind import COUNTED, FileKind
@@ -74,16 +74,21 @@ class SubmitBody:
             await self._keep(passed.file)
         return passed.upstream
 
-    async def finish(self, check: Callable[[Form], None] = _any) -> Inspected:
+    async def finish(
+        self, let_others: Callable[[], Awaitable[None]], check: Callable[[Form], None] = _any
+    ) -> Inspected:
         """Called after the last byte: completes the checks, including `check`, and counts the pages.
+
+        `let_others` gives all others a turn: each judgement of the form may take what one turn has.
 
         Raises:
             Refused: body_malformed or spool_full.
         """
         form = self._inspector.finish()
-        now = self._rules_now()
-        if now != self._rules:
-            judge_again(form, now)
+        while self._rules_now() != self._rules:
+            await let_others()
+            self._rules = self._rules_now()
+            judge_again(form, self._rules)
         check(form)
         if self._file is None or form.document is None:
             return Inspected(form, None)

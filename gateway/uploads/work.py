@@ -15,7 +15,9 @@ CODED: Final = 60
 MARK: Final = 900
 """A quotation mark, comma, backslash or opening bracket of a JSON text, with what may come between two of them."""
 NAME: Final = 100
-"""A character of a member's name, which is folded and matched with patterns."""
+"""A character of a member's name, which is folded and compared."""
+PATTERN: Final = 30
+"""A character of a member's name, for each pattern that is an expression."""
 RANGE: Final = 200
 """A character of a page_range."""
 MOST: Final = 6_000_000

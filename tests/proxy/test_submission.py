@@ -20,7 +20,7 @@ from gateway.upstream.submit_answer import SubmitAnswer
 from gateway.webhooks.egress.destination import Destination
 from gateway.webhooks.egress.webhook_url import read_url
 from tests.support.ledgers import make_profile
-from tests.support.pure import at_once, make_identity, make_permit
+from tests.support.pure import at_once, make_identity, make_permit, nobody_waits
 
 OWNER, CAP = "key:ci", 50
 PDF, IMAGE = FileFacts(FileKind.PDF, 1000), FileFacts(FileKind.IMAGE, 10)
@@ -70,7 +70,10 @@ class Desk:
     async def take(self, data: bytes) -> bytes:
         return data[:3]
 
-    async def finish(self, check: Callable[[Form], None]) -> tuple[Form, int | None]:
+    async def finish(
+        self, let_others: Callable[[], Awaitable[None]], check: Callable[[Form], None]
+    ) -> tuple[Form, int | None]:
+        await let_others()
         check(self.form)
         self._note("counted")
         return self.form, self.counted
@@ -109,7 +112,7 @@ class Desk:
 
 
 def reserved(desk: Desk) -> Ask:
-    assert at_once(desk.submission.reserve_pages()) == desk.tail
+    assert at_once(desk.submission.reserve_pages(nobody_waits)) == desk.tail
     (ask,) = [one[1] for one in desk.told if one[0] == "reserve"]
     assert isinstance(ask, Ask)
     return ask
@@ -160,41 +163,41 @@ def test_all_that_may_refuse_comes_before_the_pages_are_reserved() -> None:
 def test_nothing_is_reserved_once_anything_refused(at: str) -> None:
     desk = Desk(Form(file=PDF, checkpoint="c1"), 4)
     desk.refusals[at] = refuse(Reason.FIELD_REFUSED, "No.")
-    assert refusal(desk.submission.reserve_pages()).reason is Reason.FIELD_REFUSED
+    assert refusal(desk.submission.reserve_pages(nobody_waits)).reason is Reason.FIELD_REFUSED
     assert not any(one[0] == "reserve" for one in desk.told)
 
 
 def test_who_may_no_longer_submit_has_no_page_counted() -> None:
     desk = Desk(counted=4)
     desk.profiles = [refuse(Reason.UNAUTHENTICATED, "Revoked.")]
-    assert refusal(desk.submission.reserve_pages()).reason is Reason.UNAUTHENTICATED
+    assert refusal(desk.submission.reserve_pages(nobody_waits)).reason is Reason.UNAUTHENTICATED
     assert desk.told == []
 
 
 def test_who_lost_the_right_while_pages_were_counted_reserves_none() -> None:
     desk = Desk(counted=4)
     desk.profiles = [make_profile(pages_per_request=CAP), refuse(Reason.UNAUTHENTICATED, "Revoked.")]
-    assert refusal(desk.submission.reserve_pages()).reason is Reason.UNAUTHENTICATED
+    assert refusal(desk.submission.reserve_pages(nobody_waits)).reason is Reason.UNAUTHENTICATED
     assert desk.told == ["counted"]
 
 
 def test_the_limits_of_after_the_count_are_those_that_count() -> None:
     desk = Desk(counted=12)
     desk.profiles = [make_profile(pages_per_request=CAP), make_profile(pages_per_request=11)]
-    assert refusal(desk.submission.reserve_pages()).reason is Reason.TOO_MANY_PAGES
+    assert refusal(desk.submission.reserve_pages(nobody_waits)).reason is Reason.TOO_MANY_PAGES
     assert desk.told[1] == ("judged by", 11)
 
 
 def test_a_choice_of_too_many_pages_is_refused_before_they_are_counted() -> None:
     desk = Desk(Form(file=PDF, page_range=f"0-{CAP}"), 4)
-    assert refusal(desk.submission.reserve_pages()).reason is Reason.TOO_MANY_PAGES
+    assert refusal(desk.submission.reserve_pages(nobody_waits)).reason is Reason.TOO_MANY_PAGES
     assert desk.told == []
 
 
 def test_a_profile_may_ask_for_a_page_range() -> None:
     desk = Desk(counted=4)
     desk.profiles = [make_profile(pages_per_request=CAP, needs_page_range=True)]
-    assert refusal(desk.submission.reserve_pages()).reason is Reason.FIELD_REFUSED
+    assert refusal(desk.submission.reserve_pages(nobody_waits)).reason is Reason.FIELD_REFUSED
     assert desk.told == []
 
 
@@ -213,14 +216,14 @@ def test_who_pays_for_an_uncounted_document_is_told_why(form: Form, why: str, fi
     desk = Desk(form)
     desk.refusals["reserve"] = BUDGET
     hint = f" {why}, so it counts as {CAP} (pages_per_request): say which by {fields}."
-    assert refusal(desk.submission.reserve_pages()).detail == BUDGET.denial.detail + hint
+    assert refusal(desk.submission.reserve_pages(nobody_waits)).detail == BUDGET.denial.detail + hint
 
 
 def test_where_no_field_narrows_the_pages_none_is_named() -> None:
     desk = Desk()
     desk.page_fields = frozenset()
     desk.refusals["reserve"] = BUDGET
-    assert refusal(desk.submission.reserve_pages()).detail.endswith("counts as 50 (pages_per_request).")
+    assert refusal(desk.submission.reserve_pages(nobody_waits)).detail.endswith("counts as 50 (pages_per_request).")
 
 
 @pytest.mark.parametrize(
@@ -235,13 +238,13 @@ def test_where_no_field_narrows_the_pages_none_is_named() -> None:
 def test_who_chose_or_was_counted_is_told_no_more_than_the_limit(form: Form, counted: int | None) -> None:
     desk = Desk(form, counted)
     desk.refusals["reserve"] = BUDGET
-    assert refusal(desk.submission.reserve_pages()) == BUDGET.denial
+    assert refusal(desk.submission.reserve_pages(nobody_waits)) == BUDGET.denial
 
 
 def test_a_ledger_that_is_away_is_no_matter_of_pages() -> None:
     desk = Desk()
     desk.refusals["reserve"] = away = refuse(Reason.LEDGER_UNAVAILABLE, "Away.")
-    assert refusal(desk.submission.reserve_pages()) == away.denial
+    assert refusal(desk.submission.reserve_pages(nobody_waits)) == away.denial
 
 
 # The container's answer

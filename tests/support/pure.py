@@ -102,6 +102,10 @@ def denial_of(call: Callable[..., object], *arguments: object, **named: object) 
     return caught.value.denial
 
 
+async def nobody_waits() -> None:
+    """What is called to let others have a turn, where there are none."""
+
+
 def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Runs a coroutine that waits for nothing."""
     try:

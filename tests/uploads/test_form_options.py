@@ -1,7 +1,6 @@
 """Options that are a JSON object in a field are judged as fields are, in both kinds of forms."""
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,13 +14,17 @@ from gateway.model.reasons import Reason
 from gateway.uploads.form import FormRules
 from gateway.uploads.form_options import check_options
 from gateway.uploads.multipart.inspector import Inspector
+from gateway.uploads.name_patterns import compile_patterns
 from gateway.uploads.urlencoded import UrlEncoded
 from gateway.uploads.work import MARK, MOST, NAME, RANGE, Work
 
 RULES = FormRules(
-    refused=frozenset({"file_url"}), checkpoint="checkpoint_id", refused_like=re.compile(r".*_base_url|processors"),
-    options="config", most_pages=50,
-)  # fmt: skip
+    refused=frozenset({"file_url"}),
+    checkpoint="checkpoint_id",
+    refused_like=compile_patterns(["*_base_url", "processors"]),
+    options="config",
+    most_pages=50,
+)
 LISTED = replace(RULES, members=frozenset({"page_range", "use_llm"}))
 
 
@@ -166,6 +169,7 @@ def test_options_may_be_long() -> None:
         (RULES, f"{{{NAMES},{MARKS}}}"),
         (RULES, '{"a":[' + "1e-320," * (MOST // MARK) + "1]}"),
         (LISTED, '{"page_range": "' + " " * (MOST // RANGE) + '1"}'),
+        (replace(RULES, refused_like=compile_patterns(f"*_{n}_*" for n in range(9))), f"{{{NAMES}}}"),
     ],
 )
 def test_what_takes_long_has_one_bound_in_both_kinds_of_forms(rules: FormRules, value: str) -> None:

@@ -19,6 +19,7 @@ from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.pages.worker_protocol import Content
 from gateway.uploads.spool import Spool
 from gateway.uploads.submit_body import SubmitBody
+from tests.support.pure import nobody_waits
 
 RULES = FormRules(refused=frozenset({"file_url"}), removed=frozenset({"webhook_url"}))
 LIMIT = 4 * 1_048_576
@@ -77,7 +78,7 @@ async def test_a_pdf_goes_through_and_is_counted(spool: Spool, step: int) -> Non
     with closing(submit(spool, counter)) as body:
         out = await send(body, content, step)
         assert body.tail == b""
-        inspected = await body.finish()
+        inspected = await body.finish(nobody_waits)
         assert inspected == (Form(page_range="0-4", file=FileFacts(FileKind.PDF, len(PDF))), 7)
         assert out + body.tail == content
     assert counter.contents == [PDF]
@@ -90,7 +91,7 @@ async def test_with_real_workers() -> None:
         for content, pages in ((PDF, 40), (b"%PDF-1.7 and no more", None), (sample_pdf(1), 1)):
             with closing(submit(spool, counter)) as body:
                 await send(body, form(content))
-                inspected = await body.finish()
+                inspected = await body.finish(nobody_waits)
                 assert inspected.counted == pages
                 assert page_bound(inspected.form, inspected.counted, 100) == (pages or 100)
 
@@ -109,7 +110,7 @@ async def test_what_is_no_pdf_is_not_kept(
     body = submit(spool, counter)
     await send(body, form(content, filename=filename), step)
     assert spool.used == 0
-    assert await body.finish() == (Form(file=FileFacts(kind, len(content))), None)
+    assert await body.finish(nobody_waits) == (Form(file=FileFacts(kind, len(content))), None)
     assert counter.contents == []
     body.close()
 
@@ -118,14 +119,14 @@ async def test_a_short_pdf_is_kept_too(spool: Spool) -> None:
     counter = Counter()
     with closing(submit(spool, counter)) as body:
         await send(body, form(b"%PDF-"), 1)
-        await body.finish()
+        await body.finish(nobody_waits)
     assert counter.contents == [b"%PDF-"]
 
 
 async def test_a_form_without_a_file(spool: Spool) -> None:
     with closing(submit(spool, Counter())) as body:
         await send(body, field("mode", b"fast") + b"--b0--")
-        assert await body.finish() == (Form(mode="fast"), None)
+        assert await body.finish(nobody_waits) == (Form(mode="fast"), None)
         assert body.tail == b"\r\n--b0--"
 
 
@@ -138,7 +139,7 @@ async def test_the_counter_never_sees_what_an_earlier_upload_left(spool: Spool, 
     for content in contents:
         with closing(submit(spool, counter)) as body:
             await send(body, form(content))
-            await body.finish()
+            await body.finish(nobody_waits)
         assert (spool.used, spool.kept) == (0, len(content))
     assert counter.contents == contents
 
@@ -150,7 +151,7 @@ async def test_a_body_that_is_cut_off_frees_everything(spool: Spool, length: int
     out = await send(body, content)
     if length != -2:
         with pytest.raises(Refused) as caught:
-            await body.finish()
+            await body.finish(nobody_waits)
         assert caught.value.denial.reason is Reason.BODY_MALFORMED
     assert b"--b0--" not in out
     body.close()
@@ -175,7 +176,7 @@ async def test_without_room_a_pdf_is_refused_and_another_file_is_not(spool: Spoo
     body.close()
     other = submit(spool, Counter())
     await send(other, form(b"PK\x03\x04" + b"x" * LIMIT))
-    assert (await other.finish()).counted is None
+    assert (await other.finish(nobody_waits)).counted is None
 
 
 async def test_a_drive_runs_it_and_may_interrupt_the_count(spool: Spool) -> None:
@@ -188,7 +189,7 @@ async def test_a_drive_runs_it_and_may_interrupt_the_count(spool: Spool) -> None
     async def work(counter: PageCounter) -> None:
         with closing(submit(spool, counter)) as body:
             await send(body, form(b"%PDF-1.7" + b"x" * 3_000_000))
-            await body.finish()
+            await body.finish(nobody_waits)
 
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[Any] = loop.create_future()
@@ -226,7 +227,7 @@ async def test_a_broken_off_count_that_still_reads_does_not_disturb_the_next(spo
     async def work(counter: PageCounter, content: bytes) -> None:
         with closing(submit(spool, counter)) as body:
             await send(body, form(content))
-            await body.finish()
+            await body.finish(nobody_waits)
 
     interrupted: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     drive = Drive(work(Slow(), b"%PDF-1.7 of one"), interrupted.set_result)
@@ -242,3 +243,27 @@ async def test_a_broken_off_count_that_still_reads_does_not_disturb_the_next(spo
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.write(lasting[0], b"x")
     os.close(lasting[0])
+
+
+@pytest.mark.parametrize("is_let_in", [True, False])
+async def test_a_form_is_judged_by_new_rules_in_a_turn_of_its_own(spool: Spool, *, is_let_in: bool) -> None:
+    """Both judgements in one turn held all others for 15 ms; and rules may change during the wait for the next."""
+    strict = FormRules(refused=frozenset({"mode"}))
+    reloads = [strict, FormRules()] if is_let_in else [FormRules(), strict]
+    in_force = [RULES]
+    told: list[str] = []
+
+    async def let_others() -> None:
+        told.append("a turn")
+        in_force.append(reloads.pop(0))
+
+    body = SubmitBody(b"b0", lambda: in_force[-1], spool, Counter())
+    await send(body, form(b"hello", field("mode", b"fast"), filename=b"a.txt"))
+    in_force.append(reloads.pop(0))
+    finished = body.finish(let_others, lambda _: told.append("checked"))
+    if is_let_in:
+        assert (await finished).form.mode == "fast"
+        assert told == ["a turn", "checked"]
+    else:
+        with pytest.raises(Refused, match="mode"):
+            await finished

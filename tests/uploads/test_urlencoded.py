@@ -1,4 +1,3 @@
-import re
 import tracemalloc
 from urllib.parse import parse_qs, urlencode
 
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.errors import Refused
 from gateway.model.reasons import Reason
 from gateway.uploads.form import Form, FormRules
+from gateway.uploads.name_patterns import compile_patterns
 from gateway.uploads.urlencoded import UrlEncoded
 from gateway.uploads.work import BYTE, CODED, MOST
 from tests.support.pure import PROPERTY
@@ -118,7 +118,9 @@ def test_a_value_is_what_others_read(text: bytes) -> None:
     assert form.removed["webhook_url"] == others["webhook_url"][0]
 
 
-OPTIONS = FormRules(checkpoint="checkpoint_id", options="config", refused_like=re.compile(r".*_base_url|_+x"))
+OPTIONS = FormRules(
+    checkpoint="checkpoint_id", options="config", refused_like=compile_patterns(["*_base_url", "*_x"])
+)
 DEAR = {
     "coded": b"a=" + b"%41" * 36_000,
     "bytes": b"b=" + b"+" * 150_000,
