@@ -13,7 +13,7 @@ from typing import Final
 
 MEMBER: Final = "webhook_secret"
 _NAME: Final = f'"{MEMBER}"'.encode()
-_MOST: Final = 16  # places; a sender has one
+_MOST: Final = 4  # places, each of which may take a millisecond; a sender has one
 _ESCAPE: Final = 6  # bytes of one character, as JSON may spell it
 _BLANKS: Final = 64
 _VALUE: Final = re.compile(rb'[ \t\r\n]{0,32}:[ \t\r\n]{0,32}("(?:[^"\\]|\\.)*")', re.DOTALL)
