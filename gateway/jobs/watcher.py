@@ -8,7 +8,7 @@ of their owners. The ledger says which process watches a job (failover.py).
 States of a job here, and what ends each:
     not followed  another process asks, or none. `begin` and `hold` end it; `apply_changes` leads back to it, and
                   `_consider` where `jobs.watch` is off.
-    dated         its ticket is in the heap of dates. `ask_due` ends it when the date comes; an earlier date
+    dated         its date is one of DueDates. `ask_due` ends it when the date comes; an earlier date
                   replaces it and voids the old ticket.
     late          its date has come, and its upstream has no free slot. StatusQueue ends it.
     being asked   its ticket is _BEING_ASKED. The answer, or a failure, ends it: dated again, or ended.
@@ -18,15 +18,14 @@ running, followed job that is neither dated, late nor being asked.
 """
 
 import asyncio
-import heapq
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import count
 from typing import Final
 
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed, UpstreamTimeout
+from gateway.jobs.due_dates import DueDates
 from gateway.jobs.findings import Findings
 from gateway.jobs.job import Job
 from gateway.jobs.poll_interval import after_unread, interval
@@ -69,8 +68,7 @@ class Watcher:
         self._state = state
         self._clock = times.monotonic
         self._wall = times.wall
-        self._due: list[tuple[float, int, Job]] = []
-        self._tickets = count()
+        self._dates = DueDates()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at: float | None = None
@@ -85,18 +83,17 @@ class Watcher:
     @property
     def behind(self) -> float:
         """By how many seconds the most urgent status request is late."""
-        first = self._queue.first_due + [due for due, _, _ in self._due[:1]]
-        return max(0.0, self._clock() - min(first)) if first else 0.0
+        return max(0.0, self._clock() - min((*self._queue.first_due, self.next_due)))
 
     @property
     def next_due(self) -> float:
-        """When the next request is due, by the loop's clock; fails if none is."""
-        return self._due[0][0]
+        """When the next request is due, by the loop's clock; infinite if none is."""
+        return self._dates.next_due
 
     @property
     def dates(self) -> int:
-        """How many dates are scheduled, including outdated ones."""
-        return len(self._due)
+        """How many jobs have a date."""
+        return len(self._dates)
 
     def begin(self, job: Job) -> None:
         """Follows a job from now on."""
@@ -129,9 +126,9 @@ class Watcher:
         """Requests the status of due jobs, up to the bound on concurrent requests; of more than AT_ONCE, soon."""
         now = self._clock()
         for _ in range(AT_ONCE):
-            if not self._due or self.next_due > now:
+            if self.next_due > now:
                 break
-            due, ticket, job = heapq.heappop(self._due)
+            due, ticket, job = self._dates.pop()
             if self._is_due(job, ticket):
                 urgency = Urgency.HELD if job.is_held else Urgency.NOBODY
                 start = partial(self._start, due, ticket, job)
@@ -150,9 +147,7 @@ class Watcher:
             self._put(job, due)
 
     def _put(self, job: Job, due: float) -> None:
-        job.ticket = next(self._tickets)
-        heapq.heappush(self._due, (due, job.ticket, job))
-        if self._due[0][2] is job:
+        if self._dates.put(job, due):
             self._set_timer()
 
     def _is_due(self, job: Job, ticket: int) -> bool:
@@ -166,9 +161,10 @@ class Watcher:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._wakes_at = None
-        if self._due and not self._is_closed:
+        due = self.next_due
+        if due < math.inf and not self._is_closed:
             now = self._clock()
-            seconds = time_to_wake(self.next_due, now)
+            seconds = time_to_wake(due, now)
             self._timer, self._wakes_at = self._loop.call_later(seconds, self.ask_due), now + seconds
 
     def _consider(self, job: Job, due: float, now: float) -> bool:
@@ -231,7 +227,7 @@ class Watcher:
         return self._wall() - job.created_at
 
     def _interval(self, job: Job, age: float) -> float:
-        followed = len(self._held) if job.is_held else len(self._due)
+        followed = len(self._held) if job.is_held else len(self._dates)
         return max(interval(age, held=job.is_held, followed=followed), after_unread(job.unread, held=job.is_held))
 
     async def _adopt(self, job: Job) -> None:

@@ -152,6 +152,19 @@ async def test_a_job_that_is_waited_for_is_asked_about_ten_times_a_second(room: 
     assert container.asked["job"] == 11
 
 
+async def test_long_polls_of_some_jobs_put_no_question_about_others_off(room: Room, container: Container) -> None:
+    """Each left an outdated date, which counted as a job: two keys made a third one's results 27 s late."""
+    held_ones = [await room.begin_job(f"held-{number}") for number in range(3)]
+    job = await room.begin_job()
+    for _ in range(2_000):
+        for one in held_ones:
+            room.hold(one).leave()
+    assert (room.watcher.dates, job.is_held) == (4, False)
+    await room.turn(1.0)
+    await room.turn()  # of outdated dates, too, only so many are taken up at once
+    assert container.asked["job"] == 1
+
+
 async def test_without_a_turn_of_ours_its_timers_ask(
     make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
