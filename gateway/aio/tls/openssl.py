@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from gateway.aio.tls.client_hello import HelloError, HelloGate
 from gateway.aio.tls.records import HANDSHAKE, Records, has_no_certificates
-from gateway.aio.tls.verified_chain import verified_chain
+from gateway.aio.tls.verified_chain import shown_certificates, verified_chain
 
 RECORDS_AT_ONCE: Final = 16
 MAX_RECORD: Final = 16_384
@@ -27,6 +27,10 @@ _MAX_OF_CLIENT: Final = 12_288
 
 _MAX_OF_SERVER: Final = 32_768
 _ENOUGH: Final = 16  # bytes with which OpenSSL can say what they are
+MOST_CERTIFICATES: Final = 32
+"""Certificates of a server. Real ones have a kilobyte: of these its handshake has no more. For each session ticket
+OpenSSL copies the session, and holds and lets go each of them: with 700 tiny ones, a record of tickets took 14 ms."""
+
 LARGEST_FINISHED: Final = 512  # bytes of its record: 96 by the largest cipher, or some more with padding
 _HANDSHAKE_FAILURE: Final = bytes((21, 3, 3, 0, 2, 2, 40))  # an alert, fatal: RFC 8446, section 6
 
@@ -155,6 +159,8 @@ class TlsEngine:
             self.object.do_handshake()
         except ssl.SSLWantReadError:
             return False
+        if not self.is_server and shown_certificates(self.object) > MOST_CERTIFICATES:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"the server shows more than {MOST_CERTIFICATES} certificates")
         if self.is_server and self._reads_certificates:
             self.peercert = self.object.getpeercert()
             self.chain = verified_chain(self.object)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.aio.tls.openssl import MAX_RECORD, RECORDS_AT_ONCE, TlsEngine
+from gateway.aio.tls.openssl import MAX_RECORD, MOST_CERTIFICATES, RECORDS_AT_ONCE, TlsEngine
 
 ROOM = 64 * 1024
 
@@ -147,6 +147,28 @@ def test_what_follows_the_end_of_a_handshake_in_its_record_is_refused(
         with pytest.raises(ssl.SSLError, match="something follows"):
             meet(theirs, ours)
         assert not ours.is_open
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("count", [MOST_CERTIFICATES, MOST_CERTIFICATES + 1])
+def test_a_server_that_shows_too_many_certificates_is_left(
+    certificates: Path, tmp_path: Path, version: ssl.TLSVersion, count: int
+) -> None:
+    """With 700 of them, a record of session tickets held the loop for 14 ms."""
+    shown, own = tmp_path / "shown.pem", (certificates / "server.pem").read_bytes()
+    shown.write_bytes(own + (certificates / "ca.pem").read_bytes() * (count - own.count(b"BEGIN")))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(shown, certificates / "server.key")
+    server.maximum_version = version
+    client = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
+    ours, theirs = TlsEngine(server, None), TlsEngine(client, "localhost")
+    if count == MOST_CERTIFICATES:
+        meet(theirs, ours)
+        assert theirs.is_open
+    else:
+        with pytest.raises(ssl.SSLError, match="more than 32 certificates"):
+            meet(theirs, ours)
+        assert not theirs.is_open
 
 
 def test_who_was_asked_for_a_certificate_is_read_apart_whatever_the_name_makes_of_it(certificates: Path) -> None:
