@@ -17,6 +17,7 @@ class OwnTurn(StrEnum):
     NEWS = "(news)"
     JOBS = "(jobs)"
     HEARTBEAT = "(heartbeat)"
+    REPORTS = "(reports)"
 
 
 _OWN: Final = frozenset(OwnTurn)

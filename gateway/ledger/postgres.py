@@ -26,7 +26,7 @@ from gateway.aio.background import keep_task
 from gateway.errors import LedgerUnavailable, OwnerWaited, ValueNotKept
 from gateway.ledger.connecting import DEADLINES, FAULTS, Connector, has_waited, in_words, is_read_only
 from gateway.ledger.connection_slots import ConnectionSlots
-from gateway.ledger.engine import REPORT_SECONDS, is_of_an_owner
+from gateway.ledger.engine import REPORT_SECONDS, OwnTurn, is_of_an_owner
 from gateway.ledger.loop_time import LoopTime
 from gateway.ledger.migrate import DEFAULT_UPKEEP, MIGRATION_SECONDS, Upkeep
 from gateway.ledger.postgres_submits import STATEMENTS
@@ -34,6 +34,7 @@ from gateway.ledger.row_portions import LOOP_TIME
 
 T = TypeVar("T")
 _CONNECTIONS: Final = 8
+_REPORTS: Final = 2  # at once
 _MILLISECONDS: Final = 1000
 _STALE: Final = 10.0
 _MORE: Final = 5
@@ -45,6 +46,7 @@ come to those whose time is nearly over, one after the other: each would begin o
 _USED_AT: Final = "used_at"
 _PREPARED: Final = "prepared"
 _NO_TURN: Final = "no connection within ledger.turn_timeout"
+_MANY_REPORTS: Final = "other searches take all the time that there is for them"
 _CHANGING: Final = "its tables are being made or changed"
 
 
@@ -87,6 +89,7 @@ class PostgresEngine:
         event.listen(self._engine.sync_engine, "checkout", self._on_checkout)
         event.listen(self._engine.sync_engine, "checkin", _on_checkin)
         self._slots = ConnectionSlots(_CONNECTIONS)
+        self._reports = asyncio.Semaphore(_REPORTS)
         self._is_migrated = False
         self._tending: asyncio.Task[None] | None = None
         self._is_changing = False
@@ -106,14 +109,22 @@ class PostgresEngine:
         return await self._run(work, in_turn_of, self._at_once)
 
     async def report(self, work: Callable[[Connection], T]) -> T:
-        """See Engine."""
+        """See Engine; two reports at a time: each may last a minute, and a replica has eight connections."""
 
         def slowly(connection: Connection) -> T:
             milliseconds = int(REPORT_SECONDS * _MILLISECONDS)
             connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
             return work(connection)
 
-        return await self._run(slowly, "", self._engine, REPORT_SECONDS)
+        try:
+            async with asyncio.timeout(REPORT_SECONDS):
+                await self._reports.acquire()
+        except TimeoutError:
+            raise LedgerUnavailable(_MANY_REPORTS) from None
+        try:
+            return await self._run(slowly, OwnTurn.REPORTS, self._engine, REPORT_SECONDS)
+        finally:
+            self._reports.release()
 
     async def close(self) -> None:
         """See Engine."""

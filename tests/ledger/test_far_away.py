@@ -22,6 +22,7 @@ from gateway.limits.submit_decisions import Ask
 from gateway.model.reasons import Reason
 from tests.support.faraway import FarAway
 from tests.support.ledgers import NOON, Postgres, assert_sound, beat, make_claim, make_profile, open_engine, rows_of
+from tests.support.waiting import eventually
 
 FAR: Final = 0.05
 LEASE: Final = NOON + 60
@@ -51,6 +52,26 @@ async def submit(steps: Steps, name: str, account: str = "key:ci", **limits: Any
     hook = Planned(f"hook-{name}", "container", job.request_id, account, "https://h.test/", "h.test:443", None)
     await steps.accept(Accept(claim, job, hook, "me", NOON, NOON + 3600))
     return []
+
+
+async def test_many_reports_keep_nobody_else_waiting(distant: Engine) -> None:
+    """Eight searches of the admin API took all connections that the gateway has for itself: it was not ready."""
+    running, most = 0, 0
+
+    def search(connection: Connection) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        connection.execute(text("SELECT pg_sleep(0.4)"))
+        running -= 1
+
+    searches = [asyncio.ensure_future(distant.report(search)) for _ in range(8)]
+    await eventually(lambda: running == 2)
+    for _ in range(5):
+        await asyncio.gather(distant.read(lambda _: None), distant.write(lambda _: None, in_turn_of="key:ci"))
+    assert not searches[-1].done()
+    await asyncio.gather(*searches)
+    assert most == 2
 
 
 async def test_a_submit_is_at_most_six_round_trips_also_the_first_one_of_an_account(
