@@ -24,7 +24,10 @@ from gateway.errors import ConfigurationError, Fault
 from gateway.uploads.spool_file import SpoolFile, no_room
 
 MUCH_GATHERED: Final = 33_554_432
-_SHARE: Final = 0.9  # so that somebody else's document always finds room
+_OF_MUCH: Final = 0.75
+"""Of the quota, for accounts that have much of it by several files: what is counted gives way to nobody, and two keys
+with PDFs that are counted for long would keep out all others."""
+
 _MUCH: Final = 0.125
 """Who has less never gives way: of many equal uploads the largest is the one that will soon be done, and all would be
 ended just before they are. So an eighth of the quota is nobody's to take, but eight keys can have it all."""
@@ -125,13 +128,14 @@ class Spool:
             self._shares[account].size += size
 
     def check_share(self, file: SpoolFile, size: int) -> None:
-        """Refuses an account that would have more than nine tenths of the quota by several files at once.
+        """Refuses an account that would have much by several files where three quarters of the quota are used.
 
         Raises:
             Refused: spool_full.
         """
         share = self._shares.get(file.account)
-        if share is not None and len(share.files) > 1 and share.size + size > self._limit * _SHARE:
+        has_much = share is not None and len(share.files) > 1 and share.size + size > self._limit * _MUCH
+        if has_much and self._used + size > self._limit * _OF_MUCH:
             raise no_room("Too much of this account is being counted at once.")
 
     @property

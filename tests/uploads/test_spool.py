@@ -649,16 +649,34 @@ async def test_uploads_of_all_sizes_at_once_see_their_own_bytes_alone(
 async def test_one_account_leaves_others_room(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 1000)
     first, second, other = spool.open("key:eve"), spool.open("key:eve"), spool.open("key:bob")
-    await first.write(b"x" * 899)
+    await first.write(b"x" * 749)
     with pytest.raises(Refused) as refused:
         await second.write(b"x" * 2)
     assert refused.value.denial.reason is Reason.SPOOL_FULL
     await other.write(b"x" * 100)
     second.close()
-    await first.write(b"x")
+    await first.write(b"x" * 101)  # by one file it may have all
     for file in (first, other):
         file.close()
     spool.close()
+
+
+async def test_two_accounts_leave_others_room(spool: Spool) -> None:
+    """What is counted gives way to nobody: two keys' PDFs, counted for 9 s, kept out a third one's for as long."""
+    many = [spool.open(name) for name in ("eve", "mallory") * 4]
+    for number in range(48):
+        await many[number % 8].write(bytes(MEGABYTE // 16))
+    for file in many:
+        with pytest.raises(Refused):
+            await file.write(b"x")
+    assert spool.used == 3 * MEGABYTE
+    for file in many:
+        assert await file.finish()
+    others = [spool.open(f"a{number}") for number in range(2)]
+    for file in others:
+        await file.write(bytes(MEGABYTE // 2))
+    for file in (*many, *others):
+        file.close()
 
 
 async def test_who_has_most_gives_way_to_who_has_less(spool: Spool) -> None:
@@ -705,14 +723,15 @@ async def test_what_is_counted_does_not_give_way(spool: Spool) -> None:
         closing(spool.open("eve")) as slow,
         closing(spool.open("ann")) as mine,
     ):
-        await counted.write(bytes(3 * MEGABYTE))
+        await counted.write(bytes(2 * MEGABYTE + MEGABYTE // 2))
         assert await counted.finish()
         await slow.write(bytes(MEGABYTE // 2))
-        await mine.write(bytes(MEGABYTE))
-        with pytest.raises(Refused):
-            await slow.write(b"x")
+        await mine.write(bytes(MEGABYTE + MEGABYTE // 4))
         with pytest.raises(Refused) as refused:
-            await mine.write(b"x")
+            await slow.write(b"x")
+        assert_no_room(refused.value, "others have less")
+        with pytest.raises(Refused) as refused:
+            await mine.write(bytes(MEGABYTE // 2))
         assert_no_room(refused.value, "at once")
         assert await counted.finish()
 
@@ -792,13 +811,13 @@ async def test_of_many_equal_uploads_none_is_ended_for_another(spool: Spool) -> 
 
 async def test_nobody_gives_way_for_nothing(spool: Spool) -> None:
     counted, mine = spool.open("eve"), spool.open("ann")
-    await counted.write(bytes(3 * MEGABYTE + MEGABYTE // 2))
+    await counted.write(bytes(3 * MEGABYTE - 20))
     assert await counted.finish()
     small = [spool.open("eve") for _ in range(5)]
     for file in small:
         await file.write(b"x")
     with pytest.raises(Refused) as refused:
-        await mine.write(bytes(MEGABYTE))
+        await mine.write(bytes(MEGABYTE + 99))
     assert_no_room(refused.value, "at once")
     for file in small:
         await file.write(b"x")
