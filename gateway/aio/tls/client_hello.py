@@ -23,6 +23,7 @@ _GROUPS: Final = 10
 _KEY_SHARES: Final = 51
 _CURVES: Final = frozenset({23, 24, 25, 29, 30})  # P-256, P-384, P-521, X25519, X448
 _HEADER: Final = 4
+_RECORD_HEADER: Final = 5
 _MAX_RECORDS: Final = 16
 _FIXED: Final = 34  # version and random
 
@@ -157,31 +158,32 @@ class HelloGate:
             HelloError: the hello is refused, or is not whole within a few records.
         """
         self._held += data
-        message = _message_in(self._held)
+        message, announced = _message_in(self._held)
         size = size_of(message)
+        if size is not None and announced > size:
+            # No client may say more before our hello: OpenSSL would read it together with this one.
+            raise HelloError("something follows it in its record")
         if size is None or len(message) < size:
             return b""
-        if (
-            len(message) > size
-        ):  # no client may say more before our hello: OpenSSL would read it together with this one
-            raise HelloError("something follows it in its record")
         check_hello(message)
         self.is_open = True
         held, self._held = self._held, b""
         return held
 
 
-def _message_in(stream: bytes) -> bytes:
-    """The content of a stream's handshake records; the last record may be incomplete."""
-    message, place = b"", 0
+def _message_in(stream: bytes) -> tuple[bytes, int]:
+    """The content of a stream's handshake records, and how much of it they announce: the last may be incomplete."""
+    message, announced, place = b"", 0, 0
     for _ in range(_MAX_RECORDS):
-        if place >= len(stream):
-            return message
-        if stream[place] != HANDSHAKE:
+        if place < len(stream) and stream[place] != HANDSHAKE:
             raise HelloError("something else comes before it is whole")
-        size = int.from_bytes(stream[place + 3 : place + 5], "big")
-        message += stream[place + 5 : place + 5 + size]
-        place += 5 + size
+        if place + _RECORD_HEADER > len(stream):
+            return message, announced
+        size = int.from_bytes(stream[place + 3 : place + _RECORD_HEADER], "big")
+        place += _RECORD_HEADER
+        message += stream[place : place + size]
+        announced += size
+        place += size
     if place < len(stream):
         raise HelloError("it is in too many records")
-    return message
+    return message, announced

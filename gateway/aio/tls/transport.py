@@ -44,7 +44,7 @@ _MAX_IDLE: Final = 64
 """Records of a connection without a byte for the protocol above. Nobody honest sends so many: a flood of KeyUpdates
 does."""
 
-_OF_A_CHUNK: Final = 6
+_OF_A_CHUNK: Final = 3
 """Bytes of a record without data that may cost as much as a chunk: a session ticket of 18 takes 6 microseconds."""
 
 _MAX_IDLE_BYTES: Final = 16_384  # of these on the wire: less than a record of tickets; two honest ones have 500
@@ -510,7 +510,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         clear = self._engine.open(came, self._buffers.clear, self._is_turn_over)
         self._turn.spend(clear.taken, RECORD * clear.records)
         left = came[clear.taken :]
-        self._has_more = bool(left)
+        self._has_more = bool(left) or clear.is_ended or clear.error is not None
         self._turn.rest()
         self._deliver(bytes(self._buffers.clear[: clear.size]), is_ended=clear.is_ended)
         self._turn.work()

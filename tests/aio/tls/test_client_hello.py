@@ -125,6 +125,15 @@ def test_nothing_may_follow_a_hello_in_its_record(hello: bytes, more: bytes) -> 
         HelloGate().take(records(hello[5:] + more))
 
 
+@pytest.mark.parametrize("hello", REAL, ids=["default", "1.2", "P-384"])
+def test_nor_may_a_record_announce_more_than_its_hello(hello: bytes) -> None:
+    """The rest was sent in a later read, when the gate was open."""
+    record = records(hello[5:] + bytes(4))
+    for size in (9, 100, len(record) - 4):
+        with pytest.raises(HelloError, match="something follows"):
+            HelloGate().take(record[:size])
+
+
 @given(st.binary(max_size=300))
 def test_whatever_comes_goes_through_or_is_refused(data: bytes) -> None:
     gate = HelloGate()

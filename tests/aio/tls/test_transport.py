@@ -768,6 +768,25 @@ async def test_what_is_behind_the_bytes_that_are_given_is_still_to_be_read(certi
     assert (unread[0], unread[-1], pair.tls.has_unread) == (True, False, False)
 
 
+@pytest.mark.parametrize("way", ["close_notify", "changed"])
+async def test_an_end_behind_the_bytes_that_are_given_is_still_to_be_read(certificates: Path, way: str) -> None:
+    """A connection whose server said in the same step that it closes was used for the next request."""
+    pair = Pair(certificates, as_client=True)
+    await pair.begin()
+    await pair.pour(pair.records([1]))
+    unread = list[bool]()
+    sent = pair.records([5])
+    if way == "changed":
+        sent += pair.records([5])[:-1] + b"?"
+    else:
+        with_want(pair.peer.unwrap)
+        sent += pair.outgoing.read()
+    with patch.object(pair.above, "data_received", lambda _: unread.append(pair.tls.has_unread)):
+        await pair.pour(sent)
+    assert unread == [True]
+    assert pair.tls.is_closing()
+
+
 async def test_half_a_record_is_still_to_be_read(certificates: Path) -> None:
     pair = Pair(certificates, as_client=True)
     await pair.begin()
