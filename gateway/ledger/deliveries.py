@@ -162,14 +162,16 @@ def claim_due(connection: Connection, me: str, now: float, until: float, bounds:
     slots = _Slots(me, bounds.per_destination, bounds.per_owner, bounds.rooms or {})
     _count_running(connection, now, slots)
     chosen: dict[str, Row[Any]] = {}
+    last: tuple[int, str] = (0, "")
     for _ in range(_MAX_ROUNDS):
-        rows = _due(connection, now, [*chosen], slots)
+        rows = _due(connection, now, last, slots)
         for row in rows:
             if len(chosen) < bounds.most and slots.has_room(row.destination, row.owner):
                 chosen[row.id] = row
                 slots.take(row.destination, row.owner, me, 1)
         if len(chosen) >= bounds.most or len(rows) < _AT_ONCE:
             break
+        last = rows[-1].next_at, rows[-1].id  # what had no room before has none now
     return _claim(connection, list(chosen.values()), me, min(until, now + _LONGEST_LEASE))
 
 
@@ -207,16 +209,19 @@ class GivenUp(NamedTuple):
     destination: str
 
 
-def give_up(connection: Connection, lines: Collection[Line], before: float, now: float) -> list[GivenUp]:
+def give_up(
+    connection: Connection, lines: Collection[Line], before: float, now: float, *, least_attempts: int = 1
+) -> list[GivenUp]:
     """Gives up a batch of what was due before a moment at destinations that fail for their owners.
 
-    A delivery without any attempt is kept: one attempt will show whether the destination takes it.
+    A delivery without any attempt is kept: one attempt will show whether the destination takes it. With
+    `least_attempts` 0 it is not: where the destination has failed for so long, nobody would ever try all of them.
     """
     # Of a bare column SQLite prefers another index: then it goes through all that is on record, not what waits alone.
     destination = deliveries.c.destination.concat("")
     late = (
         tuple_(destination, deliveries.c.owner).in_(list(lines)),
-        deliveries.c.attempts > 0,
+        deliveries.c.attempts >= least_attempts,
         deliveries.c.state == DeliveryState.DUE,
         deliveries.c.ended_at < int(before),
         deliveries.c.next_at.is_not(None),
@@ -277,14 +282,14 @@ def _count_running(connection: Connection, now: float, slots: _Slots) -> None:
         slots.take(row[0], row[1], row[2], int(row[3]))
 
 
-def _due(connection: Connection, now: float, chosen: list[str], slots: _Slots) -> Sequence[Row[Any]]:
-    """A batch of due deliveries, the longest due first, without those already chosen or without a free slot."""
+def _due(connection: Connection, now: float, last: tuple[int, str], slots: _Slots) -> Sequence[Row[Any]]:
+    """The batch of due deliveries behind `last`, the longest due first, without those that have no free slot."""
     query = (
         select(deliveries)
         .where(
-            deliveries.c.next_at <= int(now),
+            deliveries.c.next_at.between(last[0], int(now)),
+            tuple_(deliveries.c.next_at, deliveries.c.id) > last,
             deliveries.c.state == DeliveryState.DUE,
-            deliveries.c.id.not_in(chosen),
             deliveries.c.destination.not_in(sorted(slots.full_destinations)),
             deliveries.c.owner.not_in(sorted(slots.full_owners)),
             tuple_(deliveries.c.destination, deliveries.c.owner).not_in(sorted(slots.full_lines)),

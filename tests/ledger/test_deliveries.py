@@ -247,6 +247,8 @@ async def test_what_waits_too_long_for_a_paused_destination_is_given_up(engine: 
     assert (await row(engine, "old"))["state"] == DeliveryState.DEAD
     assert await engine.write(lambda c: mark_delivered(c, claimed["leased"], OK, NOON))
     assert (await engine.read(counts))[DeliveryState.DUE] == 4
+    rest = await engine.write(lambda c: give_up(c, [line], NOON - 99, NOON, least_attempts=0))
+    assert rest == [("never attempted", line[0])]
 
 
 async def test_an_owner_has_its_share_of_places_and_what_is_paused_for_one_is_open_for_others(engine: Engine) -> None:

@@ -190,4 +190,4 @@ async def test_what_is_being_sent_is_found_among_what_is_due_soon(engine: Engine
         return [step for statement in asked for step in _plan(raw, statement) if "deliveries" in step]
 
     by_time = "SEARCH deliveries USING INDEX ix_deliveries_next_at"
-    assert await engine.write(work) == [f"{by_time} (next_at>? AND next_at<?)", f"{by_time} (next_at<?)"]
+    assert await engine.write(work) == [f"{by_time} (next_at>? AND next_at<?)"] * 2

@@ -23,6 +23,7 @@ _MAX_OF_OWNER: Final = 100  # one host has 65,535 ports, and each is a destinati
 
 @dataclass(slots=True)
 class _Failing:
+    since: float
     failures: int = 0
     pause: float = 0.0
     until: float = 0.0
@@ -44,7 +45,7 @@ class Breaker:
 
     def record_failure(self, destination: Line, now: float) -> float | None:
         """Called when a destination has failed; returns the seconds of a new pause, or None."""
-        known = self._failing.pop(destination, None) or _Failing()
+        known = self._failing.pop(destination, None) or _Failing(now)
         self._failing[destination] = known  # the latest is last
         self._forget_oldest(destination[1])
         known.failures += 1
@@ -61,6 +62,14 @@ class Breaker:
             for destination, known in self._failing.items()
             if known.failures >= _FAILURES
         }
+
+    def failing_since(self, before: float) -> list[Line]:
+        """Destinations that have not answered once since then, and keep failing."""
+        return [
+            destination
+            for destination, known in self._failing.items()
+            if known.since <= before and known.failures >= _FAILURES
+        ]
 
     def forget_old(self, now: float) -> None:
         """Forgets destinations whose last pause has been over for long: nothing was to be sent there since."""

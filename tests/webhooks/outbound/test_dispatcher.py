@@ -16,7 +16,7 @@ from pytest_aiohttp import AiohttpRawServer
 from structlog.testing import capture_logs
 
 from gateway.config.settings.webhooks import WebhooksOut
-from gateway.ledger.deliveries import Planned, make_due, plan
+from gateway.ledger.deliveries import Planned, claim_due, make_due, plan
 from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts, shown
@@ -377,6 +377,51 @@ async def test_what_waits_for_a_paused_destination_does_not_wait_for_ever(parts:
     assert states[DeliveryState.DEAD] == 8
     assert parts.results() == {"retried": 8, "dead": 8}
     await eventually(lambda: states_told(parts) == {"waiting": 0, "due": 0, "dead": 8})
+
+
+async def test_what_nobody_ever_tried_is_given_up_where_nothing_was_taken_for_so_long(
+    parts: Set, receiver: Receiver
+) -> None:
+    """A paused destination gets one attempt in five minutes: of a silent one's thousands most would wait for ever."""
+    parts.addresses = {}
+    parts.out = out(parts.directory, give_up_after="1h")
+    for number in range(5):
+        await parts.make_due(receiver.port, f"d{number}")
+    for _ in range(2):
+        await parts.settle()
+    await parts.make_due(receiver.port, "untried")
+    parts.now += parts.out.give_up_after - 1
+    await parts.relay.look_after()
+    assert (await parts.row("untried"))["state"] == DeliveryState.DUE
+    parts.now += 2
+    await parts.make_due(receiver.port, "young")
+    await parts.relay.look_after()
+    states = [(await parts.row(name))["state"] for name in ("d1", "untried", "young")]
+    assert states == [DeliveryState.DEAD, DeliveryState.DEAD, DeliveryState.DUE]
+
+
+async def test_claims_that_take_long_are_seldom(
+    parts: Set, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 300,000 at paused destinations, they took SQLite's only writer from all who submit."""
+    claims = 0
+
+    def slow(*arguments: Any) -> Any:
+        nonlocal claims
+        claims += 1
+        parts.now += 0.2
+        return claim_due(*arguments)
+
+    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher.claim_due", slow)
+    for number in range(4):
+        await parts.make_due(receiver.port, f"d{number}")
+        parts.relay.nudge()
+        await parts.settle()
+        parts.now += 0.5
+    assert (claims, len(receiver.got)) == (1, 1)
+    parts.now += 1.8
+    await parts.settle()
+    assert (claims, len(receiver.got)) == (2, 4)
 
 
 def states_told(parts: Set) -> dict[str, float]:
