@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from gateway.auth.jwt.cache import TokenCache
 from gateway.model.identity import Identity, Profile
 from tests.support.held import texts_within
@@ -33,6 +35,21 @@ def test_it_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
     cache.put(b"d", identity_until(200.0))
     assert len(cache) == 3
     assert cache.get(b"d", 150.0) == identity_until(200.0)
+
+
+def test_the_scopes_of_all_are_bounded_as_well() -> None:
+    """A thousand tokens of two thousand each took 180 MB, and 90 ms to free when their issuer changed its keys."""
+    many = frozenset(map(str, range(2000)))
+    cache, identity = TokenCache(), replace(identity_until(100.0), scopes=many)
+    for number in range(1000):
+        cache.put(b"%d" % number, identity)
+        cache.put(b"%d" % number, identity)  # it counts once
+    assert len(cache) == 50
+    assert cache.get(b"999", 0.0) is identity
+    assert [cache.get(b"%d" % number, 100.0) for number in range(1000)] == [None] * 1000
+    for number in range(60):
+        cache.put(b"%d" % number, identity)
+    assert len(cache) == 50
 
 
 def test_no_token_lies_in_it() -> None:
