@@ -6,6 +6,7 @@ Nor do the gateway's own questions, whose pace and number containers choose.
 import asyncio
 import gc
 import json
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from types import CoroutineType, FrameType, FunctionType
@@ -15,7 +16,7 @@ import pytest
 import gateway as package
 from tests.support.backend import Backend, Connection, answer, closing_after
 from tests.support.forms import BOUNDARY, form
-from tests.support.gateway import AWAY_KEY, KEY, Running, Start, request, submit
+from tests.support.gateway import AWAY_KEY, ENVIRON, KEY, Running, Start, request, submit
 from tests.support.jobs import PROCESSING
 from tests.support.loop import steps
 from tests.support.waiting import eventually
@@ -120,6 +121,25 @@ async def test_of_a_request_that_the_upstream_fails(gateway: Running, backend: B
     async def act() -> None:
         async with await gateway.connect() as client:
             assert (await client.ask(request())).status == 502
+
+    await act()  # what is made once
+    assert await left(gateway, act) == Counter()
+
+
+async def test_of_a_submit_whose_webhook_has_a_host_without_an_address(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_none(_: str, __: int) -> list[object]:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr("gateway.webhooks.egress.resolver.find_addresses", find_none)
+    target = {"secret": {"env": "OUT"}, "allow": ["nobody.test"]}
+    gateway = await start(webhooks={"out": target}, environ={**ENVIRON, "OUT": "flow-secret-0123456789"})
+    sent = submit(form(webhook_url="https://nobody.test/hook"))
+
+    async def act() -> None:
+        async with await gateway.connect() as client:
+            (await client.ask(sent, b"POST")).is_refusal(422, "field_refused")
 
     await act()  # what is made once
     assert await left(gateway, act) == Counter()
