@@ -8,7 +8,9 @@ import gc
 import json
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import CoroutineType, FrameType, FunctionType
 
 import pytest
@@ -17,7 +19,7 @@ import gateway as package
 from tests.support.backend import Backend, Connection, answer, closing_after
 from tests.support.forms import BOUNDARY, form
 from tests.support.gateway import AWAY_KEY, ENVIRON, KEY, Running, Start, request, submit
-from tests.support.jobs import PROCESSING
+from tests.support.jobs import PROCESSING, ledger_path
 from tests.support.loop import steps
 from tests.support.waiting import eventually
 
@@ -141,6 +143,47 @@ async def test_of_a_submit_whose_webhook_has_a_host_without_an_address(
         async with await gateway.connect() as client:
             (await client.ask(sent, b"POST")).is_refusal(422, "field_refused")
 
+    await act()  # what is made once
+    assert await left(gateway, act) == Counter()
+
+
+async def test_of_a_submit_that_the_ledger_fails(start: Start) -> None:
+    gateway = await start()
+
+    async def act() -> None:
+        async with await gateway.connect() as client:
+            (await client.ask(submit(), b"POST")).is_refusal(503, "ledger_unavailable")
+
+    with _without_a_file(Path(ledger_path(gateway))):
+        await act()  # what is made once
+        assert await left(gateway, act) == Counter()
+
+
+@contextmanager
+def _without_a_file(path: Path) -> Iterator[None]:
+    kept = path.rename(path.with_name("kept.db"))
+    path.mkdir()
+    try:
+        yield
+    finally:
+        path.rmdir()
+        kept.rename(path)
+
+
+async def test_of_a_submit_to_which_the_upstream_gives_the_id_of_another_one(start: Start, backend: Backend) -> None:
+    async def script(connection: Connection) -> None:
+        while True:
+            await connection.request()
+            connection.send(answer(json.dumps({"success": True, "request_id": "job-1"}).encode()))
+
+    backend.script = script
+    gateway = await start(jobs={"watch": False})
+
+    async def act() -> None:
+        async with await gateway.connect() as client:
+            (await client.ask(submit(), b"POST")).is_refusal(502, "upstream_broke_off")
+
+    assert (await gateway.ask(submit(), b"POST")).status == 200
     await act()  # what is made once
     assert await left(gateway, act) == Counter()
 
