@@ -24,7 +24,8 @@ counts it.
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from types import TracebackType
+from typing import Final, TypeVar
 
 from gateway.model.reasons import RETRY_SOON, Denial, Reason, Why
 
@@ -34,6 +35,7 @@ MASK: Final = "***"
 _RETRY_AFTER: Final = 2  # seconds: a ledger that is away is often back soon
 _ROOT: Final = __file__.rpartition("/")[0] + "/"
 _OURS: Final = "gateway/"
+_Error = TypeVar("_Error", bound=BaseException)
 
 
 class GatewayError(Exception):
@@ -186,11 +188,33 @@ def whereabouts(error: BaseException) -> str:
     The place is the last line of the gateway's own code in the traceback (`gateway/upstream/pool.py:66`), even when a
     library raised the error; without such a line it is the place where the error was raised.
     """
-    place, trace = "", error.__traceback__
+    place = _noted(error) or _place(error.__traceback__)
+    return f"{type(error).__name__} at {place}" if place else type(error).__name__
+
+
+def without_calls(error: _Error) -> _Error:
+    """The error without the calls in which it was raised: those whom it is handed to may be held by them.
+
+    An error that is kept by what its calls hold waits for a garbage collection. `whereabouts` still tells its place.
+    """
+    place = _place(error.__traceback__)
+    if place and not _noted(error):
+        error.add_note(place)
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
+
+
+def _noted(error: BaseException) -> str:
+    """The place, of an error without its calls."""
+    return next(iter(getattr(error, "__notes__", ())), "")
+
+
+def _place(trace: TracebackType | None) -> str:
+    place = ""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
         is_ours = file.startswith(_ROOT)
         if is_ours or not place.startswith(_OURS):
             place = f"{_OURS + file.removeprefix(_ROOT) if is_ours else file.rpartition('/')[2]}:{trace.tb_lineno}"
         trace = trace.tb_next
-    return f"{type(error).__name__} at {place}" if place else type(error).__name__
+    return place

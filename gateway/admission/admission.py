@@ -290,11 +290,15 @@ class Lease:
 
     async def _do(self, step: Coroutine[Any, Any, Any]) -> Any:
         """Runs one step. Its wait may be interrupted, but the step itself is not, and `close` waits for it."""
-        self._doing = asyncio.get_running_loop().create_task(step)
+        doing = self._doing = asyncio.get_running_loop().create_task(step)
         try:
-            return await asyncio.shield(self._doing)
+            return await asyncio.shield(doing)
         except LedgerUnavailable:
             raise ledger_away() from None
+        finally:
+            if doing.done():
+                self._doing = None  # it has the error, which has the calls of this in its traceback
+            del doing
 
     async def _finish(self, last: LeaseState) -> None:
         if self._doing is not None:

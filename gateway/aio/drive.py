@@ -82,9 +82,9 @@ class Drive:
         try:
             awaited = self._coroutine.send(None) if error is None else self._coroutine.throw(error)
         except StopIteration:
-            self._ended(None)
+            self._end(None)
         except BaseException as failure:  # noqa: BLE001 -- the owner judges whatever ends the coroutine
-            self._ended(failure)
+            self._end(failure)
             failure.__traceback__ = None  # it holds the callers of this, and one of them may have made the failure
         else:
             self._awaited = awaited
@@ -100,6 +100,10 @@ class Drive:
         if self._pending is not None and self._awaited is not None:
             pending, self._pending = self._pending, None
             self.interrupt(pending)
+
+    def _end(self, error: BaseException | None) -> None:
+        ended, self._ended = self._ended, _pass_over  # lets go of it: it may know the Drive
+        ended(error)
 
     def interrupt(self, error: BaseException) -> None:
         """Ends the current wait with an error. While the coroutine itself runs, ends its next wait instead."""
@@ -136,3 +140,7 @@ class Drive:
         # An interrupt may have come between the future's end and this call.
         if self._awaited is future:
             self.step()
+
+
+def _pass_over(_: BaseException | None) -> None:
+    pass

@@ -5,8 +5,12 @@ from enum import StrEnum
 from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from gateway.errors import without_calls
 
 T = TypeVar("T")
+_Error = TypeVar("_Error", bound=BaseException)
 REPORT_SECONDS: Final = 60.0
 
 
@@ -31,6 +35,16 @@ def is_postgres(connection: Connection) -> bool:
 def is_of_an_owner(turn: str) -> bool:
     """Whether a turn is an owner's, not the gateway's own."""
     return bool(turn) and turn not in _OWN
+
+
+def handed_on(error: _Error) -> _Error:
+    """An error of a transaction, for who waits for it: without its calls, which hold the transaction, and him.
+
+    Nor does the driver's own have them, of which SQLAlchemy made it.
+    """
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        without_calls(error.orig)
+    return without_calls(error)
 
 
 class Engine(Protocol):

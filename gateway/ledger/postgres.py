@@ -26,7 +26,7 @@ from gateway.aio.background import keep_task
 from gateway.errors import LedgerUnavailable, OwnerWaited, ValueNotKept
 from gateway.ledger.connecting import DEADLINES, FAULTS, Connector, has_waited, in_words, is_read_only
 from gateway.ledger.connection_slots import ConnectionSlots
-from gateway.ledger.engine import REPORT_SECONDS, OwnTurn, is_of_an_owner
+from gateway.ledger.engine import REPORT_SECONDS, OwnTurn, handed_on, is_of_an_owner
 from gateway.ledger.loop_time import LoopTime
 from gateway.ledger.migrate import DEFAULT_UPKEEP, MIGRATION_SECONDS, Upkeep
 from gateway.ledger.postgres_submits import STATEMENTS
@@ -148,17 +148,20 @@ class PostgresEngine:
         has_begun: asyncio.Future[LoopTime] = loop.create_future()
         task = loop.create_task(self._work(work, in_turn_of, engine, has_begun))
         keep_task(task, self._tasks)
+        either: tuple[asyncio.Future[Any], ...] = (task, has_begun)
         try:
-            either: tuple[asyncio.Future[Any], ...] = (task, has_begun)
             await asyncio.wait(either, timeout=self._turn, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 fault = _fault_of(in_turn_of)
                 if not has_begun.done():
                     raise fault(_NO_TURN)
                 await _answered(task, within or self._timeout, has_begun.result(), fault)
+            return task.result()
+        except Exception as error:  # noqa: BLE001 -- the caller gets whatever the work raises
+            raise handed_on(error)  # noqa: B904 -- it is the same
         finally:
             task.cancel()
-        return task.result()
+            del task, either  # an error has this call in its traceback, and they have the error
 
     async def _work(
         self,
@@ -220,7 +223,12 @@ class PostgresEngine:
             await asyncio.wait([task], timeout=self._upkeep.patience)
         if not task.done():
             raise LedgerUnavailable(_CHANGING if self._is_changing else _NO_TURN)
-        task.result()
+        try:
+            task.result()
+        except Exception as error:  # noqa: BLE001 -- as `_run` does
+            raise handed_on(error)  # noqa: B904 -- likewise
+        finally:
+            del task
 
     async def _tend(self) -> None:
         with self._words():

@@ -34,7 +34,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from gateway.errors import LedgerUnavailable, ValueNotKept
-from gateway.ledger.engine import REPORT_SECONDS
+from gateway.ledger.engine import REPORT_SECONDS, handed_on
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
 from gateway.ledger.owner_turns import OwnerTurns
 from gateway.ledger.statement import raw_of
@@ -91,7 +91,8 @@ class _Call:
         self.done.cancel()
 
     def end(self, result: Any, error: BaseException | None) -> None:
-        """Called on its thread: lets its caller know."""
+        """Called on its thread: lets its caller know. In the error's calls is this one, which would hold it."""
+        error = None if error is None else handed_on(error)
         with suppress(RuntimeError):  # its loop has closed
             self.done.get_loop().call_soon_threadsafe(_end, self.done, result, error)
 
@@ -244,7 +245,7 @@ class LedgerThread:
             call.end(None, error)
         except DBAPIError as error:
             self._drop()
-            call.end(None, _unavailable(error.orig))
+            call.end(None, _unavailable(handed_on(error).orig))
         except UnicodeEncodeError:  # the driver's, of a value: SQLite stores UTF-8, which has no lone surrogate
             call.end(None, ValueNotKept("it can't store a value"))
         except (OSError, sqlite3.Error, SQLAlchemyError) as error:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from gateway.errors import LedgerUnavailable
+from gateway.errors import LedgerUnavailable, without_calls
 from gateway.ledger import closing, postgres_ends, postgres_submits, reservations
 from gateway.ledger.accounts import lock
 from gateway.ledger.deliveries import Planned, plan
@@ -151,7 +151,10 @@ class Steps:
         lane.waiting.append((step, done))
         if lane.task is None:
             lane.task = loop.create_task(self._run(kind, key, lane))
-        return await done
+        try:
+            return await done
+        finally:
+            del done, lane  # an error has this call in its traceback, and they have the error
 
     async def _run(self, kind: _StepKind, key: tuple[str, str], lane: _Lane) -> None:
         try:
@@ -178,7 +181,7 @@ class Steps:
             if done.done():
                 continue
             if isinstance(result, Exception):
-                done.set_exception(result)
+                done.set_exception(without_calls(result))
             else:
                 done.set_result(result)
 

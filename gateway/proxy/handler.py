@@ -118,7 +118,7 @@ class Handler:
         if isinstance(request, Refused):
             raise request
         exchange.method = request.method
-        cached = _read_head(state, client, request, exchange)  # 2, 3
+        cached = self._read_head(state, client, request, exchange)  # 2, 3
         trace = exchange.trace = trace_of(exchange.request_id, cached.request_id, cached.passed_on, self._new_id)
         exchange.request_id = cached.request_id or exchange.request_id
         prepared = cached.prepared
@@ -137,16 +137,17 @@ class Handler:
             await self._serve_other(state, cached, order, exchange.started)  # 7 to 9
         await self._finish(order, exchange)
 
-    async def _finish(self, order: ForwardOrder, exchange: Exchange) -> None:
-        """Notes what became of a request that was answered, and drops what is left of its body."""
-        exchange.status = order.delivery.status
-        exchange.ended = self._clock()
-        if order.prepared.permit.route.is_ours:
-            exchange.reason, exchange.source = Reason.ANSWERED, Source.GATEWAY
-        if order.client.is_gone:
-            exchange.note_outcome(Reason.CLIENT_GONE, "The client left after its request was released upstream.")
-        elif not order.body.is_eof():
-            await drain(order.client, order.body)
+    @staticmethod
+    def _read_head(
+        state: State, client: ClientConnection, request: RawRequestMessage, exchange: Exchange
+    ) -> CachedHeaders:
+        """What these headers mean; remembered when the connection sent the same ones before."""
+        cached: CachedHeaders | None = client.cached_headers
+        if cached is None or not cached.is_same(state, request.version, request.raw_headers):
+            cached = client.cached_headers = cache_headers(state, client.peer, request.version, request.raw_headers)
+        exchange.client_ip = cached.client_ip
+        exchange.waits_for_invitation = cached.headers.expects_continue
+        return cached
 
     async def _permit(
         self,
@@ -232,14 +233,13 @@ class Handler:
         finally:
             self._slots.give_back(account)
 
-
-def _read_head(
-    state: State, client: ClientConnection, request: RawRequestMessage, exchange: Exchange
-) -> CachedHeaders:
-    """What these headers mean; remembered when the connection sent the same ones before."""
-    cached: CachedHeaders | None = client.cached_headers
-    if cached is None or not cached.is_same(state, request.version, request.raw_headers):
-        cached = client.cached_headers = cache_headers(state, client.peer, request.version, request.raw_headers)
-    exchange.client_ip = cached.client_ip
-    exchange.waits_for_invitation = cached.headers.expects_continue
-    return cached
+    async def _finish(self, order: ForwardOrder, exchange: Exchange) -> None:
+        """Notes what became of a request that was answered, and drops what is left of its body."""
+        exchange.status = order.delivery.status
+        exchange.ended = self._clock()
+        if order.prepared.permit.route.is_ours:
+            exchange.reason, exchange.source = Reason.ANSWERED, Source.GATEWAY
+        if order.client.is_gone:
+            exchange.note_outcome(Reason.CLIENT_GONE, "The client left after its request was released upstream.")
+        elif not order.body.is_eof():
+            await drain(order.client, order.body)

@@ -431,3 +431,29 @@ def test_what_an_interrupt_ended_leaves_no_cycle_to_the_garbage_collector() -> N
         assert held[0]() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("error", [None, Stop()])
+def test_it_lets_go_of_what_it_called_at_its_end(error: Stop | None) -> None:
+    class Owner:
+        """Knows its Drive, which knows it."""
+
+        def __init__(self) -> None:
+            self.drive = Drive(work(), self.ended)
+
+        def ended(self, _: BaseException | None) -> None:
+            pass
+
+    async def work() -> None:
+        if error is not None:
+            raise error
+
+    gc.disable()
+    try:
+        owner = Owner()
+        owner.drive.step()
+        kept = weakref.ref(owner)
+        del owner
+        assert kept() is None
+    finally:
+        gc.enable()

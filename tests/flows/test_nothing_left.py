@@ -1,19 +1,29 @@
-"""A request leaves nothing to the garbage collector, however it ends: no stranger may bring about its work."""
+"""A request leaves nothing to the garbage collector, however it ends: no stranger may bring about its work.
+
+Nor do the gateway's own questions, whose pace and number containers choose.
+"""
 
 import asyncio
 import gc
+import json
+import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from types import FunctionType
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CoroutineType, FrameType, FunctionType
 
 import pytest
 
-from tests.support.backend import Backend, closing_after
+import gateway as package
+from tests.support.backend import Backend, Connection, answer, closing_after
 from tests.support.forms import BOUNDARY, form
-from tests.support.gateway import AWAY_KEY, KEY, Running, request, submit
+from tests.support.gateway import AWAY_KEY, ENVIRON, KEY, Running, Start, request, submit
+from tests.support.jobs import PROCESSING, ledger_path
 from tests.support.loop import steps
 from tests.support.waiting import eventually
 
+_CODE = package.__file__.removesuffix("__init__.py")
 _HOST = b"Host: gateway.test\r\n"
 _LOGIN = b"X-API-Key: " + KEY.encode() + b"\r\n"
 _FORM = _LOGIN + b"Content-Type: multipart/form-data; boundary=" + BOUNDARY.encode() + b"\r\n"
@@ -49,7 +59,11 @@ BROKEN_OFF = {
 
 def _ours(garbage: list[object]) -> Counter[str]:
     kinds = [one if isinstance(one, FunctionType) else type(one) for one in garbage]
-    return Counter(kind.__qualname__ for kind in kinds if getattr(kind, "__module__", "").startswith("gateway."))
+    found = Counter(kind.__qualname__ for kind in kinds if getattr(kind, "__module__", "").startswith("gateway."))
+    codes = [one.f_code for one in garbage if isinstance(one, FrameType)]
+    codes += [one.cr_code for one in garbage if isinstance(one, CoroutineType)]
+    found.update(code.co_qualname for code in codes if code.co_filename.startswith(_CODE))
+    return found
 
 
 async def left(gateway: Running, act: Callable[[], Awaitable[None]]) -> Counter[str]:
@@ -110,5 +124,88 @@ async def test_of_a_request_that_the_upstream_fails(gateway: Running, backend: B
         async with await gateway.connect() as client:
             assert (await client.ask(request())).status == 502
 
+    await act()  # what is made once
+    assert await left(gateway, act) == Counter()
+
+
+async def test_of_a_submit_whose_webhook_has_a_host_without_an_address(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_none(_: str, __: int) -> list[object]:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr("gateway.webhooks.egress.resolver.find_addresses", find_none)
+    target = {"secret": {"env": "OUT"}, "allow": ["nobody.test"]}
+    gateway = await start(webhooks={"out": target}, environ={**ENVIRON, "OUT": "flow-secret-0123456789"})
+    sent = submit(form(webhook_url="https://nobody.test/hook"))
+
+    async def act() -> None:
+        async with await gateway.connect() as client:
+            (await client.ask(sent, b"POST")).is_refusal(422, "field_refused")
+
+    await act()  # what is made once
+    assert await left(gateway, act) == Counter()
+
+
+async def test_of_a_submit_that_the_ledger_fails(start: Start) -> None:
+    gateway = await start()
+
+    async def act() -> None:
+        async with await gateway.connect() as client:
+            (await client.ask(submit(), b"POST")).is_refusal(503, "ledger_unavailable")
+
+    with _without_a_file(Path(ledger_path(gateway))):
+        await act()  # what is made once
+        assert await left(gateway, act) == Counter()
+
+
+@contextmanager
+def _without_a_file(path: Path) -> Iterator[None]:
+    kept = path.rename(path.with_name("kept.db"))
+    path.mkdir()
+    try:
+        yield
+    finally:
+        path.rmdir()
+        kept.rename(path)
+
+
+async def test_of_a_submit_to_which_the_upstream_gives_the_id_of_another_one(start: Start, backend: Backend) -> None:
+    async def script(connection: Connection) -> None:
+        while True:
+            await connection.request()
+            connection.send(answer(json.dumps({"success": True, "request_id": "job-1"}).encode()))
+
+    backend.script = script
+    gateway = await start(jobs={"watch": False})
+
+    async def act() -> None:
+        async with await gateway.connect() as client:
+            (await client.ask(submit(), b"POST")).is_refusal(502, "upstream_broke_off")
+
+    assert (await gateway.ask(submit(), b"POST")).status == 200
+    await act()  # what is made once
+    assert await left(gateway, act) == Counter()
+
+
+async def test_of_the_gateways_own_questions(start: Start, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+
+    async def script(connection: Connection) -> None:
+        nonlocal asked
+        while True:
+            arrived = await connection.request()
+            asked += arrived.method == b"GET"
+            said = json.dumps({"success": True, "request_id": "job-1"}).encode()
+            connection.send(answer(PROCESSING if arrived.method == b"GET" else said))
+
+    async def act() -> None:
+        enough = asked + 3
+        await eventually(lambda: asked >= enough)
+
+    monkeypatch.setattr("gateway.jobs.poll_interval.SHORTEST", 0.02)
+    backend.script = script
+    gateway = await start(jobs={})
+    assert (await gateway.ask(submit(), b"POST")).status == 200
     await act()  # what is made once
     assert await left(gateway, act) == Counter()

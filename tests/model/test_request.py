@@ -17,6 +17,7 @@ from gateway.errors import (
     UpstreamFailed,
     refuse,
     whereabouts,
+    without_calls,
 )
 from gateway.model.networks import parse_address
 from gateway.model.reasons import VERDICTS, Denial, Reason, Source
@@ -163,3 +164,16 @@ def test_an_error_is_where_it_last_was_in_our_code() -> None:
     with pytest.raises(json.JSONDecodeError) as elsewhere:
         json.loads("canary")
     assert re.fullmatch(r"JSONDecodeError at decoder\.py:\d+", whereabouts(elsewhere.value))
+
+
+def test_an_error_without_its_calls_still_tells_where_it_was_first() -> None:
+    with pytest.raises(ValueError, match="canary") as raised:
+        parse_address("canary")
+    first = whereabouts(raised.value)
+    for _again in range(2):
+        bare = without_calls(raised.value)
+        assert (bare.__traceback__, bare.__context__, bare.__cause__) == (None, None, None)
+        with pytest.raises(ValueError, match="canary"):
+            raise bare
+        assert whereabouts(bare) == first
+    assert whereabouts(without_calls(KeyError("canary"))) == "KeyError"

@@ -113,7 +113,10 @@ class Resolver:
         asked = self._ask(owner, place, until)
         await asyncio.wait([asked.found], timeout=self._deadline)
         if asked.found.done():
-            return asked.found.result()
+            try:
+                return asked.found.result()
+            finally:
+                del asked  # an error has this call in its traceback, and this has the error
         is_known = self._asked.get(place) is asked
         if is_known and place not in self._waiting:
             raise LookupLate("its look-up takes too long")
