@@ -19,7 +19,7 @@ from gateway.ledger.schema import accounts, grants, windows
 from gateway.ledger.statement import Statement
 from gateway.ledger.upserts import Upsert, or_add, or_nothing
 from gateway.limits.quotas import AccountCounts, Used
-from gateway.limits.windows import day_of, month_of
+from gateway.limits.windows import periods_at
 
 MICROSECONDS: Final = 1_000_000  # of a second: `tat` is kept in them
 
@@ -127,6 +127,6 @@ def counts_in(rows: Sequence[Row[Any]], day: int, month: int) -> AccountCounts:
 
 
 def _read(connection: Connection, account: str, now: float) -> AccountCounts | None:
-    day, month = day_of(now).period, month_of(now).period
+    day, month = periods_at(now)
     rows = _READ.all(connection, of=account, now=int(now), day=day, month=month)
     return counts_in(rows, day, month) if rows else None

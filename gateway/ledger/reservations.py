@@ -35,7 +35,7 @@ from gateway.ledger.statement import Statement
 from gateway.ledger.upserts import or_add
 from gateway.limits.quotas import ALL_COUNTED, AccountCounts, Uncounted, Used
 from gateway.limits.submit_decisions import Ask, StepOutcome, decide_pages, decide_submit
-from gateway.limits.windows import day_of, month_of
+from gateway.limits.windows import periods_at
 from gateway.model.identity import Profile
 
 _AT_ONCE: Final = 200
@@ -90,7 +90,7 @@ def admit(connection: Connection, claim: Claim, profile: Profile, now: float, un
     """Takes a submit's slot (rate and concurrency) before its body. Times are seconds since the epoch."""
     outcome = _decide(connection, claim, now, lambda counts: decide_submit(profile, counts, now))
     if outcome.denial is None:
-        periods = day_of(now).period, month_of(now).period
+        periods = periods_at(now)
         take_slot(connection, claim.account, outcome.after.tat)
         add_to_windows(connection, claim.account, periods, Used(requests=1))
         _INSERT.run(connection, **_row_of(claim, periods, now, until))
@@ -105,7 +105,7 @@ def reserve(
     Raises:
         ReservationLost: the reservation was reclaimed.
     """
-    periods = day_of(now).period, month_of(now).period
+    periods = periods_at(now)
 
     def decide(counts: AccountCounts) -> StepOutcome:
         return decide_pages(profile, ask, counts, now, _uncounted(find(connection, claim.id), periods))

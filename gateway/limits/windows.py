@@ -21,11 +21,17 @@ class Window(NamedTuple):
         return round(self.end - self.start)
 
 
+def periods_at(now: float) -> tuple[int, int]:
+    """The day and the month that contain a moment, in seconds since the epoch, as `Window.period` names them."""
+    day = date.fromordinal(_EPOCH + int(now // DAY))
+    month = day.year * 100 + day.month
+    return month * 100 + day.day, month
+
+
 def day_of(now: float) -> Window:
     """The UTC day that contains a moment, in seconds since the epoch."""
     number = now // DAY
-    day = date.fromordinal(_EPOCH + int(number))
-    return Window(day.year * 10_000 + day.month * 100 + day.day, number * DAY, (number + 1) * DAY)
+    return Window(periods_at(now)[0], number * DAY, (number + 1) * DAY)
 
 
 def month_of(now: float) -> Window:
