@@ -261,8 +261,9 @@ def _admitted(steps: Sequence[_Step], outcomes: Sequence[StepOutcome]) -> list[_
 
 
 def _accept_one(connection: Connection, step: Accept) -> None:
-    reservations.accept(connection, step.claim, None if step.job is None else step.job.request_id, step.until)
-    if step.job is None or not begin(connection, step.claim.id, step.job, step.watcher, step.now):
+    request_id = None if step.job is None else step.job.request_id
+    accepted = reservations.accept(connection, step.claim, request_id, step.until)
+    if step.job is None or not begin(connection, accepted, step.job, step.watcher, step.now):
         return
     if step.webhook is not None:
         plan(connection, step.webhook, step.now)

@@ -256,13 +256,13 @@ class Machine(RuleBasedStateMachine):
         if is_lost:
             self.runner.run(self.steps.accept(Accept(claim, None, None, "me", self.now, self.now + TTL)))
         else:
-            self.do(lambda c: steps.accept(c, claim, request_id, self.now + TTL))
+            accepted = self.do(lambda c: steps.accept(c, claim, request_id, self.now + TTL))
         found = self.found(claim)
         if found is None:
             return
         if request_id is not None and found.job is None:
             new = NewJob(request_id, "default", "/convert", None)
-            self.do(lambda c: jobs.begin(c, claim.id, new, "me", self.now))
+            self.do(lambda c: jobs.begin(c, accepted, new, "me", self.now))
             found.job = JobRef("container", request_id, claim.id)
         if found.stage in HELD:
             found.stage, found.expires = Stage.ACCEPTED, int(self.now) + TTL

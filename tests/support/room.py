@@ -208,8 +208,8 @@ class Room:
         def work(connection: Any) -> None:
             admit(connection, claim, make_profile(), now, now + 60)
             reserve(connection, claim, make_profile(), Ask(PAGES, 1, ""), now, now + 60)
-            accept(connection, claim, request_id, now + 3600)
-            begin(connection, claim.id, NewJob(request_id, shape, PATH, None), self.watcher.me, now)
+            accepted = accept(connection, claim, request_id, now + 3600)
+            begin(connection, accepted, NewJob(request_id, shape, PATH, None), self.watcher.me, now)
 
         await self.engine.write(work)
         return JobRef(upstream, request_id, claim.id)
