@@ -64,14 +64,6 @@ class Statement:
             return connection.execute(self.of_postgresql(), values).rowcount
         return self._run(connection, values).rowcount
 
-    def each(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-        """Runs it once for each of several rows of values."""
-        if is_postgres(connection):
-            connection.execute(self.of_postgresql(), rows)
-            return
-        for row in rows:
-            self._run(connection, row)
-
     def of_postgresql(self) -> Clause:
         """What PostgreSQL is asked, compiled when it is first needed."""
         if self._clause is None:
