@@ -37,7 +37,7 @@ from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger.engine import REPORT_SECONDS
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
 from gateway.ledger.owner_turns import OwnerTurns
-from gateway.ledger.statement import raw_of
+from gateway.ledger.statement import raw_of, with_driver
 from gateway.ledger.writeahead import MAX_BYTES, LogBound
 
 T = TypeVar("T")
@@ -288,7 +288,7 @@ class LedgerThread:
         if self._writes:
             _make_file(self._path)
         self._file = _identity(self._path)  # before opening: the next check then sees a replacement
-        connection = self._connection = self._engine.connect()
+        connection = self._connection = with_driver(self._engine.connect())
         self._is_durable = False
         try:
             tend = partial(self._upkeep.tend, may_write=self._writes)
