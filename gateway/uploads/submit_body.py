@@ -86,7 +86,7 @@ class SubmitBody:
             Refused: body_malformed or spool_full.
         """
         form = self._inspector.finish()
-        while self._rules_now() != self._rules:
+        while (rules := self._rules_now()) is not self._rules and rules != self._rules:
             await let_others()
             self._rules = self._rules_now()
             judge_again(form, self._rules)
