@@ -254,7 +254,7 @@ class Machine(RuleBasedStateMachine):
     def accept(self, claim: Claim, is_lost: bool) -> None:
         request_id = None if is_lost else f"job-{claim.id}"
         if is_lost:
-            self.runner.run(self.steps.accept(Accept(claim, None, None, "me", self.now, self.now + TTL)))
+            self.runner.run(self._lose(claim))
         else:
             accepted = self.do(lambda c: steps.accept(c, claim, request_id, self.now + TTL))
         found = self.found(claim)
@@ -266,6 +266,9 @@ class Machine(RuleBasedStateMachine):
             found.job = JobRef("container", request_id, claim.id)
         if found.stage in HELD:
             found.stage, found.expires = Stage.ACCEPTED, int(self.now) + TTL
+
+    async def _lose(self, claim: Claim) -> None:
+        await self.steps.accept(Accept(claim, None, None, "me", self.now, self.now + TTL))
 
     @rule(target=running, account=st.sampled_from(ACCOUNTS), pages=st.integers(1, 10), price=st.integers(0, 12))
     def take(self, account: str, pages: int, price: int) -> Any:
