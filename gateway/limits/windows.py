@@ -36,7 +36,8 @@ def day_of(now: float) -> Window:
 
 def month_of(now: float) -> Window:
     """The UTC month that contains a moment, in seconds since the epoch."""
-    first = date.fromordinal(_EPOCH + int(now // DAY)).replace(day=1)
-    following = date(first.year + first.month // 12, first.month % 12 + 1, 1)
-    start, end = (float((day.toordinal() - _EPOCH) * DAY) for day in (first, following))
-    return Window(first.year * 100 + first.month, start, end)
+    number = int(now // DAY)
+    day = date.fromordinal(_EPOCH + number)
+    first = number + 1 - day.day
+    following = date(day.year + day.month // 12, day.month % 12 + 1, 1).toordinal() - _EPOCH
+    return Window(day.year * 100 + day.month, float(first * DAY), float(following * DAY))
