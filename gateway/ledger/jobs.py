@@ -91,13 +91,17 @@ def job_ref(row: Row[Any]) -> JobRef:
 
 
 class Recorded(NamedTuple):
-    """A job's state after `record_facts`. `settled` is None if its cost did not change; `is_end`: this ended it."""
+    """A job's state after `record_facts`. `settled` is None if its cost did not change; `is_end`: this ended it.
+
+    `makes_due`: it has a webhook, which this made due.
+    """
 
     state: JobState
     expires_at: int | None
     known: Known
     settled: Settled | None
     is_end: bool
+    makes_due: bool = False
 
 
 class NewFacts(NamedTuple):
@@ -233,7 +237,7 @@ def _record_one(connection: Connection, asked: NewFacts, now: float, ttl: float)
             StateColumns(end.recorded.state, end.recorded.known, end.ended_at, end.recorded.expires_at),
             now,
         )
-    if end.recorded.is_end:
+    if end.recorded.makes_due:
         make_due(connection, *job.key, end.recorded.state.name.lower(), now)
     return end.recorded
 
@@ -252,7 +256,8 @@ def _end_of(row: Any, asked: NewFacts, now: float, ttl: float) -> JobEnd:
     if cost is not None and state is not JobState.GONE:
         state = JobState.COMPLETE if Known.COMPLETE in known else JobState.FAILED
     settled = None if closing is None else closing.settled
-    return JobEnd(row, closing, ended_at, Recorded(state, expires_at, known, settled, is_end))
+    makes_due = is_end and bool(row.has_webhook)
+    return JobEnd(row, closing, ended_at, Recorded(state, expires_at, known, settled, is_end, makes_due))
 
 
 def known_of(row: Row[Any]) -> Known:

@@ -27,7 +27,7 @@ from gateway.jobs.retention import Retention
 from gateway.jobs.status_queue import StatusQueue
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.engine import Engine
-from gateway.ledger.jobs import NewJob, begin, find, forget
+from gateway.ledger.jobs import NewJob, Recorded, begin, find, forget
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.replica import Replica
 from gateway.ledger.reservations import Claim, accept, admit, reserve
@@ -176,7 +176,7 @@ class Room:
         )
         self.housekeeping = Housekeeping(self.ledger, self.failover, self.retention, self.completion.retry_pending)
 
-    def _ended(self) -> None:
+    def _ended(self, _: Recorded) -> None:
         self.ended += 1
 
     def configure(self, upstreams: dict[str, Any] | None = None, **jobs: Any) -> None:
