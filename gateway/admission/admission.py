@@ -7,7 +7,7 @@ expiry, so its retries end: in a long outage they would pile up for nothing.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
@@ -169,7 +169,7 @@ class Lease:
         self._claim = claim
         self._profile = profile
         self._ttl = reservation_ttl
-        self._doing: asyncio.Task[Any] | None = None
+        self._doing: asyncio.Future[Any] | None = None
         self._state = LeaseState.HELD
         self._shown: tuple[Profile, list[Limit], float] | None = None
 
@@ -288,9 +288,10 @@ class Lease:
         """Replaces the limits under which the submit was admitted."""
         self._profile = profile
 
-    async def _do(self, step: Coroutine[Any, Any, Any]) -> Any:
+    async def _do(self, step: Awaitable[Any]) -> Any:
         """Runs one step. Its wait may be interrupted, but the step itself is not, and `close` waits for it."""
-        doing = self._doing = asyncio.get_running_loop().create_task(step)
+        # A step's own future; a task where it first waits for its turn.
+        doing = self._doing = asyncio.ensure_future(step)
         try:
             return await asyncio.shield(doing)
         except LedgerUnavailable:
@@ -298,7 +299,7 @@ class Lease:
         finally:
             if doing.done():
                 self._doing = None  # it has the error, which has the calls of this in its traceback
-            del doing
+            del doing, step
 
     async def _finish(self, last: LeaseState) -> None:
         if self._doing is not None:

@@ -53,14 +53,20 @@ class Throttle:
         gate = self._gates.get(account)
         if gate is None:
             gate = self._gates[account] = asyncio.Semaphore(MOST_OF_AN_ACCOUNT)
-        try:
-            await asyncio.wait_for(gate.acquire(), self._within)
-        except TimeoutError:
-            raise LedgerUnavailable("too many submits of one account wait for it") from None
+        await self._enter(gate)
         try:
             return self._remembered(account, profile) or self._noted(account, profile, await ask())
         finally:
             gate.release()
+
+    async def _enter(self, gate: asyncio.Semaphore) -> None:
+        if not gate.locked():
+            await gate.acquire()  # at once, for nobody waits: so it needs no timer and no task
+            return
+        try:
+            await asyncio.wait_for(gate.acquire(), self._within)
+        except TimeoutError:
+            raise LedgerUnavailable("too many submits of one account wait for it") from None
 
     def drop_refusal(self, account: str) -> None:
         """Drops a cached refusal, unless it was for the rate: something of this account is free again."""

@@ -43,7 +43,8 @@ def look_up(host: str, flags: int = socket.AI_ADDRCONFIG) -> _Addresses:
     return find_addresses(host, MOST_ADDRESSES, flags)
 
 
-def _literal(host: str) -> _Addresses | None:
+def literal_address(host: str) -> _Addresses | None:
+    """A host that is an address itself; None for a name."""
     try:
         version = ip_address(host).version
     except ValueError:
@@ -81,7 +82,7 @@ class HostLookups:
             OSError: it has none, or can't be looked up.
             UnicodeError: it is no name.
         """
-        found: _Addresses | _Fault | None = _literal(host)
+        found: _Addresses | _Fault | None = literal_address(host)
         if found is None:
             running = self._running.get(host) or self._begin(host)
             await running.waiters.wait()  # who gives up does not end what others wait for

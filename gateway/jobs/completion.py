@@ -24,10 +24,10 @@ log = structlog.get_logger()
 
 
 class Effects(NamedTuple):
-    """Called with each settlement, and once the ledger has recorded a job's end."""
+    """Called with each settlement, and with a job's end once the ledger has recorded it."""
 
     settled: Callable[[Settled], None]
-    ended: Callable[[], None]
+    ended: Callable[[Recorded], None]
 
 
 class Completion:
@@ -139,7 +139,7 @@ class Completion:
     def _report(self, recorded: Recorded) -> None:
         self._report_settled(recorded.settled)
         if recorded.is_end:
-            self._effects.ended()
+            self._effects.ended(recorded)
 
     def _report_settled(self, *settlements: Settled | None) -> None:
         for settled in settlements:

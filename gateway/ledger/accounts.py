@@ -19,7 +19,7 @@ from gateway.ledger.schema import accounts, grants, windows
 from gateway.ledger.statement import Statement
 from gateway.ledger.upserts import Upsert, or_add, or_nothing
 from gateway.limits.quotas import AccountCounts, Used
-from gateway.limits.windows import day_of, month_of
+from gateway.limits.windows import periods_at
 
 MICROSECONDS: Final = 1_000_000  # of a second: `tat` is kept in them
 
@@ -53,7 +53,7 @@ _BY_SLOTS: Final = (
 _CHANGE: Final = Statement(_BY_SLOTS)
 _CHANGE_AND_TAKE: Final = Statement(_BY_SLOTS.values(tat=bindparam("new_tat")))
 _MAKE: Final = Upsert(accounts, or_nothing)
-_ADD: Final = or_add(windows, ["account", "period"], Used._fields)
+_ADD: Final = or_add(windows, ["account", "period"], Used._fields, [{"period": "day"}, {"period": "month"}])
 
 
 def lock(connection: Connection, account: str) -> bool:
@@ -108,8 +108,8 @@ def take_slot(connection: Connection, account: str, tat: float) -> None:
 
 def add_to_windows(connection: Connection, account: str, periods: tuple[int, int], more: Used) -> None:
     """Adds to a day and a month of a locked account; `more` may be negative."""
-    rows = [{"account": account, "period": period, **more._asdict()} for period in periods]
-    _ADD.each(connection, rows)
+    day, month = periods
+    _ADD.run(connection, account=account, day=day, month=month, **more._asdict())
 
 
 def counts_in(rows: Sequence[Row[Any]], day: int, month: int) -> AccountCounts:
@@ -127,6 +127,6 @@ def counts_in(rows: Sequence[Row[Any]], day: int, month: int) -> AccountCounts:
 
 
 def _read(connection: Connection, account: str, now: float) -> AccountCounts | None:
-    day, month = day_of(now).period, month_of(now).period
+    day, month = periods_at(now)
     rows = _READ.all(connection, of=account, now=int(now), day=day, month=month)
     return counts_in(rows, day, month) if rows else None

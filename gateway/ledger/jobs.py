@@ -30,7 +30,6 @@ from gateway.ledger.conditions import IS_READABLE
 from gateway.ledger.deliveries import drop, make_due, make_way
 from gateway.ledger.engine import is_postgres
 from gateway.ledger.reservations import RequestIdTaken, ReservationLost, apply, charge_one
-from gateway.ledger.reservations import find as find_reservation
 from gateway.ledger.schema import JobState, accounts, jobs, reservations
 from gateway.ledger.statement import Statement
 from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, cost_of
@@ -92,13 +91,17 @@ def job_ref(row: Row[Any]) -> JobRef:
 
 
 class Recorded(NamedTuple):
-    """A job's state after `record_facts`. `settled` is None if its cost did not change; `is_end`: this ended it."""
+    """A job's state after `record_facts`. `settled` is None if its cost did not change; `is_end`: this ended it.
+
+    `makes_due`: it has a webhook, which this made due.
+    """
 
     state: JobState
     expires_at: int | None
     known: Known
     settled: Settled | None
     is_end: bool
+    makes_due: bool = False
 
 
 class NewFacts(NamedTuple):
@@ -139,29 +142,30 @@ class StateColumns(NamedTuple):
     expires_at: int | None
 
 
-def begin(connection: Connection, reservation: str, job: NewJob, watcher: str, now: float) -> bool:
+def begin(connection: Connection, accepted: Row[Any] | None, job: NewJob, watcher: str, now: float) -> bool:
     """Records a job with the owner of its reservation; returns False if it was recorded before, by the same call.
+
+    `accepted` is what reservations.accept returned in the same transaction.
 
     Raises:
         RequestIdTaken: the id belongs to another job whose owner may still read it.
         ReservationLost: the reservation does not exist any more.
     """
-    claim = find_reservation(connection, reservation)
-    if claim is None:
+    if accepted is None:
         raise ReservationLost
-    old = find(connection, claim.upstream, job.request_id)
-    if old is not None and old.reservation == reservation:
+    old = find(connection, accepted.upstream, job.request_id)
+    if old is not None and old.reservation == accepted.id:
         return False
     if old is not None and (old.state != JobState.GONE or milliseconds(now) - (old.changed_at or 0) < _RESTS):
         raise RequestIdTaken  # other replicas may still think it the old owner's
     changed_at = None
     if old is not None:  # `changed_at` shows replicas that cache the old job that its id has a new one
-        connection.execute(delete(jobs).where(KEY), {"at": claim.upstream, "named": job.request_id})
+        connection.execute(delete(jobs).where(KEY), {"at": accepted.upstream, "named": job.request_id})
         changed_at = milliseconds(now)
-    make_way(connection, claim.upstream, job.request_id)
+    make_way(connection, accepted.upstream, job.request_id)
     _INSERT.run(
-        connection, **job._asdict(), upstream=claim.upstream, reservation=reservation, account=claim.account,
-        owner=claim.owner, state=JobState.RUNNING, created_at=int(now), watcher=watcher, changed_at=changed_at,
+        connection, **job._asdict(), upstream=accepted.upstream, reservation=accepted.id, account=accepted.account,
+        owner=accepted.owner, state=JobState.RUNNING, created_at=int(now), watcher=watcher, changed_at=changed_at,
     )  # fmt: skip
     return True
 
@@ -233,7 +237,7 @@ def _record_one(connection: Connection, asked: NewFacts, now: float, ttl: float)
             StateColumns(end.recorded.state, end.recorded.known, end.ended_at, end.recorded.expires_at),
             now,
         )
-    if end.recorded.is_end:
+    if end.recorded.makes_due:
         make_due(connection, *job.key, end.recorded.state.name.lower(), now)
     return end.recorded
 
@@ -252,7 +256,8 @@ def _end_of(row: Any, asked: NewFacts, now: float, ttl: float) -> JobEnd:
     if cost is not None and state is not JobState.GONE:
         state = JobState.COMPLETE if Known.COMPLETE in known else JobState.FAILED
     settled = None if closing is None else closing.settled
-    return JobEnd(row, closing, ended_at, Recorded(state, expires_at, known, settled, is_end))
+    makes_due = is_end and bool(row.has_webhook)
+    return JobEnd(row, closing, ended_at, Recorded(state, expires_at, known, settled, is_end, makes_due))
 
 
 def known_of(row: Row[Any]) -> Known:

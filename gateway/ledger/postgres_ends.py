@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ARRAY, BigInteger, Connection, Row, String, bindparam, column, func, select
+from sqlalchemy import ARRAY, BigInteger, Connection, Row, String, bindparam, column, exists, func, select
 
 from gateway.ledger.closing import Closing, UsageChange
+from gateway.ledger.conditions import WAITS
 from gateway.ledger.postgres_submits import any_row, statement
-from gateway.ledger.schema import accounts, jobs, reservations
+from gateway.ledger.schema import accounts, deliveries, jobs, reservations
 from gateway.limits.quotas import Used
 from gateway.model.jobs import JobRef
 from gateway.units import milliseconds
@@ -29,6 +30,9 @@ SEEN: Final = (
     *(reservations.c[name] for name in ("id", "stage", "mode", "pages", "price", "day", "month")),
     *(reservations.c[name] for name in ("settled_at", "given_back")),
     accounts.c.reset_at,
+    exists()
+    .where(deliveries.c.upstream == jobs.c.upstream, deliveries.c.request_id == jobs.c.request_id, WAITS)
+    .label("has_webhook"),
 )
 """The columns that an end is judged by; `id` is null if there is no such reservation."""
 

@@ -31,7 +31,7 @@ from gateway.ledger.accounts import MICROSECONDS, counts_in
 from gateway.ledger.schema import DeliveryState, JobState, Stage, accounts, grants, reservations, windows
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.submit_decisions import Ask
-from gateway.limits.windows import day_of, month_of
+from gateway.limits.windows import periods_at
 
 _TYPES: Final[dict[str, Any]] = {
     "periods": ARRAY(Integer), "pages": ARRAY(BigInteger), "prices": ARRAY(BigInteger), "untils": ARRAY(BigInteger),
@@ -167,7 +167,7 @@ class Seen(NamedTuple):
 
 def read_account(connection: Connection, account: str, now: float) -> Seen:
     """Reads an account; one that does not exist yet has an empty version."""
-    day, month = day_of(now).period, month_of(now).period
+    day, month = periods_at(now)
     rows = connection.execute(_READ_ACCOUNT, {"of": account, "now": int(now), "day": day, "month": month}).all()
     return Seen(counts_in(rows, day, month), rows[0].version or "", bool(rows[0].is_overdue))
 
@@ -227,7 +227,7 @@ def accept(
 
 
 def _days(now: float) -> dict[str, Any]:
-    day, month = day_of(now).period, month_of(now).period
+    day, month = periods_at(now)
     return {"day": day, "month": month, "periods": [day, month]}
 
 

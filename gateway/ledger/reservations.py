@@ -35,7 +35,7 @@ from gateway.ledger.statement import Statement
 from gateway.ledger.upserts import or_add
 from gateway.limits.quotas import ALL_COUNTED, AccountCounts, Uncounted, Used
 from gateway.limits.submit_decisions import Ask, StepOutcome, decide_pages, decide_submit
-from gateway.limits.windows import day_of, month_of
+from gateway.limits.windows import periods_at
 from gateway.model.identity import Profile
 
 _AT_ONCE: Final = 200
@@ -90,7 +90,7 @@ def admit(connection: Connection, claim: Claim, profile: Profile, now: float, un
     """Takes a submit's slot (rate and concurrency) before its body. Times are seconds since the epoch."""
     outcome = _decide(connection, claim, now, lambda counts: decide_submit(profile, counts, now))
     if outcome.denial is None:
-        periods = day_of(now).period, month_of(now).period
+        periods = periods_at(now)
         take_slot(connection, claim.account, outcome.after.tat)
         add_to_windows(connection, claim.account, periods, Used(requests=1))
         _INSERT.run(connection, **_row_of(claim, periods, now, until))
@@ -105,13 +105,14 @@ def reserve(
     Raises:
         ReservationLost: the reservation was reclaimed.
     """
-    periods = day_of(now).period, month_of(now).period
+    periods, row = periods_at(now), None
 
     def decide(counts: AccountCounts) -> StepOutcome:
-        return decide_pages(profile, ask, counts, now, _uncounted(find(connection, claim.id), periods))
+        nonlocal row
+        row = find(connection, claim.id)  # under its account's lock: nobody changes it from here on
+        return decide_pages(profile, ask, counts, now, _uncounted(row, periods))
 
     outcome = _decide(connection, claim, now, decide)
-    row = find(connection, claim.id)
     if row is None or row.stage != Stage.ADMITTED:
         raise ReservationLost
     if outcome.denial is None:
@@ -123,10 +124,11 @@ def reserve(
     return outcome
 
 
-def accept(connection: Connection, claim: Claim, request_id: str | None, until: float) -> None:
+def accept(connection: Connection, claim: Claim, request_id: str | None, until: float) -> Row[Any] | None:
     """Records the upstream's id of the job, or, without one, that its answer was lost. Frees the submit's slot.
 
-    A known id is kept: the earlier call may have succeeded although its answer was lost.
+    A known id is kept: the earlier call may have succeeded although its answer was lost. Returns the reservation as
+    it was; None if it does not exist any more.
 
     Raises:
         RequestIdTaken: another job has the id.
@@ -134,7 +136,7 @@ def accept(connection: Connection, claim: Claim, request_id: str | None, until: 
     lock(connection, claim.account)
     row = find(connection, claim.id)
     if row is None:
-        return
+        return None
     stage, expires = Stage(row.stage), row.expires_at
     if stage in HOLDS_SLOT:
         change(connection, claim.account, concurrent=-1)
@@ -143,6 +145,7 @@ def accept(connection: Connection, claim: Claim, request_id: str | None, until: 
         _set(connection, _ACCEPT, claim.id, stage=stage, request_id=request_id or row.request_id, expires_at=expires)
     except IntegrityError:
         raise RequestIdTaken from None
+    return row
 
 
 def charge_one(connection: Connection, account: str, reservation: str, now: float) -> Settled | None:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from gateway.ledger.engine import is_postgres
 
 _SQLITE: Final = sqlite.dialect()
+_DRIVER: Final = "driver_connection"  # an execution option of our own
 Clause = Select[Any] | Insert | Update | Delete
 
 
@@ -47,30 +48,25 @@ class Statement:
 
     def all(self, connection: Connection, **values: Any) -> list[Any]:
         """Runs it; returns its rows, whose columns are attributes."""
-        if is_postgres(connection):
+        raw = _driver(connection)
+        if raw is None:
             return list(connection.execute(self.of_postgresql(), values))
-        return list(map(self._make, self._run(connection, values).fetchall()))
+        return list(map(self._make, self._run(raw, values).fetchall()))
 
     def first(self, connection: Connection, **values: Any) -> Any:
         """Runs it; returns its first row, or None."""
-        if is_postgres(connection):
+        raw = _driver(connection)
+        if raw is None:
             return connection.execute(self.of_postgresql(), values).first()
-        row = self._run(connection, values).fetchone()
+        row = self._run(raw, values).fetchone()
         return None if row is None else self._make(row)
 
     def run(self, connection: Connection, **values: Any) -> int:
         """Runs it; returns how many rows it changed."""
-        if is_postgres(connection):
+        raw = _driver(connection)
+        if raw is None:
             return connection.execute(self.of_postgresql(), values).rowcount
-        return self._run(connection, values).rowcount
-
-    def each(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-        """Runs it once for each of several rows of values."""
-        if is_postgres(connection):
-            connection.execute(self.of_postgresql(), rows)
-            return
-        for row in rows:
-            self._run(connection, row)
+        return self._run(raw, values).rowcount
 
     def of_postgresql(self) -> Clause:
         """What PostgreSQL is asked, compiled when it is first needed."""
@@ -78,12 +74,23 @@ class Statement:
             self._clause = self._other()
         return self._clause
 
-    def _run(self, connection: Connection, values: dict[str, Any]) -> sqlite3.Cursor:
+    def _run(self, raw: sqlite3.Connection, values: dict[str, Any]) -> sqlite3.Cursor:
         given = {**self._constants, **values} if self._constants else values
         try:
-            return raw_of(connection).execute(self.text, [given[name] for name in self.names])
+            return raw.execute(self.text, [given[name] for name in self.names])
         except sqlite3.Error as error:
             raise DBAPIError.instance(self.text, None, error, sqlite3.Error) from error
+
+
+def with_driver(connection: Connection) -> Connection:
+    """The same connection, of SQLite, on which statements find the driver's own at once."""
+    return connection.execution_options(**{_DRIVER: raw_of(connection)})
+
+
+def _driver(connection: Connection) -> sqlite3.Connection | None:
+    """The driver's own connection; None on PostgreSQL."""
+    known: sqlite3.Connection | None = connection.get_execution_options().get(_DRIVER)
+    return known if known is not None or is_postgres(connection) else raw_of(connection)
 
 
 def raw_of(connection: Connection) -> sqlite3.Connection:

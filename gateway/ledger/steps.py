@@ -109,41 +109,41 @@ class _Lane:
 
 
 class Steps:
-    """Runs steps on a ledger. Besides the errors named here, each raises LedgerUnavailable."""
+    """Runs steps on a ledger. Each returns what becomes of it, so that who awaits it needs no task of his own.
+
+    Besides the errors named here, each raises LedgerUnavailable.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._lanes: dict[tuple[str, str], _Lane] = {}
 
-    async def admit(self, step: Admit) -> StepOutcome:
+    def admit(self, step: Admit) -> "asyncio.Future[StepOutcome]":
         """Takes a submit's slot; see reservations.admit."""
-        outcome: StepOutcome = await self._do(_ADMIT, step)
-        return outcome
+        return self._do(_ADMIT, step)
 
-    async def reserve(self, step: Reserve) -> StepOutcome:
+    def reserve(self, step: Reserve) -> "asyncio.Future[StepOutcome]":
         """Reserves pages; see reservations.reserve.
 
         Raises:
             ReservationLost: the reservation was reclaimed.
         """
-        outcome: StepOutcome = await self._do(_RESERVE, step)
-        return outcome
+        return self._do(_RESERVE, step)
 
-    async def accept(self, step: Accept) -> None:
+    def accept(self, step: Accept) -> "asyncio.Future[None]":
         """Records a job's owner, its id, and its webhook.
 
         Raises:
             ReservationLost: the reservation does not exist any more.
             RequestIdTaken: another job has the id.
         """
-        await self._do(_ACCEPT, step)
+        return self._do(_ACCEPT, step)
 
-    async def cancel(self, step: Cancel) -> int:
+    def cancel(self, step: Cancel) -> "asyncio.Future[int]":
         """Returns all that a submit took; see reservations.cancel. Returns how many pages."""
-        pages: int = await self._do(_CANCEL, step)
-        return pages
+        return self._do(_CANCEL, step)
 
-    async def _do(self, kind: _StepKind, step: _LedgerStep) -> Any:
+    def _do(self, kind: _StepKind, step: _LedgerStep) -> "asyncio.Future[Any]":
         loop = asyncio.get_running_loop()
         key = kind.name, step.claim.account
         lane = self._lanes.setdefault(key, _Lane())
@@ -151,10 +151,7 @@ class Steps:
         lane.waiting.append((step, done))
         if lane.task is None:
             lane.task = loop.create_task(self._run(kind, key, lane))
-        try:
-            return await done
-        finally:
-            del done, lane  # an error has this call in its traceback, and they have the error
+        return done
 
     async def _run(self, kind: _StepKind, key: tuple[str, str], lane: _Lane) -> None:
         try:
@@ -264,8 +261,9 @@ def _admitted(steps: Sequence[_Step], outcomes: Sequence[StepOutcome]) -> list[_
 
 
 def _accept_one(connection: Connection, step: Accept) -> None:
-    reservations.accept(connection, step.claim, None if step.job is None else step.job.request_id, step.until)
-    if step.job is None or not begin(connection, step.claim.id, step.job, step.watcher, step.now):
+    request_id = None if step.job is None else step.job.request_id
+    accepted = reservations.accept(connection, step.claim, request_id, step.until)
+    if step.job is None or not begin(connection, accepted, step.job, step.watcher, step.now):
         return
     if step.webhook is not None:
         plan(connection, step.webhook, step.now)

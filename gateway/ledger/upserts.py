@@ -3,11 +3,11 @@
 A dialect is imported when the first statement for it is made: PostgreSQL's takes 2 MB, which SQLite never needs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final
 
-from sqlalchemy import Connection, Insert, Table
+from sqlalchemy import Connection, Insert, Table, bindparam
 
 from gateway.ledger.statement import Statement
 
@@ -36,8 +36,18 @@ def or_nothing(statement: Any) -> Insert:
     return kept
 
 
-def or_add(table: Table, keys: list[str], added: tuple[str, ...]) -> Statement:
-    """INSERT, or add these columns to the row that has these keys."""
+def or_add(
+    table: Table, keys: list[str], added: tuple[str, ...], rows: Sequence[Mapping[str, str]] = ({},)
+) -> Statement:
+    """INSERT, or add these columns to the row that has these keys.
+
+    Each of several `rows` says which values it has under another name than its column's; all have different keys.
+    """
+    columns = [table.c[name] for name in (*keys, *added)]
+    values = [
+        {column: bindparam(row.get(column.name, column.name), type_=column.type) for column in columns}
+        for row in rows
+    ]
 
     def rule(statement: Any) -> Insert:
         more = {column: table.c[column] + statement.excluded[column] for column in added}
@@ -45,6 +55,6 @@ def or_add(table: Table, keys: list[str], added: tuple[str, ...]) -> Statement:
         return changed
 
     def of(dialect: str) -> Insert:
-        return rule(import_module(_DIALECTS + dialect).insert(table))
+        return rule(import_module(_DIALECTS + dialect).insert(table).values(values))
 
-    return Statement(of("sqlite"), (*keys, *added), lambda: of("postgresql"))
+    return Statement(of("sqlite"), other=lambda: of("postgresql"))

@@ -23,7 +23,7 @@ from gateway.ledger.accounts import MICROSECONDS, lock
 from gateway.ledger.row_portions import PORTION, read_in_portions
 from gateway.ledger.schema import accounts, grants, reservations, usage, usage_by_mode, windows
 from gateway.limits.quotas import AccountCounts, Used
-from gateway.limits.windows import day_of, month_of
+from gateway.limits.windows import periods_at
 
 _ENDED_AT_ONCE: Final = 500
 
@@ -82,7 +82,7 @@ def active_counts(connection: Connection, now: float, most: int) -> dict[str, Ac
     For metrics, so without the submit bucket. It starts from the month's windows and what is in flight, which are
     few: many accounts may have been unused for long.
     """
-    month = month_of(now).period
+    _, month = periods_at(now)
     of_month = select(windows.c.account).where(windows.c.period == month).order_by(windows.c.pages.desc()).limit(most)
     in_flight = select(reservations.c.account).where(reservations.c.expires_at.is_not(None)).distinct().limit(most)
     seen = union(*(select(found.subquery().c.account) for found in (of_month, in_flight)))
@@ -99,7 +99,7 @@ class WindowRow(NamedTuple):
 
 def windows_now(connection: Connection, now: float, most: int) -> list[WindowRow]:
     """The windows of the accounts that were used this month, those of most pages first; without grants, so quick."""
-    day, month, days = day_of(now).period, month_of(now).period, windows.alias()
+    (day, month), days = periods_at(now), windows.alias()
     of_day = and_(days.c.account == windows.c.account, days.c.period == day)
     query = (
         select(
@@ -146,7 +146,7 @@ def _read_counts_of_few(connection: Connection, of: Sequence[str], now: float) -
 def _counts(
     connection: Connection, of: Select[Any] | CompoundSelect[Any], now: float, most: int
 ) -> Iterator[tuple[str, AccountCounts]]:
-    day, month = day_of(now).period, month_of(now).period
+    day, month = periods_at(now)
     seen, granted = of.subquery(), _granted_now(now)
     days, months = windows.alias(), windows.alias()
     query = (
@@ -248,7 +248,7 @@ def reset(connection: Connection, account: str, now: float) -> Used:
     The usage reports keep it.
     """
     lock(connection, account)
-    periods = day_of(now).period, month_of(now).period
+    periods = periods_at(now)
     forgotten = Used()
     for period in periods:
         forgotten = _forget(connection, account, period)

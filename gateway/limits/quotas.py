@@ -136,6 +136,8 @@ def refuse_pages(
 
 def budgets_of(profile: Profile, counts: AccountCounts, now: float, windows: Windows | None = None) -> list[Limit]:
     """The limits that have a calendar window: those of `now`, given where many accounts are looked at."""
+    if not profile.has_budgets:
+        return []
     day, month = windows or windows_at(now)
     granted = counts.granted
     rows: list[tuple[str, int | None, int, Window]] = [

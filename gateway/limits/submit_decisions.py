@@ -80,4 +80,4 @@ def _plus(counts: AccountCounts, day: Used, month: Used) -> AccountCounts:
 
 
 def _sum(one: Used, other: Used) -> Used:
-    return Used(*map(sum, zip(one, other, strict=True)))
+    return Used(one.requests + other.requests, one.pages + other.pages, one.spend + other.spend)

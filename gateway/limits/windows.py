@@ -21,16 +21,23 @@ class Window(NamedTuple):
         return round(self.end - self.start)
 
 
+def periods_at(now: float) -> tuple[int, int]:
+    """The day and the month that contain a moment, in seconds since the epoch, as `Window.period` names them."""
+    day = date.fromordinal(_EPOCH + int(now // DAY))
+    month = day.year * 100 + day.month
+    return month * 100 + day.day, month
+
+
 def day_of(now: float) -> Window:
     """The UTC day that contains a moment, in seconds since the epoch."""
     number = now // DAY
-    day = date.fromordinal(_EPOCH + int(number))
-    return Window(day.year * 10_000 + day.month * 100 + day.day, number * DAY, (number + 1) * DAY)
+    return Window(periods_at(now)[0], number * DAY, (number + 1) * DAY)
 
 
 def month_of(now: float) -> Window:
     """The UTC month that contains a moment, in seconds since the epoch."""
-    first = date.fromordinal(_EPOCH + int(now // DAY)).replace(day=1)
-    following = date(first.year + first.month // 12, first.month % 12 + 1, 1)
-    start, end = (float((day.toordinal() - _EPOCH) * DAY) for day in (first, following))
-    return Window(first.year * 100 + first.month, start, end)
+    number = int(now // DAY)
+    day = date.fromordinal(_EPOCH + number)
+    first = number + 1 - day.day
+    following = date(day.year + day.month // 12, day.month % 12 + 1, 1).toordinal() - _EPOCH
+    return Window(day.year * 100 + day.month, float(first * DAY), float(following * DAY))

@@ -77,6 +77,17 @@ class Profile:
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     routes: frozenset[str] = frozenset()
 
+    @property
+    def has_budgets(self) -> bool:
+        """Whether any of its limits is for a day or a month."""
+        return not (
+            self.pages_per_day is None
+            and self.pages_per_month is None
+            and self.requests_per_day is None
+            and self.requests_per_month is None
+            and self.spend_per_month is None
+        )
+
 
 _LIMITS: Final = {
     limit.name: limit.default for limit in fields(Profile) if limit.name not in {"name", "networks", "routes"}

@@ -214,9 +214,8 @@ class Forwarder:
         if answer.has_location:
             answer = with_public_location(answer, order.prepared.upstream, order.prepared.origin)
         head = client_head(answer, framing, order.trace.request_id, order.prepared.permit.route.kind, self._date)
-        if order.submit is None or not order.submit.lines:
-            return head
-        return b"\r\n".join((head[:-4], *order.submit.lines)) + b"\r\n\r\n"
+        lines = order.submit.lines if order.submit is not None else ()
+        return b"\r\n".join((head[:-4], *lines)) + b"\r\n\r\n" if lines else head
 
 
 def _is_small(answer: ResponseHead) -> bool:

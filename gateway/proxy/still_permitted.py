@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 from gateway.authorize.recheck import recheck_permit
 from gateway.config.state import Live
@@ -12,6 +13,15 @@ from gateway.uploads.form import FormRules
 from gateway.upstream.job_api import JobShape
 
 
+class _MadeRules(NamedTuple):
+    """Rules of a form, and what they were made of."""
+
+    form_rules: FormRules
+    shape: JobShape
+    most_pages: int
+    made: FormRules
+
+
 class StillPermitted:
     """Checks requests again. `clock` is the loop's, in seconds; `wall` in seconds since the epoch."""
 
@@ -19,6 +29,7 @@ class StillPermitted:
         self._live = live
         self._clock = clock
         self._wall = wall
+        self._made: _MadeRules | None = None
 
     def check(self, order: ForwardOrder) -> Permit:
         """The permit of a request as it would be granted now.
@@ -30,7 +41,12 @@ class StillPermitted:
 
     def form_rules(self, shape: JobShape, most_pages: int) -> FormRules:
         """The rules that are in force now for a form of `most_pages` at the most, by the shape of its job."""
-        return replace(shape.form_rules(self._live.state.form_rules), most_pages=most_pages)
+        rules, last = self._live.state.form_rules, self._made
+        if last is not None and last.form_rules is rules and last.shape is shape and last.most_pages == most_pages:
+            return last.made  # each submit asks twice, and most of them for the same
+        made = replace(shape.form_rules(rules), most_pages=most_pages)
+        self._made = _MadeRules(rules, shape, most_pages, made)
+        return made
 
     def check_if_stale(self, order: ForwardOrder) -> None:
         """Checks the permit again, if the request has waited past the time until which it was valid.

@@ -10,6 +10,7 @@ from gateway.jobs.checkpoints import Checkpoints
 from gateway.ledger.jobs import NewJob
 from gateway.limits.prices import Pricing
 from gateway.limits.submit_decisions import Ask
+from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
 from gateway.uploads.file_kind import FileKind
@@ -47,7 +48,7 @@ class Submission:
     `permit_now` gives the sender's permit as it would be granted now, with the limits for the pages; raises Refused.
     """
 
-    __slots__ = ("_body", "_destination", "_intake", "_lease", "_permit_now", "_pricing")
+    __slots__ = ("_body", "_checked", "_destination", "_intake", "_lease", "_permit_now", "_pricing")
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class Submission:
         self._permit_now = permit_now
         self._pricing = pricing
         self._intake = intake
+        self._checked: Profile | None = None
         self._destination: Destination | None = None
 
     @property
@@ -85,8 +87,8 @@ class Submission:
         Raises:
             Refused: the body is invalid, it has too many pages, or its sender may no longer submit.
         """
-        form, counted = await self._body.finish(let_others, self._check)
-        profile = self._permit_now().profile
+        form, counted, has_waited = await self._body.finish(let_others, self._check)
+        profile = self._profile_now() if has_waited or self._checked is None else self._checked
         self._lease.judge_by(profile)
         if form.checkpoint:
             await self._intake.checkpoints.check(self._lease.upstream, form.checkpoint, self._lease.owner)
@@ -106,13 +108,16 @@ class Submission:
 
     def _check(self, form: Form) -> None:
         """Refuses a sender no longer permitted, or a form that asks for too much, before pages are counted for it."""
-        profile = self._permit_now().profile
+        profile = self._checked = self._profile_now()
         check_choice(
             form,
             profile.pages_per_request,
             obeyed=self._intake.shape.page_fields,
             page_range_required=profile.needs_page_range,
         )
+
+    def _profile_now(self) -> Profile:
+        return self._permit_now().profile
 
     @property
     def is_released(self) -> bool:

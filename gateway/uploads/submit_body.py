@@ -24,11 +24,12 @@ class Inspected(NamedTuple):
     """The result of a whole body: its form, and its pages.
 
     `counted` is None for a file that is neither PDF nor TIFF or can't be counted, or if the form also names another
-    document.
+    document. `has_waited`: others ran after the form was checked, so what the check found may be true no more.
     """
 
     form: Form
     counted: int | None
+    has_waited: bool = False
 
 
 def _any(_: Form) -> None:
@@ -85,7 +86,7 @@ class SubmitBody:
             Refused: body_malformed or spool_full.
         """
         form = self._inspector.finish()
-        while self._rules_now() != self._rules:
+        while (rules := self._rules_now()) is not self._rules and rules != self._rules:
             await let_others()
             self._rules = self._rules_now()
             judge_again(form, self._rules)
@@ -99,7 +100,7 @@ class SubmitBody:
             await self._file.write(table)
         counted = await self._counter.count(await self._file.finish(), self._account, content)
         self.close()
-        return Inspected(form, counted)
+        return Inspected(form, counted, has_waited=True)
 
     def close(self) -> None:
         """Frees the spooled file. May be called at any time, and more than once."""

@@ -31,7 +31,8 @@ _EACH_BYTE: Final = "latin-1"  # what is looked for is ASCII; texts that are not
 _LONG_S: Final = "\u017f".encode()
 _KELVIN: Final = "\u212a".encode()
 _ESCAPES: Final = (b"\\u", b"\\x")
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_SPACES: Final = " \t\r\n"
+_SPACE: Final = re.compile(f"[{_SPACES}]*")
 # Numbers are kept as text, in a tuple: Python refuses some that JSON allows.
 DECODER: Final = json.JSONDecoder(parse_int=lambda text: (text,), parse_float=lambda text: (text,))
 
@@ -90,8 +91,10 @@ def _is_taken_for(member: str | None, key: str) -> bool:
     """Whether some reader takes this key, whose bytes are its characters, for the member."""
     if member is None or len(key) > _MOST_BYTES_OF_A_LETTER * len(member):
         return False
+    if key.isascii():
+        return key.lower() == member.casefold()  # of ASCII, `lower` folds all that any reader does
     plain = key.replace(_LONG_S.decode(_EACH_BYTE), "s").replace(_KELVIN.decode(_EACH_BYTE), "k")
-    return key == member or plain.casefold() == member.casefold()
+    return plain.casefold() == member.casefold()
 
 
 def _members(text: str) -> list[Member]:
@@ -126,6 +129,8 @@ def _unreadable() -> UpstreamBrokeOff:
 
 
 def _skip(text: str, place: int) -> int:
+    if text[place : place + 1] not in _SPACES:
+        return place
     match = _SPACE.match(text, place)
     return match.end() if match else place
 
@@ -145,13 +150,21 @@ def _path_of(url: Any) -> str | None:
     # A host that is not ASCII would be normalized, in quadratic time; and a URL is kept with its job.
     if not isinstance(url, str) or len(url) > _MAX_URL or not url.isascii():
         return None
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return None
-    path = parts.path if parts.path.startswith("/") else "/" + parts.path
-    usable = parts.path and _SAFE.match(path) and not {"", ".", ".."} & set(path.split("/")[1:])
+    if url.startswith("/") and not url.startswith("//"):
+        found = url if _SAFE.match(url) else _path_in(url)  # most are a mere path, which no parser has to find
+    else:
+        found = _path_in(url)
+    path = found if found.startswith("/") else "/" + found
+    usable = found and _SAFE.match(path) and not {"", ".", ".."} & set(path.split("/")[1:])
     return path if usable else None
+
+
+def _path_in(url: str) -> str:
+    """The path of a URL; empty if it has none, or is none."""
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""
 
 
 def _read_at(members: Sequence[Member], submit_path: str, shape: JobShape) -> str | None:

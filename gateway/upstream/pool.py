@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from gateway.aio.host_lookups import HostLookups, look_up
+from gateway.aio.host_lookups import HostLookups, literal_address, look_up
 from gateway.aio.iteration import Iteration
 from gateway.aio.shared_context import NoContext, SharedContext
 from gateway.aio.tls.step_threads import StepThreads
@@ -30,6 +30,7 @@ class Pool:
     """The connection pool of one upstream."""
 
     __slots__ = (
+        "_address",
         "_buffers",
         "_idle",
         "_is_closed",
@@ -53,6 +54,7 @@ class Pool:
         context: SharedContext | None = None,
     ) -> None:
         self.target = target
+        self._address = literal_address(target.host)  # of a name, who connects looks
         self._lookups = lookups or new_lookups()
         self._iteration = iteration
         self.is_retired = False
@@ -150,7 +152,7 @@ class Pool:
 
     async def _reach(self, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
         """Connects to the first of the host's addresses that accepts it. OSError: that of the last one."""
-        *others, last = await self._lookups(self.target.host)
+        *others, last = self._address or await self._lookups(self.target.host)
         for other in others:
             with suppress(OSError):
                 await self._loop.create_connection(protocol, other.address, self.target.port)

@@ -12,6 +12,7 @@ from gateway.limits.quotas import AccountCounts, refuse_submit
 from gateway.limits.submit_decisions import StepOutcome
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial, Reason
+from tests.support.pure import at_once
 
 NOON = 1_795_435_200.0
 
@@ -134,6 +135,11 @@ async def test_one_account_has_some_turns_at_once_and_others_theirs() -> None:
     opened.set()
     await asyncio.gather(*waiting)
     assert (asked, other.count) == (100, 1)
+
+
+def test_a_turn_that_is_free_takes_no_turn_of_the_loop() -> None:
+    ledger = Asked(StepOutcome(AccountCounts(), AccountCounts()))
+    assert at_once(Throttle(Clock(), 1).through("key:a", profile(), ledger)) is ledger.outcome
 
 
 async def test_a_turn_that_does_not_come_is_a_ledger_that_does_not_answer() -> None:

@@ -80,8 +80,8 @@ async def begun(room: Room, near: Engine, count: int, account: str = OWNER, pref
             name = f"{prefix}-{number}"
             admit(connection, claim, profile, now, now + 60)
             reserve(connection, claim, profile, Ask(PAGES, 1, MODES[number % 3]), now, now + 60)
-            accept(connection, claim, name, now + 3600)
-            ledger_jobs.begin(connection, claim.id, ledger_jobs.NewJob(name, "default", PATH, None), "far", now)
+            accepted = accept(connection, claim, name, now + 3600)
+            ledger_jobs.begin(connection, accepted, ledger_jobs.NewJob(name, "default", PATH, None), "far", now)
             hook = Planned(f"hook-{name}", "default", name, account, "https://h.test/", "h.test:443", None)
             plan(connection, hook, now)
 

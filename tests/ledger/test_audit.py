@@ -46,8 +46,8 @@ async def make_job(engine: Engine, job: str) -> None:
     def work(connection: Any) -> None:
         admit(connection, claim, make_profile(), NOON, NOON + 60)
         reserve(connection, claim, make_profile(), Ask(1, 0, "fast"), NOON, NOON + 60)
-        accept(connection, claim, job, NOON + 3600)
-        begin(connection, job, NewJob(job, "default", "/api/v1/marker", None), "me", NOON)
+        accepted = accept(connection, claim, job, NOON + 3600)
+        begin(connection, accepted, NewJob(job, "default", "/api/v1/marker", None), "me", NOON)
 
     await engine.write(work)
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -111,6 +112,19 @@ async def test_a_webhook_waits_for_its_job_then_it_is_due_once(engine: Engine) -
         DeliveryLease("d1", "me", 1), "job-d1", "key:ci", planned().url, "hooks.example:443",
         planned().check_url, "failed", int(NOON + 5),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("has_webhook", [True, False])
+async def test_an_end_tells_whether_it_made_a_webhook_due(engine: Engine, *, has_webhook: bool) -> None:
+    step = await submit(Steps(Ledger(engine)), "r1", has_webhook=has_webhook)
+    job, told = JobRef(step.claim.upstream, "job", "r1"), list[bool]()
+    for facts in (Facts(Known.TAKEN), Facts(Known.COMPLETE, 1), Facts(Known.FAILED)):
+        done = partial(jobs.record_facts, job=job, facts=facts, failed_costs=FailedCosts.NOTHING, now=NOON, ttl=60)
+        known = await engine.write(done)
+        assert known is not None
+        told.append(known.makes_due)
+    assert told == [False, has_webhook, False]
+    assert (await engine.read(first_due) is not None) == has_webhook
 
 
 async def test_a_job_that_is_deleted_takes_along_the_webhook_that_waits(engine: Engine) -> None:

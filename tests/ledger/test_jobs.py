@@ -16,7 +16,7 @@ from gateway.ledger.accounts import read_counts
 from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob, Recorded, record_facts
-from gateway.ledger.reservations import Claim, RequestIdTaken, ReservationLost, accept, admit, reclaim, reserve
+from gateway.ledger.reservations import Claim, RequestIdTaken, ReservationLost, accept, admit, find, reclaim, reserve
 from gateway.ledger.schema import JobState, Stage, jobs, replicas, reservations
 from gateway.ledger.usage import reset, used_since
 from gateway.limits.job_cost import Facts, FailedCosts, Known
@@ -56,8 +56,8 @@ class Book:
 
     async def begin(self, request_id: str = "job", name: str = "r1", watcher: str = "me") -> None:
         def work(connection: Connection) -> None:
-            accept(connection, self.claims[name], request_id, self.now + TTL)
-            steps.begin(connection, name, new(request_id), watcher, self.now)
+            accepted = accept(connection, self.claims[name], request_id, self.now + TTL)
+            steps.begin(connection, accepted, new(request_id), watcher, self.now)
 
         await self.do(work)
 
@@ -159,8 +159,9 @@ async def test_begun_twice_is_begun_once(book: Book) -> None:
 
 
 async def test_without_its_reservation_a_job_is_not_begun(book: Book) -> None:
+    book.claims["r1"] = make_claim("r1", "key:ci")
     with pytest.raises(ReservationLost):
-        await book.do(steps.begin, "r1", new(), "me", NOON)
+        await book.begin()
     assert await book.row() is None
 
 
@@ -175,7 +176,7 @@ async def test_an_id_is_nobody_elses_as_long_as_it_is_somebodys(book: Book, stat
     with pytest.raises(RequestIdTaken):
         await book.begin(name="r2")
     with pytest.raises(RequestIdTaken):
-        await book.do(steps.begin, "r2", new(), "me", book.now)
+        await book.do(lambda c: steps.begin(c, find(c, "r2"), new(), "me", book.now))
     assert (await book.row()).reservation == "r1"
 
 
@@ -707,8 +708,7 @@ def live(connection: Connection) -> None:
     claim = make_claim("a", "key:7")
     admit(connection, claim, make_profile(), NOON, NOON + 60)
     reserve(connection, claim, make_profile(), Ask(3, 2, ""), NOON, NOON + 60)
-    accept(connection, claim, "job", NOON + 60)
-    steps.begin(connection, "a", new(), "me", NOON)
+    steps.begin(connection, accept(connection, claim, "job", NOON + 60), new(), "me", NOON)
     watchers.beat(connection, "me", NOON, NOON + 30)
     _adopt(connection, JOB, "other", NOON)
     watchers.take_over(connection, "me", NOON)

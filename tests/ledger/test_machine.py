@@ -254,18 +254,21 @@ class Machine(RuleBasedStateMachine):
     def accept(self, claim: Claim, is_lost: bool) -> None:
         request_id = None if is_lost else f"job-{claim.id}"
         if is_lost:
-            self.runner.run(self.steps.accept(Accept(claim, None, None, "me", self.now, self.now + TTL)))
+            self.runner.run(self._lose(claim))
         else:
-            self.do(lambda c: steps.accept(c, claim, request_id, self.now + TTL))
+            accepted = self.do(lambda c: steps.accept(c, claim, request_id, self.now + TTL))
         found = self.found(claim)
         if found is None:
             return
         if request_id is not None and found.job is None:
             new = NewJob(request_id, "default", "/convert", None)
-            self.do(lambda c: jobs.begin(c, claim.id, new, "me", self.now))
+            self.do(lambda c: jobs.begin(c, accepted, new, "me", self.now))
             found.job = JobRef("container", request_id, claim.id)
         if found.stage in HELD:
             found.stage, found.expires = Stage.ACCEPTED, int(self.now) + TTL
+
+    async def _lose(self, claim: Claim) -> None:
+        await self.steps.accept(Accept(claim, None, None, "me", self.now, self.now + TTL))
 
     @rule(target=running, account=st.sampled_from(ACCOUNTS), pages=st.integers(1, 10), price=st.integers(0, 12))
     def take(self, account: str, pages: int, price: int) -> Any:

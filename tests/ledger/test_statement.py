@@ -21,7 +21,8 @@ SET = Statement(update(table).where(table.c.account == bindparam("of")).values(t
 
 async def test_rows_have_their_columns_by_name(engine: Engine) -> None:
     def work(connection: Connection) -> Any:
-        INSERT.each(connection, [ROW, {**ROW, "account": "key:b", "tat": 5}])
+        INSERT.run(connection, **ROW)
+        INSERT.run(connection, **{**ROW, "account": "key:b", "tat": 5})
         first = FIND.first(connection, of="key:b")
         return first._asdict(), FIND.first(connection, of="key:c"), [row.then for row in NAMED.all(connection)]
 

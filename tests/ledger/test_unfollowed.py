@@ -27,8 +27,8 @@ def begun(connection: Connection, request_id: str, account: str, at: float = NOO
     claim = replace(make_claim(f"of-{request_id}", account), upstream="container")
     admit(connection, claim, make_profile(), at, at + 60)
     reserve(connection, claim, make_profile(), Ask(PAGES, 1, ""), at, at + 60)
-    accept(connection, claim, request_id, at + TTL)
-    begin(connection, claim.id, NewJob(request_id, "default", "/api/v1/marker", None), "me", at)
+    accepted = accept(connection, claim, request_id, at + TTL)
+    begin(connection, accepted, NewJob(request_id, "default", "/api/v1/marker", None), "me", at)
     return JobRef("container", request_id, claim.id)
 
 

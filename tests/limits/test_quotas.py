@@ -101,6 +101,23 @@ def test_what_is_told_agrees_with_what_is_decided(profile: Profile, counts: Acco
 
 @PROPERTY
 @given(profiles, accounts_counts)
+def test_each_budget_of_a_profile_is_told_and_no_other(profile: Profile, counts: AccountCounts) -> None:
+    given_ones = {name for name in BUDGETS if getattr(profile, name) is not None}
+    assert {limit.name for limit in budgets_of(profile, counts, NOON)} == given_ones
+    assert profile.has_budgets == bool(given_ones)
+
+
+def test_no_calendar_is_asked_for_a_profile_without_budgets() -> None:
+    assert budgets_of(make(), AccountCounts(), math.nan) == []  # no moment: no window has it
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_one_budget_alone_is_one(name: str) -> None:
+    assert [limit.name for limit in budgets_of(make(**{name: 0}), AccountCounts(), NOON)] == [name]
+
+
+@PROPERTY
+@given(profiles, accounts_counts)
 def test_lines_are_structured_fields_in_ascii(profile: Profile, counts: AccountCounts) -> None:
     for line in rate_limit_lines(profile, limits_of(profile, counts, NOON), NOON):
         assert re.fullmatch(rb"[A-Za-z-]+: [\x20-\x7e]+", line)

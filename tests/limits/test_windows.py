@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.limits.windows import day_of, month_of
+from gateway.limits.windows import day_of, month_of, periods_at
 from tests.support.pure import PROPERTY
 
 moments = st.floats(0, 253_402_300_799 - 80 * 86_400, allow_nan=False)
@@ -26,6 +26,7 @@ def test_a_moment_is_in_its_windows_and_they_follow_each_other(now: float) -> No
         assert window.seconds == window.end - window.start
     assert day_of(now).seconds == 86_400
     assert day_of(now).period // 100 == month_of(now).period
+    assert periods_at(now) == (day_of(now).period, month_of(now).period)
 
 
 @pytest.mark.parametrize(

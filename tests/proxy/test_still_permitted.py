@@ -1,5 +1,6 @@
 """A request that has waited is judged by what holds then: its caller once its permit is stale, its job always."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,16 @@ def test_a_job_that_runs_or_is_kept_is_there(judge: Judge, expires_at: float | N
     job = job_in(judge.live.state)
     job.expires_at = expires_at
     assert judge.verdict(order_of(judge.live.state, job=job)) is None
+
+
+def test_the_rules_of_a_form_are_made_once_as_long_as_they_are_the_same(judge: Judge) -> None:
+    state = judge.live.state
+    shape, rules = state.shapes["default"], judge.checks.form_rules
+    first = rules(shape, 10)
+    assert first.most_pages == 10
+    assert rules(shape, 10) is first
+    assert rules(shape, 11).most_pages == 11
+    other = replace(shape, checkpoint_field="resume")
+    assert (rules(other, 11).checkpoint, rules(shape, 11).checkpoint) == ("resume", shape.checkpoint_field)
+    judge.live.state = replace(state, form_rules=replace(state.form_rules, refused=frozenset({"new"})))
+    assert rules(shape, 11).refused == {"new"}

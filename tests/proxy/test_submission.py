@@ -16,6 +16,7 @@ from gateway.model.reasons import Denial, Reason
 from gateway.proxy.submission import Intake, Submission
 from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import FileFacts, Form
+from gateway.uploads.submit_body import Inspected
 from gateway.upstream.submit_answer import SubmitAnswer
 from gateway.webhooks.egress.destination import Destination
 from gateway.webhooks.egress.webhook_url import read_url
@@ -42,6 +43,7 @@ class Desk:
     def __init__(self, form: Form | None = None, counted: int | None = None) -> None:
         self.form = form or Form(file=PDF)
         self.counted = counted
+        self.has_waited = True
         self.told: list[Any] = []
         self.profiles: list[Profile | Refused] = [make_profile(pages_per_request=CAP)]
         self.refusals: dict[str, Refused] = {}
@@ -70,13 +72,11 @@ class Desk:
     async def take(self, data: bytes) -> bytes:
         return data[:3]
 
-    async def finish(
-        self, let_others: Callable[[], Awaitable[None]], check: Callable[[Form], None]
-    ) -> tuple[Form, int | None]:
+    async def finish(self, let_others: Callable[[], Awaitable[None]], check: Callable[[Form], None]) -> Inspected:
         await let_others()
         check(self.form)
         self._note("counted")
-        return self.form, self.counted
+        return Inspected(self.form, self.counted, self.has_waited)
 
     # The lease
 
@@ -179,6 +179,14 @@ def test_who_lost_the_right_while_pages_were_counted_reserves_none() -> None:
     desk.profiles = [make_profile(pages_per_request=CAP), refuse(Reason.UNAUTHENTICATED, "Revoked.")]
     assert refusal(desk.submission.reserve_pages(nobody_waits)).reason is Reason.UNAUTHENTICATED
     assert desk.told == ["counted"]
+
+
+def test_who_was_judged_in_this_very_moment_is_not_judged_again() -> None:
+    """Nobody else has run since: neither the State nor the request can be another one."""
+    desk = Desk()
+    desk.has_waited = False
+    desk.profiles = [make_profile(pages_per_request=CAP), refuse(Reason.UNAUTHENTICATED, "Asked twice.")]
+    assert reserved(desk) == Ask(CAP, 2, "")
 
 
 def test_the_limits_of_after_the_count_are_those_that_count() -> None:

@@ -33,9 +33,9 @@ def make_job(
     profile = make_profile()
     admit(connection, claim, profile, now, now + 60)
     reserve(connection, claim, profile, Ask(3, 0, "fast"), now, now + 60)
-    accept(connection, claim, request_id, now + _DAY)
+    accepted = accept(connection, claim, request_id, now + _DAY)
     check_url = f"https://gateway.example/api/v1/marker/{request_id}?token={CANARY}"
-    begin(connection, claim.id, NewJob(request_id, "default", "/api/v1/marker", check_url), _WATCHER, now)
+    begin(connection, accepted, NewJob(request_id, "default", "/api/v1/marker", check_url), _WATCHER, now)
     beat(connection, _WATCHER, now, now + _DAY)
     if webhook is not None:
         planned = Planned(webhook, upstream, request_id, owner, HOOK, "hooks.example:443", check_url)

@@ -27,7 +27,7 @@ from gateway.jobs.retention import Retention
 from gateway.jobs.status_queue import StatusQueue
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.engine import Engine
-from gateway.ledger.jobs import NewJob, begin, find, forget
+from gateway.ledger.jobs import NewJob, Recorded, begin, find, forget
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.replica import Replica
 from gateway.ledger.reservations import Claim, accept, admit, reserve
@@ -176,7 +176,7 @@ class Room:
         )
         self.housekeeping = Housekeeping(self.ledger, self.failover, self.retention, self.completion.retry_pending)
 
-    def _ended(self) -> None:
+    def _ended(self, _: Recorded) -> None:
         self.ended += 1
 
     def configure(self, upstreams: dict[str, Any] | None = None, **jobs: Any) -> None:
@@ -208,8 +208,8 @@ class Room:
         def work(connection: Any) -> None:
             admit(connection, claim, make_profile(), now, now + 60)
             reserve(connection, claim, make_profile(), Ask(PAGES, 1, ""), now, now + 60)
-            accept(connection, claim, request_id, now + 3600)
-            begin(connection, claim.id, NewJob(request_id, shape, PATH, None), self.watcher.me, now)
+            accepted = accept(connection, claim, request_id, now + 3600)
+            begin(connection, accepted, NewJob(request_id, shape, PATH, None), self.watcher.me, now)
 
         await self.engine.write(work)
         return JobRef(upstream, request_id, claim.id)

@@ -18,7 +18,7 @@ from gateway.uploads.pages.bound import page_bound
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.pages.worker_protocol import Content
 from gateway.uploads.spool import Spool
-from gateway.uploads.submit_body import SubmitBody
+from gateway.uploads.submit_body import Inspected, SubmitBody
 from tests.support.pure import nobody_waits
 
 RULES = FormRules(refused=frozenset({"file_url"}), removed=frozenset({"webhook_url"}))
@@ -79,7 +79,8 @@ async def test_a_pdf_goes_through_and_is_counted(spool: Spool, step: int) -> Non
         out = await send(body, content, step)
         assert body.tail == b""
         inspected = await body.finish(nobody_waits)
-        assert inspected == (Form(page_range="0-4", file=FileFacts(FileKind.PDF, len(PDF))), 7)
+        form_of = Form(page_range="0-4", file=FileFacts(FileKind.PDF, len(PDF)))
+        assert inspected == Inspected(form_of, 7, has_waited=True)
         assert out + body.tail == content
     assert counter.contents == [PDF]
     assert spool.used == 0
@@ -110,7 +111,7 @@ async def test_what_is_no_pdf_is_not_kept(
     body = submit(spool, counter)
     await send(body, form(content, filename=filename), step)
     assert spool.used == 0
-    assert await body.finish(nobody_waits) == (Form(file=FileFacts(kind, len(content))), None)
+    assert await body.finish(nobody_waits) == Inspected(Form(file=FileFacts(kind, len(content))), None)
     assert counter.contents == []
     body.close()
 
@@ -126,7 +127,7 @@ async def test_a_short_pdf_is_kept_too(spool: Spool) -> None:
 async def test_a_form_without_a_file(spool: Spool) -> None:
     with closing(submit(spool, Counter())) as body:
         await send(body, field("mode", b"fast") + b"--b0--")
-        assert await body.finish(nobody_waits) == (Form(mode="fast"), None)
+        assert await body.finish(nobody_waits) == Inspected(Form(mode="fast"), None)
         assert body.tail == b"\r\n--b0--"
 
 

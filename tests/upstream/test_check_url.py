@@ -43,6 +43,12 @@ def test_a_path_of_the_upstream_is_put_behind_our_origin(url: str, path: str) ->
     assert check_url(url, request_id="other") == ORIGIN + path
 
 
+@PROPERTY
+@given(st.text("ab/.:;?#%@=\\ []\t\u00e4", max_size=12).filter(lambda text: not text.startswith("/")))
+def test_a_mere_path_is_read_as_it_is_behind_a_host(rest: str) -> None:
+    assert check_url(f"/{rest}") == check_url(f"http://h/{rest}")
+
+
 @pytest.mark.parametrize(
     "url",
     ["", "http://h", "http://h/", "/", "http://h/a/", "http://h/a//b", "http://h/../b", "http://h/a/./b", "/..", "http://h/a%2fb",
