@@ -15,8 +15,10 @@ _SEEN: Final = frozenset({200, 206})
 
 def may_share(order: ForwardOrder) -> bool:
     """Whether this request can share another's answer, because it would get the same one."""
-    prepared = order.prepared
-    return order.job is not None and prepared.asks_status(order.job) and not prepared.permit.route.rewrites
+    prepared, job = order.prepared, order.job
+    if not prepared.is_plain_poll or prepared.headers.size > _MOST_OF_HEADERS or prepared.permit.route.rewrites:
+        return False
+    return job is not None and prepared.asks_status(job)
 
 
 def may_share_ours(order: ForwardOrder, answer: StatusAnswer) -> bool:
@@ -27,9 +29,7 @@ def may_share_ours(order: ForwardOrder, answer: StatusAnswer) -> bool:
 def poll_of(order: ForwardOrder) -> Poll | None:
     """What a request has to have in common with another to share its answer; None: it always asks for itself."""
     prepared = order.prepared
-    if not prepared.is_plain_poll or prepared.headers.size > _MOST_OF_HEADERS or not may_share(order):
-        return None
-    return Poll(prepared.upstream, prepared.origin, prepared.headers.kept)
+    return Poll(prepared.upstream, prepared.origin, prepared.headers.kept) if may_share(order) else None
 
 
 def has_taken_result(order: ForwardOrder) -> bool:

@@ -159,6 +159,26 @@ async def test_a_browser_that_waited_has_an_answer_of_its_own(start: Start, cont
 
 
 @pytest.mark.parametrize(
+    "header", ["Cache-Control: no-cache", "Range: bytes=0-3", 'If-Match: "other"', f"X-Large: {'a' * 5000}"]
+)
+async def test_who_waited_for_the_end_and_asks_for_something_of_his_own_asks(
+    start: Start, container: Container, header: str
+) -> None:
+    """They had the answer of all who waited, though `no-cache` asks the container in any case."""
+    gateway = await start(jobs={"hold": "20s"})
+    job = await started(gateway)
+    clients = [await gateway.connect() for _ in range(2)]
+    clients[0].send(poll(job, header))
+    clients[1].send(poll(job))
+    await eventually(lambda: gateway.metric("gateway_polls_held") == len(clients))
+    container.results[job] = complete(3)
+    assert {(await client.response()).body for client in clients} == {complete(3)}
+    events = (await gateway.finished(3))[1:]
+    assert sorted(event["upstream_connection"] == "shared" for event in events) == [False, True]
+    assert container.finals == 2
+
+
+@pytest.mark.parametrize(
     "other",
     [
         lambda job: poll(job, "Range: bytes=0-3"),

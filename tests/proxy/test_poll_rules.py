@@ -60,7 +60,9 @@ def test_like_polls_of_one_job_may_share_an_answer(state: State) -> None:
 @pytest.mark.parametrize(
     "header",
     [
+        (b"Cache-Control", b"no-cache"),
         (b"If-None-Match", b'"a"'),
+        (b"If-Match", b'"a"'),
         (b"If-Modified-Since", b"Mon, 30 Nov 2026 08:00:00 GMT"),
         (b"Range", b"bytes=0-9"),
         (b"If-Range", b'"a"'),
@@ -69,7 +71,9 @@ def test_like_polls_of_one_job_may_share_an_answer(state: State) -> None:
     ],
 )
 def test_a_poll_that_asks_for_something_of_its_own_asks_for_itself(state: State, header: tuple[bytes, bytes]) -> None:
-    assert poll_of(order_of(state, header, job=job_in(state))) is None
+    order = order_of(state, header, job=job_in(state))
+    assert poll_of(order) is None
+    assert not may_share_ours(order, StatusAnswer.of_running(head(), b"{}"))
 
 
 def test_a_request_without_a_job_or_for_another_target_shares_nothing(state: State, split: State) -> None:
