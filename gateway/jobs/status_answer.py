@@ -6,7 +6,7 @@ from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 
 MAX_CONTENT: Final = 512  # bytes: an answer that says that a job runs is short; a longer one is not kept
-MAX_HEADERS: Final = 4096  # bytes
+MAX_HEADERS: Final = 4096  # bytes, of an answer or of a poll: they are kept with the job
 _MAX_VARY: Final = 1024  # bytes: each name between commas costs time, for each poll that might share the answer
 _EACH: Final = frozenset({
     b"*", b"x-forwarded-for", b"x-gateway-key-id", b"x-request-id", b"traceparent", b"tracestate", b"via",
@@ -49,6 +49,8 @@ class Poll(NamedTuple):
 
     def is_like(self, other: "Poll") -> bool:
         """Whether both would get the same answer."""
+        if self is other:  # the same client polls again
+            return True
         return self.target is other.target and self.origin == other.origin and self.headers == other.headers
 
 

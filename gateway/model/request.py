@@ -19,8 +19,7 @@ class Headers:
     """The headers of a request, after every check that needs no configuration.
 
     `known` holds the values of the headers that we rely on, by lower-case name, in the order sent; `kept` the pairs
-    that may go upstream unchanged. `content_length` is None if the body is chunked or missing. `size` is the bytes of
-    all names and values.
+    that may go upstream unchanged. `content_length` is None if the body is chunked or missing.
     """
 
     host: str
@@ -31,7 +30,6 @@ class Headers:
     expects_continue: bool
     keep_alive: bool
     http_1_1: bool
-    size: int
 
     @property
     def has_body(self) -> bool:

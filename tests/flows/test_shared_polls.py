@@ -144,6 +144,31 @@ async def test_the_gateways_own_question_answers_polls(
     assert (await gateway.finished(3))[-1]["upstream_connection"] != "shared"
 
 
+async def test_an_answer_that_depends_on_the_coding_serves_whatever_coding_a_client_takes(
+    start: Start, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The container is asked for none, by us and for all clients: each SDK sends this header, and had to ask."""
+    monkeypatch.setattr("gateway.jobs.poll_interval.SHORTEST", 0.02)
+
+    async def script(connection: Connection) -> None:
+        while True:
+            is_submit = (await connection.request()).method == b"POST"
+            content = b'{"success": true, "request_id": "job-1"}' if is_submit else PROCESSING
+            connection.send(answer(content, b"Content-Type: application/json", b"Vary: Accept-Encoding"))
+
+    backend.script = script
+    gateway = await start(jobs={"status_age": AGE})
+    job = await started(gateway)
+    found = gateway.gateway.jobs.registry.get(("default", job))
+    await eventually(lambda: found is not None and found.running_answer is not None)
+    await gateway.ask(poll(job, "Accept-Encoding: gzip, deflate"))
+    await gateway.ask(poll(job, "Accept-Encoding: gzip", "Cache-Control: no-cache"))
+    await gateway.ask(poll(job, "Accept-Encoding: br", query="?output=html"))
+    events = (await gateway.finished(4))[1:]
+    assert [event["upstream_connection"] == "shared" for event in events] == [True, False, False]
+    assert {arrived.value(b"accept-encoding") for arrived in backend.requests} == {b"identity"}
+
+
 async def test_a_browser_that_waited_has_an_answer_of_its_own(start: Start, container: Container) -> None:
     gateway = await start(jobs={"hold": "20s"})
     job = await started(gateway)
