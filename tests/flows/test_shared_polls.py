@@ -128,6 +128,29 @@ async def test_an_end_that_the_ledger_tells_while_the_job_is_looked_up_again_cou
     assert (await gateway.ask(poll(job))).body == complete(2)
 
 
+@pytest.mark.parametrize(
+    ("sets", "status"), [("state = 3, expires_at = 0", 404), ("state = 1, known = 1, expires_at = 4102444800", 200)]
+)
+async def test_a_connection_that_polls_again_has_no_old_answer_while_the_job_is_not_sure(
+    sets: str, status: int, gateway: Running, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another replica may have deleted it, and given its id to another owner; or it has ended."""
+    job = await started(gateway)
+    client = await gateway.connect()
+    for _ in range(2):
+        client.send(poll(job))
+        assert (await client.response()).body == PROCESSING
+    assert len(container.asked) == 1
+    container.results[job] = complete(2)
+    with closing(sqlite3.connect(ledger_path(gateway))) as ledger, ledger:
+        ledger.execute(f"UPDATE jobs SET {sets} WHERE request_id = ?", [job])  # noqa: S608 -- constants
+    monkeypatch.setattr(Registry, "is_sure", lambda *_: False)
+    client.send(poll(job))
+    response = await client.response()
+    assert response.status == status
+    assert response.body != PROCESSING
+
+
 async def test_the_gateways_own_question_answers_polls(
     start: Start, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
