@@ -98,7 +98,7 @@ def _poll(headers: Headers, method: str, route: Route, upstream: UpstreamTarget,
         return None
     lines = passed_on(headers, route)
     is_short = sum(len(name) + len(value) for name, value in lines) <= MAX_HEADERS
-    return Poll(upstream, origin, lines) if is_short else None
+    return Poll.of(upstream, origin, lines) if is_short else None
 
 
 def _use(identity: Identity | None) -> tuple[str, int] | None:

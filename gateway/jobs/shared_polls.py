@@ -19,7 +19,7 @@ from typing import Final
 from gateway.aio.drive import Signal
 from gateway.aio.iteration import Iteration
 from gateway.jobs.job import Job
-from gateway.jobs.status_answer import Poll, RunningAnswer, StatusAnswer, is_for_like_polls
+from gateway.jobs.status_answer import Poll, RunningAnswer, StatusAnswer
 
 PATIENCE: Final = 5.0
 """Seconds to wait for another's answer, which comes in milliseconds: one that hangs in the container may have the
@@ -62,7 +62,7 @@ class AskingPoll:
 
     def keep(self, answer: StatusAnswer, now: float) -> None:
         """Keeps its answer, which said that the job runs, if it is for all polls that are alike."""
-        if is_for_like_polls(answer.head):
+        if answer.is_for_like_polls:
             self._job.keep(RunningAnswer(answer, self._poll.target, self._poll, now))
 
     def close(self) -> None:

@@ -211,7 +211,9 @@ class Watcher:
         """Keeps a small answer for all waiters; each fetches a large one itself."""
         is_news = watch.is_final or (watch.is_unfinished and not job.has_known_end)
         if job.is_held and watch.content is not None and is_news:
-            job.answer = answer = StatusAnswer(head, watch.content, watch.is_final, watch.gives_nothing)
+            job.answer = answer = StatusAnswer.of(
+                head, watch.content, is_final=watch.is_final, gives_nothing=watch.gives_nothing
+            )
             self._loop.call_later(KEPT, _drop_answer, job, answer)
 
     def _give_up_old(self, job: Job) -> None:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from gateway.jobs.job import Job
-from gateway.jobs.status_answer import Poll, StatusAnswer, is_for_all_with
+from gateway.jobs.status_answer import Poll, StatusAnswer
 from gateway.limits.job_cost import REPORTED
 from gateway.model.routes import Kind
 from gateway.model.statuses import OK
@@ -21,7 +21,7 @@ def poll_of(order: ForwardOrder) -> Poll | None:
 def may_share_ours(order: ForwardOrder, answer: StatusAnswer) -> bool:
     """Whether it can share an answer to our own request."""
     poll = poll_of(order)
-    return poll is not None and is_for_all_with(poll.headers, answer.head)
+    return poll is not None and answer.is_for_all_with(poll.names)
 
 
 def has_taken_result(order: ForwardOrder) -> bool:

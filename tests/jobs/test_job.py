@@ -101,7 +101,7 @@ def test_its_end_is_seen_once_and_outdates_what_was_said_before() -> None:
     job = make_job()
     seen = []
     for known in (Known.TAKEN, Known.COMPLETE, Known.COMPLETE | Known.TAKEN):
-        job.answer = StatusAnswer(HEAD, b"", is_final=False, gives_nothing=True)
+        job.answer = StatusAnswer.of(HEAD, b"", is_final=False, gives_nothing=True)
         job.add_known(known)
         seen.append((job.known, job.has_known_end, job.answer is None))
     both = Known.COMPLETE | Known.TAKEN
