@@ -22,7 +22,7 @@ class Asking(Protocol):
         """Whether its answer may serve that poll."""
 
     async def wait(self, iteration: Iteration, peer: Hashable) -> bool:
-        """Waits for its end, but not for ever; returns whether it has ended."""
+        """Waits for its end, but not for ever; returns whether nobody has to ask in its place."""
 
     def step_aside(self) -> None:
         """Lets another be the one that is waited for."""

@@ -167,7 +167,7 @@ class JobRequests:
             await self._forwarder.forward(order._replace(asking_poll=asking))
         finally:
             if asking is not None:
-                asking.close()
+                asking.close(has_left=order.client.is_gone)
 
     async def _share(self, order: ForwardOrder, job: Job, answer: StatusAnswer) -> None:
         """Answers by what another request of the same owner got, once it is sure that both still own the job.

@@ -267,21 +267,44 @@ async def test_a_reload_ends_it(gateway: Running, container: Container) -> None:
     assert [(await asked(gateway, container, poll(job)))[1] for _ in range(2)] == [1, 0]
 
 
-async def test_those_that_wait_ask_for_themselves_when_the_first_leaves(
+async def test_one_of_those_that_wait_asks_for_all_when_the_first_leaves(
     gateway: Running, container: Container
 ) -> None:
+    """All of them asked at once, just when the container is slow."""
     job = await started(gateway)
     container.slowly = asyncio.Event()
-    first, second = await gateway.connect(), await gateway.connect()
-    first.send(poll(job))
+    clients = [await gateway.connect() for _ in range(9)]
+    clients[0].send(poll(job))
     await eventually(lambda: len(container.asked) == 1)
-    second.send(poll(job))
+    for client in clients[1:]:
+        client.send(poll(job))
     found = gateway.gateway.jobs.registry.get(("default", job))
-    await eventually(lambda: repr(found and found.asking_poll) == "<AskingPoll waiting=1>")
-    first.abort()
-    await eventually(lambda: len(container.asked) == 2)
+    await eventually(lambda: repr(found and found.asking_poll) == "<AskingPoll waiting=8>")
+    clients[0].abort()
+    await eventually(lambda: len(container.asked) > 1)
+    await eventually(lambda: repr(found and found.asking_poll) == "<AskingPoll waiting=7>")
     container.slowly.set()
-    assert (await second.response()).body == PROCESSING
+    assert {(await client.response()).body for client in clients[1:]} == {PROCESSING}
+    assert len(container.asked) == 2
+
+
+async def test_who_has_waited_for_as_many_that_left_as_he_may_asks(
+    gateway: Running, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.jobs.shared_polls.ROUNDS", 2)
+    job = await started(gateway)
+    container.slowly = asyncio.Event()
+    clients = [await gateway.connect() for _ in range(5)]
+    found = gateway.gateway.jobs.registry.get(("default", job))
+    for place, client in enumerate(clients):
+        client.send(poll(job))
+        await eventually(lambda: repr(found and found.asking_poll) == f"<AskingPoll waiting={place}>")  # noqa: B023
+    for left in range(2):
+        clients[left].abort()
+        await eventually(lambda: len(container.asked) >= 2 + left)  # noqa: B023
+    await eventually(lambda: len(container.asked) == 5)
+    container.slowly.set()
+    assert {(await client.response()).body for client in clients[2:]} == {PROCESSING}
 
 
 async def test_one_that_hangs_in_the_container_holds_no_other_up(
