@@ -13,12 +13,14 @@ a poll that waits for more than ROUNDS others, each for PATIENCE.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Final
 
 from gateway.aio.drive import Signal
 from gateway.aio.iteration import Iteration
+from gateway.aio.waiters import call_each
 from gateway.jobs.job import Job
 from gateway.jobs.status_answer import Poll, RunningAnswer, StatusAnswer
 
@@ -73,8 +75,7 @@ class AskingPoll:
         if self._waiting:
             self._has_left = has_left
         waiting, self._waiting = self._waiting, {}
-        for wake in waiting.values():
-            wake()
+        call_each(deque(waiting.values()))
 
     def step_aside(self) -> None:
         """Lets another be the one that is waited for."""
