@@ -5,10 +5,13 @@ answers, which costs up to a tenth of a millisecond.
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Final
 
 _AT_ONCE: Final = 16
+CALLS_AT_ONCE: Final = 256
+"""Calls that only queue somebody for his turn: a third of a millisecond."""
 
 
 class Waiters:
@@ -39,3 +42,11 @@ class Waiters:
                 waiter.set_result(None)
         if self._waiting:
             asyncio.get_running_loop().call_soon(self.release)
+
+
+def call_each(calls: deque[Callable[[], None]]) -> None:
+    """Makes so many calls that each queue one who waits now, and the rest in later iterations of the loop."""
+    for _ in range(min(CALLS_AT_ONCE, len(calls))):
+        calls.popleft()()
+    if calls:
+        asyncio.get_running_loop().call_soon(call_each, calls)

@@ -7,13 +7,15 @@ from gateway.authorize.cached_headers import CachedHeaders
 from gateway.authorize.prepared_request import PreparedRequest, RequestLine
 from gateway.config.state import State
 from gateway.errors import refuse
+from gateway.jobs.status_answer import MAX_HEADERS, Poll
 from gateway.model.identity import Identity
 from gateway.model.networks import client_prefix
 from gateway.model.reasons import Reason
 from gateway.model.request import Headers, Permit
 from gateway.model.routes import Kind, Route
 from gateway.uploads.multipart.content_type import boundary_of
-from gateway.upstream.request_head import upstream_body_length, upstream_lines
+from gateway.upstream.request_head import passed_on, upstream_body_length, upstream_lines
+from gateway.upstream.target import UpstreamTarget
 
 _MISDIRECTED: Final = (
     "The Host of this request is not a name of this service: use public_url, or a name in its certificates or routes."
@@ -63,7 +65,7 @@ def prepare_request(
         boundary=_boundary(cached.headers) if is_submit else None,
         shape=state.shapes.get(route.job),
         hold=_hold(cached.headers, state) if route.kind is Kind.RESULT and line.method == "GET" else 0.0,
-        is_plain_poll=route.kind is Kind.RESULT and line.method == "GET" and _is_plain(cached.headers),
+        poll=_poll(cached.headers, line.method, route, upstream, origin),
     )
 
 
@@ -86,9 +88,17 @@ def _hold(headers: Headers, state: State) -> float:
     return jobs.hold if preferred is None else min(float(preferred[1]), jobs.hold_limit)
 
 
-def _is_plain(headers: Headers) -> bool:
-    """Whether an answer to it is one to any request with the same headers: no body, no condition, no range."""
-    return not headers.has_body and not any(name.lower() in _CONDITIONS for name, _ in headers.kept)
+def _poll(headers: Headers, method: str, route: Route, upstream: UpstreamTarget, origin: str) -> Poll | None:
+    """What another poll has to have in common with this request to share its answer; None: it asks for itself.
+
+    So does what asks for something of its own, by a body, a condition or a range, and what has an answer rewritten.
+    """
+    is_poll = route.kind is Kind.RESULT and method == "GET" and not route.rewrites
+    if not is_poll or headers.has_body or any(name.lower() in _CONDITIONS for name, _ in headers.kept):
+        return None
+    lines = passed_on(headers, route)
+    is_short = sum(len(name) + len(value) for name, value in lines) <= MAX_HEADERS
+    return Poll.of(upstream, origin, lines) if is_short else None
 
 
 def _use(identity: Identity | None) -> tuple[str, int] | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.jobs.job import Job
+from gateway.jobs.status_answer import Poll
 from gateway.model.request import Headers, Permit
 from gateway.upstream.job_api import JobShape
 from gateway.upstream.target import UpstreamTarget
@@ -26,8 +27,8 @@ class PreparedRequest:
     is when the caller must be checked again: keys and tokens expire. `subject` names the rate limit bucket for
     polls, `use` the secret that was used, if the ledger records its uses. `path_and_query` is the request target
     that goes upstream; `boundary` is that of a submit's multipart body. `shape` is that of the route's jobs;
-    `hold` is for how many seconds a long poll waits while its job runs; `is_plain_poll`: it is a GET for a job's
-    state, neither conditional nor of a range.
+    `hold` is for how many seconds a long poll waits while its job runs; `poll` is what another poll has to have in
+    common with this one to share its answer, None if this one always asks for itself.
     """
 
     method: str
@@ -45,7 +46,7 @@ class PreparedRequest:
     boundary: bytes | None = None
     shape: JobShape | None = None
     hold: float = 0.0
-    is_plain_poll: bool = False
+    poll: Poll | None = None
 
     @property
     def job_shape(self) -> JobShape:

@@ -91,7 +91,6 @@ def read_headers(version: tuple[int, int], pairs: tuple[tuple[bytes, bytes], ...
         expects_continue=_expects_continue(known, http_1_1),
         keep_alive=http_1_1 and not chunked and not _ends(known),
         http_1_1=http_1_1,
-        size=sum(len(name) + len(value) for name, value in pairs),
     )
 
 

@@ -13,7 +13,7 @@ from gateway.model.request import Trace
 
 _REQUEST_ID: Final = re.compile(rb"(?!sum-)[A-Za-z0-9._-]{1,64}\Z")
 _TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
-_NO_SPAN: Final = b"0" * 16
+_NO_SPAN: Final = "0" * 16
 _TRACESTATE: Final = re.compile(rb"[\x20-\x7e]{1,512}\Z")
 
 
@@ -42,8 +42,8 @@ def trace_of(
     """
     identifier = (request_id or fresh).encode("ascii")
     if passed_on is not None:
-        return Trace(identifier, *passed_on)
-    started = fresh.encode("ascii")
-    while started[16:] == _NO_SPAN:
-        started = new_id().encode("ascii")
-    return Trace(identifier, b"00-%b-%b-00" % (started, started[16:]), None)
+        return Trace(identifier, passed_on[0][3:35].decode("ascii"), *passed_on)
+    trace_id = fresh
+    while trace_id[16:] == _NO_SPAN:
+        trace_id = new_id()
+    return Trace(identifier, trace_id)

@@ -17,7 +17,7 @@ from gateway.ledger.jobs import Deleted, Recorded, delete_for_owner, record_fact
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
 from gateway.ledger.unfollowed import give_up
-from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, stricter
+from gateway.limits.job_cost import Facts, FailedCosts, Known, stricter
 from gateway.model.jobs import JobRef
 
 log = structlog.get_logger()
@@ -121,7 +121,7 @@ class Completion:
     def _apply_recorded(self, job: Job, recorded: Recorded | None) -> None:
         """Takes over a job's state in the ledger, whatever caused it."""
         if recorded is None:  # ended, but not in the ledger: it has no owner
-            if job.is_running and job.known & ENDS:
+            if job.is_running and job.has_known_end:
                 job.end(0)
                 self._registry.drop(job)
             return

@@ -18,7 +18,6 @@ from gateway.ledger.jobs import job_ref
 from gateway.ledger.replica import Replica
 from gateway.ledger.unfollowed import AT_ONCE, running
 from gateway.ledger.watchers import LIVES_FOR, beat, followed_by, leave, take_over
-from gateway.limits.job_cost import ENDS
 from gateway.model.jobs import JobRef
 
 _GIVEN_UP_LATER: Final = 300.0  # seconds that a replica has to give up the jobs that it follows
@@ -114,7 +113,7 @@ class Failover:
     def _has_hope(self, mine: JobRef) -> bool:
         """Whether a job is followed here, or its end is known and only to be told to the ledger."""
         job = self._registry.get(mine.key)
-        return job is not None and job.ref == mine and (job.is_followed or bool(job.known & ENDS))
+        return job is not None and job.ref == mine and (job.is_followed or job.has_known_end)
 
     async def leave(self) -> None:
         """Hands the jobs of this process over to others."""

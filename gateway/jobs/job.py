@@ -22,7 +22,7 @@ class Asking(Protocol):
         """Whether its answer may serve that poll."""
 
     async def wait(self, iteration: Iteration, peer: Hashable) -> bool:
-        """Waits for its end, but not for ever; returns whether it has ended."""
+        """Waits for its end, but not for ever; returns whether nobody has to ask in its place."""
 
     def step_aside(self) -> None:
         """Lets another be the one that is waited for."""
@@ -41,8 +41,8 @@ class Job:
     `cached_at` is when the registry cached it, `sure_at` when the ledger was last asked about this one job.
     `answer` is the last answer to our own request. It is kept for a moment, if it is small and a client waits; once
     the job has ended, it is final. `running_answer` and `asking_poll` are shared_polls.py's. `known` is what this
-    process or the ledger knows of the job's end. `heard` is what the ledger said of it when changes were last read
-    (registry.py).
+    process or the ledger knows of the job's end, `has_known_end` whether any of it is an end: each poll asks that.
+    Only `add_known` writes them. `heard` is what the ledger said of it when changes were last read (registry.py).
     """
 
     __slots__ = (
@@ -54,6 +54,7 @@ class Job:
         "cached_at",
         "created_at",
         "expires_at",
+        "has_known_end",
         "heard",
         "is_followed",
         "is_running",
@@ -101,6 +102,7 @@ class Job:
         self.running_answer: RunningAnswer | None = None
         self.asking_poll: Asking | None = None
         self.known = Known.NOTHING
+        self.has_known_end = False
         self.waiters: dict[object, Callable[[], None]] = {}
 
     @property
@@ -165,18 +167,19 @@ class Job:
 
     def keep(self, running: RunningAnswer) -> None:
         """Keeps an answer that said that it runs, unless an end was seen meanwhile or it is too long."""
-        if self.is_running and not self.known & ENDS and running.answer.is_short:
+        if self.is_running and not self.has_known_end and running.answer.is_short:
             self.running_answer = running
 
     def has_outlived(self, answer: StatusAnswer) -> bool:
         """Whether the answer says that it runs, and an end was seen since."""
-        return not answer.is_final and (not self.is_running or bool(self.known & ENDS))
+        return not answer.is_final and (not self.is_running or self.has_known_end)
 
     def add_known(self, known: Known) -> None:
         """Adds what is known of its end, and drops a cached answer that this makes outdated."""
         if known & ENDS & ~self.known:
             self.answer = self.running_answer = None
         self.known |= known
+        self.has_known_end = bool(self.known & ENDS)
 
     def end(self, expires_at: float) -> None:
         """Records its end and wakes all waiters."""

@@ -5,11 +5,13 @@ at once; a drain wakes all.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial
 
 from gateway.aio.drive import Signal
 from gateway.aio.iteration import Iteration
+from gateway.aio.waiters import call_each
 from gateway.jobs.job import Job, job_not_found
 from gateway.jobs.watcher import Watcher
 
@@ -59,5 +61,4 @@ class LongPolls:
     def drain(self) -> None:
         """Wakes all waiters now; later calls do not wait at all."""
         self.is_draining = True
-        for wake in list(self._waiting.values()):
-            wake()
+        call_each(deque(self._waiting.values()))

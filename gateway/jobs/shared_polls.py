@@ -4,22 +4,25 @@ A job's asking poll is a client's poll that waits for the container. States of a
     unasked  no poll asks; `running_answer` may hold the last whole answer that said that the job runs.
              `begin` ends it.
     asked    a poll asks. Polls that are alike wait for it, once each; others ask for themselves.
-             `AskingPoll.close` ends it, whatever came of it: all who wait go on. The first who has waited for
-             PATIENCE asks in its place, and the others wait for this one.
+             `AskingPoll.close` ends it, whatever came of it: all who wait go on. If its client has left, the first
+             of them asks in its place, and the others wait for this one; so does the first who has waited for
+             PATIENCE.
 Impossible: an answer reaches another owner (a Job has one), serves after an end was seen (Job.add_known drops it), or
 serves under another configuration (each reload makes other UpstreamTargets); two asking polls that know each other;
-a poll that waits longer than ROUNDS times PATIENCE for others.
+a poll that waits for more than ROUNDS others, each for PATIENCE.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Final
 
 from gateway.aio.drive import Signal
 from gateway.aio.iteration import Iteration
+from gateway.aio.waiters import call_each
 from gateway.jobs.job import Job
-from gateway.jobs.status_answer import Poll, RunningAnswer, StatusAnswer, is_for_like_polls
+from gateway.jobs.status_answer import Poll, RunningAnswer, StatusAnswer
 
 PATIENCE: Final = 5.0
 """Seconds to wait for another's answer, which comes in milliseconds: one that hangs in the container may have the
@@ -31,11 +34,12 @@ ROUNDS: Final = 6
 class AskingPoll:
     """A client's poll that waits for the container, and those that wait for its answer."""
 
-    __slots__ = ("_job", "_poll", "_waiting")
+    __slots__ = ("_has_left", "_job", "_poll", "_waiting")
 
     def __init__(self, job: Job, poll: Poll) -> None:
         self._job = job
         self._poll = poll
+        self._has_left = False
         self._waiting: dict[Signal, Callable[[], None]] = {}
 
     def __repr__(self) -> str:
@@ -48,7 +52,7 @@ class AskingPoll:
     async def wait(self, iteration: Iteration, peer: Hashable) -> bool:
         """Waits for its end, for PATIENCE at most, then for a turn of `peer`: hundreds may wait. Runs in a Drive.
 
-        Returns whether it has ended.
+        Returns whether it has ended, and not because its client left: another would be answered.
         """
         signal = Signal()
         wake = self._waiting[signal] = partial(iteration.call_in_turn, signal.wake, peer, is_small=True)
@@ -58,19 +62,20 @@ class AskingPoll:
         finally:
             timer.cancel()
             has_ended = self._waiting.pop(signal, None) is None
-        return has_ended
+        return has_ended and not self._has_left
 
     def keep(self, answer: StatusAnswer, now: float) -> None:
         """Keeps its answer, which said that the job runs, if it is for all polls that are alike."""
-        if is_for_like_polls(answer.head):
+        if answer.is_for_like_polls:
             self._job.keep(RunningAnswer(answer, self._poll.target, self._poll, now))
 
-    def close(self) -> None:
-        """Lets all that wait go on. Idempotent."""
+    def close(self, *, has_left: bool = False) -> None:
+        """Lets all that wait go on; `has_left`: its client has, so that one of them has to ask. Idempotent."""
         self.step_aside()
+        if self._waiting:
+            self._has_left = has_left
         waiting, self._waiting = self._waiting, {}
-        for wake in waiting.values():
-            wake()
+        call_each(deque(waiting.values()))
 
     def step_aside(self) -> None:
         """Lets another be the one that is waited for."""
@@ -101,7 +106,7 @@ class SharedPolls:
             asking = job.asking_poll
             if asking is None or not asking.is_like(poll) or await asking.wait(self._iteration, peer):
                 return
-            if job.asking_poll is asking:  # nobody has begun to ask in its place
+            if job.asking_poll is asking:  # it hangs, and nobody has begun to ask in its place
                 asking.step_aside()
                 return
 

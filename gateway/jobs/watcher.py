@@ -36,7 +36,6 @@ from gateway.jobs.status_slots import Urgency
 from gateway.jobs.status_watch import StatusWatch
 from gateway.ledger.replica import Replica
 from gateway.ledger.watchers import adopt
-from gateway.limits.job_cost import ENDS
 from gateway.model.times import Times
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
@@ -210,9 +209,11 @@ class Watcher:
 
     def _keep_for_waiters(self, job: Job, head: ResponseHead, watch: StatusWatch) -> None:
         """Keeps a small answer for all waiters; each fetches a large one itself."""
-        is_news = watch.is_final or (watch.is_unfinished and not job.known & ENDS)
+        is_news = watch.is_final or (watch.is_unfinished and not job.has_known_end)
         if job.is_held and watch.content is not None and is_news:
-            job.answer = answer = StatusAnswer(head, watch.content, watch.is_final, watch.gives_nothing)
+            job.answer = answer = StatusAnswer.of(
+                head, watch.content, is_final=watch.is_final, gives_nothing=watch.gives_nothing
+            )
             self._loop.call_later(KEPT, _drop_answer, job, answer)
 
     def _give_up_old(self, job: Job) -> None:

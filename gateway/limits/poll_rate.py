@@ -6,8 +6,12 @@ asked longest ago is forgotten, and starts with a full bucket.
 
 import math
 from collections import OrderedDict
+from typing import Final
 
-from gateway.limits.buckets import per_minute, take, wait_for
+from gateway.limits.buckets import per_minute, wait_for
+
+_BURST: Final = 60.0
+"""Seconds of debt that a full bucket covers, whatever the rate. Who owes more is judged by buckets.py: it rounds."""
 
 
 class PollRate:
@@ -24,13 +28,12 @@ class PollRate:
 
     def take(self, account: str, now: float, polls_per_minute: int) -> int | None:
         """Counts one request; returns the seconds to wait (1 or more) if there were too many."""
-        rate = per_minute(polls_per_minute)
         tats = self._tats
         tat = tats.get(account, now)
-        wait = wait_for(tat, now, 1, rate)
-        if wait:
+        taken = max(tat, now) + 60 / polls_per_minute
+        if taken - now > _BURST and (wait := wait_for(tat, now, 1, per_minute(polls_per_minute))):
             return max(1, math.ceil(wait))
-        tats[account] = take(tat, now, 1, rate)
+        tats[account] = taken
         tats.move_to_end(account)
         if len(tats) > self._most:
             tats.popitem(last=False)

@@ -19,8 +19,7 @@ class Headers:
     """The headers of a request, after every check that needs no configuration.
 
     `known` holds the values of the headers that we rely on, by lower-case name, in the order sent; `kept` the pairs
-    that may go upstream unchanged. `content_length` is None if the body is chunked or missing. `size` is the bytes of
-    all names and values.
+    that may go upstream unchanged. `content_length` is None if the body is chunked or missing.
     """
 
     host: str
@@ -31,7 +30,6 @@ class Headers:
     expects_continue: bool
     keep_alive: bool
     http_1_1: bool
-    size: int
 
     @property
     def has_body(self) -> bool:
@@ -75,11 +73,20 @@ class Permit(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What identifies a request across hops: our request id and the W3C trace context to pass on."""
+    """What identifies a request across hops: our request id and the W3C trace context.
+
+    `trace_id` has 32 hexadecimal digits; `parent` and `tracestate` are the client's, None if the trace starts here.
+    """
 
     request_id: bytes
-    traceparent: bytes
-    tracestate: bytes | None
+    trace_id: str
+    parent: bytes | None = None
+    tracestate: bytes | None = None
+
+    @property
+    def traceparent(self) -> bytes:
+        """The header that goes upstream: made for a request that does, which polls that share an answer do not."""
+        return self.parent or f"00-{self.trace_id}-{self.trace_id[16:]}-00".encode("ascii")
 
 
 @dataclass(slots=True)

@@ -23,7 +23,8 @@ from gateway.observe.methods import method_named
 
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
-_STATUSES: Final = frozenset((0, 499, *map(int, HTTPStatus)))  # 0: none; 499: the client has gone (reasons.py)
+_STATUSES: Final = {status: str(status) for status in (0, 499, *map(int, HTTPStatus))}
+"""Those that are labels; 0: none; 499: the client has gone (reasons.py)."""
 
 
 class Histogram:
@@ -166,7 +167,7 @@ def _requests() -> CounterMetricFamily:
 
 def _status_label(status: int) -> str:
     """The status, if it is a known one: a container may answer with any number, and each would be a series."""
-    return str(status) if status in _STATUSES else f"{status // 100}xx"
+    return _STATUSES.get(status) or f"{status // 100}xx"
 
 
 def _key_refusals() -> CounterMetricFamily:

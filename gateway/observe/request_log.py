@@ -29,7 +29,7 @@ def request_event(exchange: Exchange, level: str, at: datetime) -> dict[str, Any
         "level": level,
         "event": "request",
         "request_id": exchange.request_id,
-        "trace_id": exchange.trace.traceparent[3:35].decode("ascii") if exchange.trace else None,
+        "trace_id": exchange.trace.trace_id if exchange.trace else None,
         "client": exchange.client_ip,
         "peer": exchange.peer_ip,
         "method": method_named(exchange.method),

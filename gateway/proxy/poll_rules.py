@@ -3,33 +3,25 @@
 from typing import Final
 
 from gateway.jobs.job import Job
-from gateway.jobs.status_answer import Poll, StatusAnswer, is_for_all_with
+from gateway.jobs.status_answer import Poll, StatusAnswer
 from gateway.limits.job_cost import REPORTED
 from gateway.model.routes import Kind
 from gateway.model.statuses import OK
 from gateway.proxy.forward_order import ForwardOrder
 
-_MOST_OF_HEADERS: Final = 4096  # bytes; they are kept with the job for as long as a poll may share its answer
 _SEEN: Final = frozenset({200, 206})
-
-
-def may_share(order: ForwardOrder) -> bool:
-    """Whether this request can share another's answer, because it would get the same one."""
-    prepared = order.prepared
-    return order.job is not None and prepared.asks_status(order.job) and not prepared.permit.route.rewrites
-
-
-def may_share_ours(order: ForwardOrder, answer: StatusAnswer) -> bool:
-    """Whether it can share an answer to our own request."""
-    return may_share(order) and is_for_all_with(order.prepared.headers.kept, answer.head)
 
 
 def poll_of(order: ForwardOrder) -> Poll | None:
     """What a request has to have in common with another to share its answer; None: it always asks for itself."""
-    prepared = order.prepared
-    if not prepared.is_plain_poll or prepared.headers.size > _MOST_OF_HEADERS or not may_share(order):
-        return None
-    return Poll(prepared.upstream, prepared.origin, prepared.headers.kept)
+    poll, job = order.prepared.poll, order.job
+    return poll if poll is not None and job is not None and order.prepared.asks_status(job) else None
+
+
+def may_share_ours(order: ForwardOrder, answer: StatusAnswer) -> bool:
+    """Whether it can share an answer to our own request."""
+    poll = poll_of(order)
+    return poll is not None and answer.is_for_all_with(poll.names)
 
 
 def has_taken_result(order: ForwardOrder) -> bool:

@@ -33,12 +33,9 @@ def upstream_lines(
     pass, so it asks for no content coding. `origin` is our public origin: the upstream may make URLs of it, so it
     must never be a Host that is not one of our names.
     """
-    is_read = route.kind in _READ or route.rewrites
     lines = [b"Host: " + authority.encode("ascii")]
-    for name, value in headers.kept:
-        if not (is_read and name.lower() == b"accept-encoding"):
-            lines.append(name + b": " + value)
-    if is_read:
+    lines += [name + b": " + value for name, value in passed_on(headers, route)]
+    if _is_read(route):
         lines.append(b"Accept-Encoding: identity")
     lines += (
         b"X-Forwarded-For: " + client_ip.encode("ascii"),
@@ -54,6 +51,17 @@ def upstream_lines(
     elif headers.content_length is not None:
         lines.append(b"Content-Length: %d" % headers.content_length)
     return b"\r\n".join(lines)
+
+
+def passed_on(headers: Headers, route: Route) -> list[tuple[bytes, bytes]]:
+    """The client's headers that go upstream."""
+    if not _is_read(route):
+        return headers.kept
+    return [(name, value) for name, value in headers.kept if name.lower() != b"accept-encoding"]
+
+
+def _is_read(route: Route) -> bool:
+    return route.kind in _READ or route.rewrites
 
 
 def upstream_body_length(headers: Headers, route: Route) -> int | None:

@@ -1,11 +1,13 @@
 """Those who share a thing go on a few at a time, in order, and who has given up holds nobody back."""
 
 import asyncio
+from collections import deque
+from functools import partial
 from itertools import pairwise
 
 import pytest
 
-from gateway.aio.waiters import Waiters
+from gateway.aio.waiters import CALLS_AT_ONCE, Waiters, call_each
 
 
 async def test_they_go_on_a_few_in_each_iteration_and_in_order() -> None:
@@ -43,3 +45,21 @@ async def test_who_has_given_up_is_forgotten() -> None:
     with pytest.raises(asyncio.CancelledError):
         await leaving
     assert len(waiters) == 0
+
+
+async def test_of_many_calls_some_are_made_at_once_and_the_rest_later_in_order() -> None:
+    made = list[int]()
+    call_each(deque(partial(made.append, number) for number in range(1000)))
+    counts = [0, len(made)]
+    while len(made) < 1000:
+        await asyncio.sleep(0)
+        counts.append(len(made))
+    assert max(after - before for before, after in pairwise(counts)) == CALLS_AT_ONCE
+    assert made == [*range(1000)]
+
+
+def test_few_calls_need_no_loop() -> None:
+    made = list[int]()
+    call_each(deque([partial(made.append, 1)]))
+    call_each(deque())
+    assert made == [1]

@@ -128,6 +128,29 @@ async def test_an_end_that_the_ledger_tells_while_the_job_is_looked_up_again_cou
     assert (await gateway.ask(poll(job))).body == complete(2)
 
 
+@pytest.mark.parametrize(
+    ("sets", "status"), [("state = 3, expires_at = 0", 404), ("state = 1, known = 1, expires_at = 4102444800", 200)]
+)
+async def test_a_connection_that_polls_again_has_no_old_answer_while_the_job_is_not_sure(
+    sets: str, status: int, gateway: Running, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another replica may have deleted it, and given its id to another owner; or it has ended."""
+    job = await started(gateway)
+    client = await gateway.connect()
+    for _ in range(2):
+        client.send(poll(job))
+        assert (await client.response()).body == PROCESSING
+    assert len(container.asked) == 1
+    container.results[job] = complete(2)
+    with closing(sqlite3.connect(ledger_path(gateway))) as ledger, ledger:
+        ledger.execute(f"UPDATE jobs SET {sets} WHERE request_id = ?", [job])  # noqa: S608 -- constants
+    monkeypatch.setattr(Registry, "is_sure", lambda *_: False)
+    client.send(poll(job))
+    response = await client.response()
+    assert response.status == status
+    assert response.body != PROCESSING
+
+
 async def test_the_gateways_own_question_answers_polls(
     start: Start, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +167,31 @@ async def test_the_gateways_own_question_answers_polls(
     assert (await gateway.finished(3))[-1]["upstream_connection"] != "shared"
 
 
+async def test_an_answer_that_depends_on_the_coding_serves_whatever_coding_a_client_takes(
+    start: Start, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The container is asked for none, by us and for all clients: each SDK sends this header, and had to ask."""
+    monkeypatch.setattr("gateway.jobs.poll_interval.SHORTEST", 0.02)
+
+    async def script(connection: Connection) -> None:
+        while True:
+            is_submit = (await connection.request()).method == b"POST"
+            content = b'{"success": true, "request_id": "job-1"}' if is_submit else PROCESSING
+            connection.send(answer(content, b"Content-Type: application/json", b"Vary: Accept-Encoding"))
+
+    backend.script = script
+    gateway = await start(jobs={"status_age": AGE})
+    job = await started(gateway)
+    found = gateway.gateway.jobs.registry.get(("default", job))
+    await eventually(lambda: found is not None and found.running_answer is not None)
+    await gateway.ask(poll(job, "Accept-Encoding: gzip, deflate"))
+    await gateway.ask(poll(job, "Accept-Encoding: gzip", "Cache-Control: no-cache"))
+    await gateway.ask(poll(job, "Accept-Encoding: br", query="?output=html"))
+    events = (await gateway.finished(4))[1:]
+    assert [event["upstream_connection"] == "shared" for event in events] == [True, False, False]
+    assert {arrived.value(b"accept-encoding") for arrived in backend.requests} == {b"identity"}
+
+
 async def test_a_browser_that_waited_has_an_answer_of_its_own(start: Start, container: Container) -> None:
     gateway = await start(jobs={"hold": "20s"})
     job = await started(gateway)
@@ -156,6 +204,26 @@ async def test_a_browser_that_waited_has_an_answer_of_its_own(start: Start, cont
     events = (await gateway.finished(1 + len(clients)))[1:]
     assert [event["upstream_connection"] == "shared" for event in events].count(True) == 2
     assert container.finals == 3
+
+
+@pytest.mark.parametrize(
+    "header", ["Cache-Control: no-cache", "Range: bytes=0-3", 'If-Match: "other"', f"X-Large: {'a' * 5000}"]
+)
+async def test_who_waited_for_the_end_and_asks_for_something_of_his_own_asks(
+    start: Start, container: Container, header: str
+) -> None:
+    """They had the answer of all who waited, though `no-cache` asks the container in any case."""
+    gateway = await start(jobs={"hold": "20s"})
+    job = await started(gateway)
+    clients = [await gateway.connect() for _ in range(2)]
+    clients[0].send(poll(job, header))
+    clients[1].send(poll(job))
+    await eventually(lambda: gateway.metric("gateway_polls_held") == len(clients))
+    container.results[job] = complete(3)
+    assert {(await client.response()).body for client in clients} == {complete(3)}
+    events = (await gateway.finished(3))[1:]
+    assert sorted(event["upstream_connection"] == "shared" for event in events) == [False, True]
+    assert container.finals == 2
 
 
 @pytest.mark.parametrize(
@@ -199,21 +267,44 @@ async def test_a_reload_ends_it(gateway: Running, container: Container) -> None:
     assert [(await asked(gateway, container, poll(job)))[1] for _ in range(2)] == [1, 0]
 
 
-async def test_those_that_wait_ask_for_themselves_when_the_first_leaves(
+async def test_one_of_those_that_wait_asks_for_all_when_the_first_leaves(
     gateway: Running, container: Container
 ) -> None:
+    """All of them asked at once, just when the container is slow."""
     job = await started(gateway)
     container.slowly = asyncio.Event()
-    first, second = await gateway.connect(), await gateway.connect()
-    first.send(poll(job))
+    clients = [await gateway.connect() for _ in range(9)]
+    clients[0].send(poll(job))
     await eventually(lambda: len(container.asked) == 1)
-    second.send(poll(job))
+    for client in clients[1:]:
+        client.send(poll(job))
     found = gateway.gateway.jobs.registry.get(("default", job))
-    await eventually(lambda: repr(found and found.asking_poll) == "<AskingPoll waiting=1>")
-    first.abort()
-    await eventually(lambda: len(container.asked) == 2)
+    await eventually(lambda: repr(found and found.asking_poll) == "<AskingPoll waiting=8>")
+    clients[0].abort()
+    await eventually(lambda: len(container.asked) > 1)
+    await eventually(lambda: repr(found and found.asking_poll) == "<AskingPoll waiting=7>")
     container.slowly.set()
-    assert (await second.response()).body == PROCESSING
+    assert {(await client.response()).body for client in clients[1:]} == {PROCESSING}
+    assert len(container.asked) == 2
+
+
+async def test_who_has_waited_for_as_many_that_left_as_he_may_asks(
+    gateway: Running, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.jobs.shared_polls.ROUNDS", 2)
+    job = await started(gateway)
+    container.slowly = asyncio.Event()
+    clients = [await gateway.connect() for _ in range(5)]
+    found = gateway.gateway.jobs.registry.get(("default", job))
+    for place, client in enumerate(clients):
+        client.send(poll(job))
+        await eventually(lambda: repr(found and found.asking_poll) == f"<AskingPoll waiting={place}>")  # noqa: B023
+    for left in range(2):
+        clients[left].abort()
+        await eventually(lambda: len(container.asked) >= 2 + left)  # noqa: B023
+    await eventually(lambda: len(container.asked) == 5)
+    container.slowly.set()
+    assert {(await client.response()).body for client in clients[2:]} == {PROCESSING}
 
 
 async def test_one_that_hangs_in_the_container_holds_no_other_up(

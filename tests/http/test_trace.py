@@ -103,19 +103,24 @@ def test_what_is_passed_on_fits_a_header_line(parents: list[bytes], states: list
 
 
 def test_what_came_is_passed_on_under_the_id_of_the_request() -> None:
-    assert trace_of(FRESH, None, (PARENT, b"a=1"), never) == Trace(FRESH.encode(), PARENT, b"a=1")
-    assert trace_of(FRESH, "given", (PARENT, None), never) == Trace(b"given", PARENT, None)
+    assert trace_of(FRESH, None, (PARENT, b"a=1"), never) == Trace(
+        FRESH.encode(), PARENT[3:35].decode(), PARENT, b"a=1"
+    )
+    assert trace_of(FRESH, "given", (PARENT, None), never) == Trace(b"given", PARENT[3:35].decode(), PARENT)
+    assert trace_of(FRESH, None, (PARENT, None), never).traceparent == PARENT
 
 
 def test_a_trace_that_starts_here_is_named_by_the_fresh_id() -> None:
     started = b"00-0123456789abcdef0123456789abcdef-0123456789abcdef-00"
-    assert trace_of(FRESH, None, None, never) == Trace(FRESH.encode(), started, None)
-    assert trace_of(FRESH, "given", None, never) == Trace(b"given", started, None)
+    assert trace_of(FRESH, None, None, never) == Trace(FRESH.encode(), FRESH)
+    assert trace_of(FRESH, "given", None, never) == Trace(b"given", FRESH)
+    assert trace_of(FRESH, "given", None, never).traceparent == started
 
 
 @pytest.mark.parametrize("zeros", ["0" * 32, "1" * 16 + "0" * 16])
 def test_ids_of_zeros_are_never_used(zeros: str) -> None:
     ids = iter([zeros, "0" * 16 + "a" * 16])
     trace = trace_of(zeros, None, None, ids.__next__)
-    assert trace == Trace(zeros.encode(), b"00-" + b"0" * 16 + b"a" * 16 + b"-" + b"a" * 16 + b"-00", None)
+    assert trace == Trace(zeros.encode(), "0" * 16 + "a" * 16)
+    assert trace.traceparent == b"00-" + b"0" * 16 + b"a" * 16 + b"-" + b"a" * 16 + b"-00"
     assert given_trace({b"traceparent": [trace.traceparent]}) == (trace.traceparent, None)

@@ -101,11 +101,11 @@ def test_its_end_is_seen_once_and_outdates_what_was_said_before() -> None:
     job = make_job()
     seen = []
     for known in (Known.TAKEN, Known.COMPLETE, Known.COMPLETE | Known.TAKEN):
-        job.answer = StatusAnswer(HEAD, b"", is_final=False, gives_nothing=True)
+        job.answer = StatusAnswer.of(HEAD, b"", is_final=False, gives_nothing=True)
         job.add_known(known)
-        seen.append((job.known, job.answer is None))
+        seen.append((job.known, job.has_known_end, job.answer is None))
     both = Known.COMPLETE | Known.TAKEN
-    assert seen == [(Known.TAKEN, False), (both, True), (both, False)]
+    assert seen == [(Known.TAKEN, False, False), (both, True, True), (both, True, False)]
 
 
 def test_there_is_one_way_to_say_that_there_is_none() -> None:

@@ -1,3 +1,7 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.limits.buckets import per_minute, take, wait_for
 from gateway.limits.poll_rate import PollRate
 
 
@@ -25,3 +29,15 @@ def test_who_asked_longest_ago_is_forgotten() -> None:
     assert len(rate) == 2
     assert rate.take("c", 50.0, 2) is None
     assert rate.take("c", 50.0, 2) == 30
+
+
+@given(st.integers(1, 100_000), st.lists(st.sampled_from([0.0, 1e-6, 0.0013, 0.5, 1.0, 59.9, 61.0]), max_size=200))
+def test_it_counts_as_the_buckets_do(polls_per_minute: int, pauses: list[float]) -> None:
+    """It judges most requests by itself, and they may not differ by a request."""
+    rate, bucket = PollRate(), per_minute(polls_per_minute)
+    now = tat = 1000.0
+    for pause in pauses:
+        now += pause
+        wait = wait_for(tat, now, 1, bucket)
+        tat = tat if wait else take(tat, now, 1, bucket)
+        assert (rate.take("a", now, polls_per_minute) is None) is (not wait)

@@ -9,7 +9,7 @@ from gateway.observe.request_log import level_of, request_event
 from tests.support.pure import REFUSING_REASONS, make_exchange
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
-TRACE = Trace(b"a", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", b"secret=state")
+TRACE = Trace(b"a", "4bf92f3577b34da6a3ce929d0e0e4736", b"secret-parent", b"secret=state")
 
 
 def event_of(**changes: Any) -> dict[str, Any]:

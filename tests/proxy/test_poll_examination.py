@@ -195,8 +195,8 @@ def test_an_answer_that_broke_off_lets_others_ask_at_once(heard: Heard, state: S
     ("answer", "expected"),
     [
         (StatusAnswer.of_running(head(), RUNS), (False, True, True)),
-        (StatusAnswer(head(), ENDED, is_final=True, gives_nothing=False), (True, False, False)),
-        (StatusAnswer(head(), FAILED, is_final=True, gives_nothing=True), (True, False, True)),
+        (StatusAnswer.of(head(), ENDED, is_final=True, gives_nothing=False), (True, False, False)),
+        (StatusAnswer.of(head(), FAILED, is_final=True, gives_nothing=True), (True, False, True)),
     ],
 )
 def test_who_shares_an_answer_was_told_the_same(answer: StatusAnswer, expected: tuple[bool, bool, bool]) -> None:

@@ -13,7 +13,6 @@ from gateway.proxy.poll_rules import (
     has_read_result,
     has_reported_end,
     has_taken_result,
-    may_share,
     may_share_ours,
     poll_of,
 )
@@ -60,7 +59,9 @@ def test_like_polls_of_one_job_may_share_an_answer(state: State) -> None:
 @pytest.mark.parametrize(
     "header",
     [
+        (b"Cache-Control", b"no-cache"),
         (b"If-None-Match", b'"a"'),
+        (b"If-Match", b'"a"'),
         (b"If-Modified-Since", b"Mon, 30 Nov 2026 08:00:00 GMT"),
         (b"Range", b"bytes=0-9"),
         (b"If-Range", b'"a"'),
@@ -69,15 +70,17 @@ def test_like_polls_of_one_job_may_share_an_answer(state: State) -> None:
     ],
 )
 def test_a_poll_that_asks_for_something_of_its_own_asks_for_itself(state: State, header: tuple[bytes, bytes]) -> None:
-    assert poll_of(order_of(state, header, job=job_in(state))) is None
+    order = order_of(state, header, job=job_in(state))
+    assert poll_of(order) is None
+    assert not may_share_ours(order, StatusAnswer.of_running(head(), b"{}"))
 
 
 def test_a_request_without_a_job_or_for_another_target_shares_nothing(state: State, split: State) -> None:
-    assert not may_share(order_of(state))
-    assert may_share(order_of(state, job=job_in(state)))
-    assert not may_share(order_of(state, target=RESULT + "?format=html", job=job_in(state)))
+    assert poll_of(order_of(state)) is None
+    assert poll_of(order_of(state, job=job_in(state))) is not None
+    assert poll_of(order_of(state, target=RESULT + "?format=html", job=job_in(state))) is None
     job = job_in(split, "split")
-    assert may_share(order_of(split, target=STATUS, job=job))
+    assert poll_of(order_of(split, target=STATUS, job=job)) is not None
     for target in (SPLIT_RESULT, ASSET):
         assert poll_of(order_of(split, target=target, job=job)) is None
 
@@ -85,7 +88,18 @@ def test_a_request_without_a_job_or_for_another_target_shares_nothing(state: Sta
 def test_an_answer_that_is_rewritten_for_its_client_is_shared_with_nobody(tmp_path: Path) -> None:
     rewriting = {"name": "r", "methods": ["GET"], "path": "/api/v1/marker/{request_id}", "kind": "result"}
     state = state_of(tmp_path, routes=[{**rewriting, "rewrite_urls": True}])
-    assert not may_share(order_of(state, job=job_in(state)))
+    assert poll_of(order_of(state, job=job_in(state))) is None
+
+
+def test_what_is_not_passed_on_bars_nobody_from_sharing(state: State) -> None:
+    """A token of 4 KB is a credential; the container is asked for no coding, whatever the client takes."""
+    job = job_in(state)
+    one = order_of(state, (b"Authorization", b"Bearer " + b"x" * 4096), (b"accept-ENCODING", b"gzip"), job=job)
+    poll, plain = poll_of(one), poll_of(order_of(state, job=job))
+    assert poll is not None
+    assert plain is not None
+    assert poll.is_like(plain)
+    assert may_share_ours(one, StatusAnswer.of_running(head(200, (b"vary", b"Accept-Encoding")), b"{}"))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests.support.pure import ip, make_settings
 OWNER: Final = "anyone"
 SUBMIT: Final = "/api/v1/marker"
 RESULT: Final = "/api/v1/marker/job-1"
-_TRACE: Final = Trace(b"f" * 32, b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-00", None)
+_TRACE: Final = Trace(b"f" * 32, "1" * 32)
 
 
 class StandInClient:

@@ -25,7 +25,7 @@ from tests.support.pure import (
 )
 
 ID = b"0123456789abcdef"
-TRACE = Trace(ID, b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None)
+TRACE = Trace(ID, "4bf92f3577b34da6a3ce929d0e0e4736", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 # What a client would write to pass for someone else, or to have the upstream read another request.
 EVIL = [
     "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Forwarded", "X-Real-IP", "Via",

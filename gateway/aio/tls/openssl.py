@@ -214,6 +214,9 @@ class TlsEngine:
         Raises:
             ssl.SSLError: encryption failed.
         """
+        if 0 < len(data) <= MAX_RECORD:  # as most answers: one record
+            self.object.write(data)
+            return [self._outgoing.read()]
         sent, view, sealed = 0, memoryview(data), list[bytes]()
         while sent < len(data):
             sent += self.object.write(view[sent : sent + MAX_RECORD])

@@ -53,6 +53,9 @@ _MAX_IDLE_BYTES: Final = 16_384  # of these on the wire: less than a record of t
 class TlsState(Enum):
     """See above."""
 
+    # Enum's own hash is a Python function, and each read asks whether the state is one of some.
+    __hash__ = object.__hash__
+
     HANDSHAKE = auto()
     OPEN = auto()
     CLOSING = auto()
