@@ -103,7 +103,7 @@ async def running(
         upstreams = _reach_upstreams(stack, loop, observation.observer)
         ledger_parts = await _open_ledger(stack, live, prepared, loop.iteration)
         trail = _keep_audit_trail(stack, live, ledger_parts, observation)
-        jobs = _follow_jobs(stack, live, ledger_parts, upstreams, loop.iteration)
+        jobs = _follow_jobs(stack, live, ledger_parts, upstreams, loop)
         handler = _handle_requests(live, ledger_parts, upstreams, jobs, observation.observer, trail)
         public = _accept_clients(live, sockets.public, handler, tls.public, loop)
         swap = ConfigurationSwap(live, ledger_parts, tls, public.connections, upstreams, observation)
@@ -203,9 +203,10 @@ def _keep_audit_trail(
 
 
 def _follow_jobs(
-    stack: AsyncExitStack, live: Live, ledger_parts: LedgerParts, upstreams: Upstreams, iteration: Iteration
+    stack: AsyncExitStack, live: Live, ledger_parts: LedgerParts, upstreams: Upstreams, loop: Loop
 ) -> JobParts:
-    jobs = JobParts(live, ledger_parts, upstreams, Times(time.monotonic, time.time), RandomIds(), iteration)
+    jobs = JobParts(live, ledger_parts, upstreams, Times(time.monotonic, time.time), RandomIds(), loop.iteration)
+    loop.sweep.also(lambda _: jobs.kept_answers.drop_old(time.monotonic()))
     stack.push_async_callback(jobs.close)
     return jobs
 

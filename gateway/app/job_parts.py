@@ -20,6 +20,7 @@ from gateway.jobs.deletion_questions import DeletionQuestions
 from gateway.jobs.failover import Failover
 from gateway.jobs.findings import Findings
 from gateway.jobs.housekeeping import Housekeeping
+from gateway.jobs.kept_answers import KeptAnswers
 from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.registry import Registry
 from gateway.jobs.retention import Retention
@@ -68,7 +69,8 @@ class JobParts:
         self.findings = Findings(self.completion, checkpoints, state, wall, iteration)
         self._upstream_client = UpstreamClient(upstreams, times.monotonic, new_id)
         self._queue = queue = StatusQueue(self.findings, self._upstream_client, state, iteration)
-        self.watcher = Watcher(replica, queue, self.findings, state, times)
+        self.kept_answers = KeptAnswers(lambda: live.state.settings.jobs.status_age)
+        self.watcher = Watcher(replica, queue, self.findings, state, times, self.kept_answers)
         self.failover = Failover(replica, self._registry, self.completion, self.watcher, state)
         self.long_polls = LongPolls(self.watcher, iteration)
         questions = DeletionQuestions(queue, state, times.monotonic)
@@ -79,7 +81,7 @@ class JobParts:
             watcher=self.watcher,
             questions=questions,
             long_polls=self.long_polls,
-            shared_polls=SharedPolls(iteration, times.monotonic),
+            shared_polls=SharedPolls(iteration, self.kept_answers, times.monotonic),
             wall=wall,
         )
         retention = Retention(replica, self._registry, self._upstream_client, state, times.monotonic, iteration)

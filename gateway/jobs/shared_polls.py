@@ -2,7 +2,7 @@
 
 A job's asking poll is a client's poll that waits for the container. States of a job, and what ends each:
     unasked  no poll asks; `running_answer` may hold the last whole answer that said that the job runs.
-             `begin` ends it.
+             `begin` ends it. What is too old to be shared is let go (kept_answers.py).
     asked    a poll asks. Polls that are alike wait for it, once each; others ask for themselves.
              `AskingPoll.close` ends it, whatever came of it: all who wait go on. If its client has left, the first
              of them asks in its place, and the others wait for this one; so does the first who has waited for
@@ -22,6 +22,7 @@ from gateway.aio.drive import Signal
 from gateway.aio.iteration import Iteration
 from gateway.aio.waiters import call_each
 from gateway.jobs.job import Job
+from gateway.jobs.kept_answers import KeptAnswers
 from gateway.jobs.status_answer import Poll, RunningAnswer, StatusAnswer
 
 PATIENCE: Final = 5.0
@@ -34,11 +35,12 @@ ROUNDS: Final = 6
 class AskingPoll:
     """A client's poll that waits for the container, and those that wait for its answer."""
 
-    __slots__ = ("_has_left", "_job", "_poll", "_waiting")
+    __slots__ = ("_has_left", "_job", "_kept", "_poll", "_waiting")
 
-    def __init__(self, job: Job, poll: Poll) -> None:
+    def __init__(self, job: Job, poll: Poll, kept: KeptAnswers) -> None:
         self._job = job
         self._poll = poll
+        self._kept = kept
         self._has_left = False
         self._waiting: dict[Signal, Callable[[], None]] = {}
 
@@ -67,7 +69,7 @@ class AskingPoll:
     def keep(self, answer: StatusAnswer, now: float) -> None:
         """Keeps its answer, which said that the job runs, if it is for all polls that are alike."""
         if answer.is_for_like_polls:
-            self._job.keep(RunningAnswer(answer, self._poll.target, self._poll, now))
+            self._kept.keep(self._job, RunningAnswer(answer, self._poll.target, self._poll, now))
 
     def close(self, *, has_left: bool = False) -> None:
         """Lets all that wait go on; `has_left`: its client has, so that one of them has to ask. Idempotent."""
@@ -86,8 +88,9 @@ class AskingPoll:
 class SharedPolls:
     """Finds the answer that a poll may share. `clock` is the loop's."""
 
-    def __init__(self, iteration: Iteration, clock: Callable[[], float]) -> None:
+    def __init__(self, iteration: Iteration, kept: KeptAnswers, clock: Callable[[], float]) -> None:
         self._iteration = iteration
+        self._kept = kept
         self._clock = clock
 
     def find(self, job: Job, poll: Poll, age: float) -> StatusAnswer | None:
@@ -114,5 +117,5 @@ class SharedPolls:
         """Makes this poll the one that asks, unless another asks already. The caller closes it."""
         if job.asking_poll is not None:
             return None
-        asking = job.asking_poll = AskingPoll(job, poll)
+        asking = job.asking_poll = AskingPoll(job, poll, self._kept)
         return asking

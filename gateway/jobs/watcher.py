@@ -28,6 +28,7 @@ from gateway.errors import LedgerUnavailable, UpstreamFailed, UpstreamTimeout
 from gateway.jobs.due_dates import DueDates
 from gateway.jobs.findings import Findings
 from gateway.jobs.job import Job
+from gateway.jobs.kept_answers import KeptAnswers
 from gateway.jobs.poll_interval import after_unread, interval
 from gateway.jobs.reading import is_answer
 from gateway.jobs.status_answer import RunningAnswer, StatusAnswer
@@ -58,6 +59,7 @@ class Watcher:
         findings: Findings,
         state: Callable[[], State],
         times: Times,
+        kept: KeptAnswers,
     ) -> None:
         self.me = replica.name
         self._ledger = replica.ledger
@@ -67,6 +69,7 @@ class Watcher:
         self._state = state
         self._clock = times.monotonic
         self._wall = times.wall
+        self._kept = kept
         self._dates = DueDates()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -205,7 +208,7 @@ class Watcher:
         self._keep_for_waiters(job, head, watch)
         if watch.is_unfinished and watch.gives_nothing and watch.content is not None:
             answer = StatusAnswer.of_running(head, watch.content)
-            job.keep(RunningAnswer(answer, upstream, None, self._clock()))
+            self._kept.keep(job, RunningAnswer(answer, upstream, None, self._clock()))
 
     def _keep_for_waiters(self, job: Job, head: ResponseHead, watch: StatusWatch) -> None:
         """Keeps a small answer for all waiters; each fetches a large one itself."""

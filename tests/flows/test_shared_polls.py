@@ -68,6 +68,16 @@ async def test_without_an_age_each_poll_asks(start: Start, container: Container)
     assert [(await asked(gateway, container, poll(job)))[1] for _ in range(3)] == [1, 1, 1]
 
 
+async def test_an_answer_is_let_go_though_its_job_runs_on(start: Start, container: Container) -> None:
+    gateway = await start(jobs={"watch": False, "status_age": "100ms"})
+    job = await started(gateway)
+    assert (await asked(gateway, container, poll(job)))[1] == 1
+    found = gateway.gateway.jobs.registry.get(("default", job))
+    assert found is not None
+    await eventually(lambda: found.running_answer is None)
+    assert found.is_running
+
+
 async def test_polls_that_come_together_share_one_question(gateway: Running, container: Container) -> None:
     job = await started(gateway)
     container.slowly = asyncio.Event()

@@ -11,6 +11,7 @@ from gateway.aio.drive import Drive
 from gateway.aio.iteration import Iteration
 from gateway.aio.waiters import CALLS_AT_ONCE
 from gateway.jobs.job import Job
+from gateway.jobs.kept_answers import KeptAnswers
 from gateway.jobs.shared_polls import AskingPoll, SharedPolls
 from gateway.jobs.status_answer import MAX_CONTENT, MAX_HEADERS, Poll, RunningAnswer, StatusAnswer
 from gateway.limits.job_cost import Known
@@ -89,7 +90,7 @@ def test_our_own_answer_serves_no_poll_with_a_header_that_it_depends_on(vary: by
 )
 def test_an_answer_is_kept_for_all_that_are_alike_or_for_nobody(job: Job, vary: bytes, is_kept: bool) -> None:
     """Keys of one owner, and addresses, are what the container sees otherwise of polls that are alike."""
-    AskingPoll(job, POLL).keep(StatusAnswer.of_running(head((b"vary", vary)), b"{}"), 10.0)
+    AskingPoll(job, POLL, KeptAnswers(lambda: 10.0)).keep(StatusAnswer.of_running(head((b"vary", vary)), b"{}"), 10.0)
     assert (job.running_answer is not None) is is_kept
 
 
@@ -101,7 +102,7 @@ def test_our_own_answer_serves_nobody_if_it_depends_on_what_only_clients_request
 
 async def test_an_answer_serves_for_its_time(job: Job) -> None:
     now = [10.0]
-    polls = SharedPolls(iteration_now(), lambda: now[0])
+    polls = SharedPolls(iteration_now(), KeptAnswers(lambda: 10.0), lambda: now[0])
     assert polls.find(job, POLL, 0.25) is None
     job.keep(RunningAnswer(ANSWER, TARGET, POLL, 10.0))
     now[0] = 10.1875
@@ -112,7 +113,7 @@ async def test_an_answer_serves_for_its_time(job: Job) -> None:
 
 @pytest.mark.parametrize("known", [Known.COMPLETE, Known.FAILED, Known.LOST, Known.GIVEN_UP])
 async def test_an_end_drops_it_and_none_is_kept_after_it(job: Job, known: Known) -> None:
-    polls = SharedPolls(iteration_now(), lambda: 10.0)
+    polls = SharedPolls(iteration_now(), KeptAnswers(lambda: 10.0), lambda: 10.0)
     for _ in range(2):
         job.keep(RunningAnswer(ANSWER, TARGET, POLL, 10.0))
         job.add_known(known)
@@ -138,11 +139,11 @@ def test_what_has_a_long_head_is_not_kept(job: Job) -> None:
 
 
 async def test_one_question_is_known_at_a_time(job: Job) -> None:
-    polls = SharedPolls(iteration_now(), lambda: 10.0)
+    polls = SharedPolls(iteration_now(), KeptAnswers(lambda: 10.0), lambda: 10.0)
     question = polls.begin(job, POLL)
     assert repr(question) == "<AskingPoll waiting=0>"
     assert polls.begin(job, BARE) is None
-    other = AskingPoll(job, POLL)
+    other = AskingPoll(job, POLL, KeptAnswers(lambda: 10.0))
     other.close()
     assert job.asking_poll is question
     assert question is not None
@@ -157,7 +158,7 @@ async def test_thousands_that_wait_for_an_answer_go_on_in_portions(job: Job) -> 
     queued = list[object]()
     iteration = Mock(Iteration)
     iteration.call_in_turn = lambda call, *_, **__: queued.append(call)
-    asking, errors = AskingPoll(job, POLL), list[BaseException | None]()
+    asking, errors = AskingPoll(job, POLL, KeptAnswers(lambda: 10.0)), list[BaseException | None]()
 
     async def wait(peer: int) -> None:
         await asking.wait(iteration, peer)

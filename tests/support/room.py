@@ -21,6 +21,7 @@ from gateway.jobs.failover import Failover
 from gateway.jobs.findings import Findings
 from gateway.jobs.housekeeping import Housekeeping
 from gateway.jobs.job import Job
+from gateway.jobs.kept_answers import KeptAnswers
 from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.registry import Registry
 from gateway.jobs.retention import Retention
@@ -167,7 +168,8 @@ class Room:
         self.findings = Findings(self.completion, self.checkpoints, lambda: self.state, self.wall, iteration_now())
         self.status_queue = StatusQueue(self.findings, self.upstream_client, lambda: self.state, iteration_now())
         times = Times(self.clock, self.wall)
-        self.watcher = Watcher(replica, self.status_queue, self.findings, lambda: self.state, times)
+        self.kept = KeptAnswers(lambda: self.state.settings.jobs.status_age)
+        self.watcher = Watcher(replica, self.status_queue, self.findings, lambda: self.state, times, self.kept)
         self.failover = Failover(replica, self.registry, self.completion, self.watcher, lambda: self.state)
         self.deletion_questions = DeletionQuestions(self.status_queue, lambda: self.state, self.clock)
         self.long_polls = LongPolls(self.watcher, iteration_now())
