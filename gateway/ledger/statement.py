@@ -1,7 +1,7 @@
 """A statement that is built and compiled once; on SQLite the driver itself runs its text.
 
 SQLAlchemy takes 100 to 200 us to run a statement that it knows, SQLite's driver 5 to 10 (measured), and a submit runs
-twenty. The text is the one that SQLAlchemy compiles, so the tables stay defined in schema.py alone. On PostgreSQL
+fifteen. The text is the one that SQLAlchemy compiles, so the tables stay defined in schema.py alone. On PostgreSQL
 SQLAlchemy runs it: there a round trip takes longer than either.
 """
 

@@ -175,6 +175,8 @@ def soft_limits(profile: Profile, counts: AccountCounts, now: float) -> frozense
 
 def soft_among(profile: Profile, limits: list[Limit]) -> frozenset[str]:
     """The same, of an account's limits as `limits_of` or `budgets_of` gives them."""
+    if not profile.has_budgets:
+        return frozenset()
     return frozenset(limit.name for limit in limits if _is_budget(limit) and limit.ratio >= profile.soft_limit)
 
 
