@@ -116,7 +116,7 @@ def _route_warnings(settings: Settings) -> Iterator[str]:
 
 def _webhook_warnings(settings: Settings) -> Iterator[str]:
     out = settings.webhooks.out
-    if not out.is_on and (out.allow or out.default_url is not None):
+    if out.allow and not out.is_on:  # a default_url is allowed, too
         yield "webhooks.out.secret: is not set, nor secrets, so no webhook is sent"
     seen = dict[bytes, int]()
     for i, received in enumerate(settings.webhooks.in_):

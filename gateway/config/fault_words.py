@@ -184,6 +184,11 @@ def _short(_: str, __: Any, context: Mapping[str, Any]) -> str:
     return "must not be empty" if context["min_length"] == 1 else f"must have at least {context['min_length']}"
 
 
+def _short_text(_: str, __: Any, context: Mapping[str, Any]) -> str:
+    least = context["min_length"]
+    return "must not be empty" if least == 1 else f"must have at least {least} characters"
+
+
 def _choice(_: str, __: Any, context: Mapping[str, Any]) -> str:
     return f"must be {context['expected'].replace(chr(39), '')}"
 
@@ -212,7 +217,7 @@ _BY_KIND: Final[Mapping[str, _Words]] = {
     "greater_than_equal": _words("must be at least {ge}"),
     "less_than": _words("must be less than {lt}"),
     "less_than_equal": _words("must be at most {le}"),
-    "string_too_short": _short,
+    "string_too_short": _short_text,
     "string_too_long": _words("must have at most {max_length} characters"),
     "string_pattern_mismatch": _words("must match {pattern}"),
     "timezone_aware": _words("needs a time zone, such as 2027-01-31T00:00:00Z"),

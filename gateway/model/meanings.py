@@ -10,7 +10,7 @@ MEANINGS: Final[Mapping[Why, str]] = {
     Why.ISSUER: "Its iss matches no issuer in authentication.jwt, byte for byte.",
     Why.ALGORITHM: "Its alg is not among the issuer's algorithms.",
     Why.KEYS_NOT_THERE: "The issuer's keys were never fetched, or were dropped: see gateway_jwks_keys.",
-    Why.UNKNOWN_KEY: "The issuer has no key of its kid for its alg, also after another fetch.",
+    Why.UNKNOWN_KEY: "The issuer has no key of its kid for its alg, as its keys were last read.",
     Why.SIGNATURE: "The key did not make its signature.",
     Why.AUDIENCE: "Its aud matches none of the issuer's audiences.",
     Why.CLAIM: (

@@ -86,6 +86,7 @@ def words(kind: Any, value: Any, path: str = "section.setting") -> str:
         (Annotated[list[int], Field(min_length=2)], [1], "must have at least 2"),
         (Annotated[list[int], Field(max_length=1)], [1, 2], "must have at most 1"),
         (Annotated[str, Field(min_length=1)], "", "must not be empty"),
+        (Annotated[str, Field(min_length=2)], "a", "must have at least 2 characters"),
         (Annotated[str, Field(max_length=2)], "abc", "must have at most 2 characters"),
         (Annotated[str, Field(pattern="^a$")], "b", "must match ^a$"),
         (Annotated[int, Field(gt=0)], 0, "must be more than 0"),
