@@ -12,7 +12,6 @@ from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import list_jobs
 from gateway.ledger.reservations import admit
-from gateway.ledger.usage import grant, read_counts_of_many
 from gateway.units import MOST_COUNTED
 from tests.support.ledgers import NOON, make_claim, make_profile
 
@@ -71,17 +70,6 @@ async def test_there_is_an_end_of_blocking(engine: Engine, monkeypatch: pytest.M
     with pytest.raises(KeyProblem):
         await engine.write(lambda c: block(c, BOB, NOON))
     assert not await engine.write(lambda c: block(c, ANN, NOON))
-
-
-async def test_counts_of_some_accounts_have_grants_also_of_those_that_used_nothing(engine: Engine) -> None:
-    await submits(engine, ANN)
-    for account, until in ((ANN, 5), (BOB, 5), (BOB, 5), (CERT, -5)):
-        await engine.write(lambda c, a=account, u=until: grant(c, a, 7, int(NOON) + u, NOON))  # type: ignore[misc] # its defaults are the values
-    found = await engine.read(lambda c: read_counts_of_many(c, [ANN, BOB, CERT], NOON))
-    assert (found[ANN].granted, found[ANN].concurrent, found[ANN].day.requests) == (7, 1, 1)
-    assert found[ANN].tat >= NOON
-    assert found[BOB].granted == 14
-    assert CERT not in found
 
 
 async def test_what_is_done_to_a_caller_is_in_the_audit(ledger: Ledger, engine: Engine) -> None:

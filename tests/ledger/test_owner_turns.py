@@ -5,7 +5,6 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from gateway.ledger.connection_slots import ConnectionSlots
 from gateway.ledger.owner_turns import OwnerTurns
 from gateway.ledger.sqlite import SqliteEngine
 from tests.support.ledgers import beat
@@ -32,25 +31,6 @@ def test_none_runs_more_than_its_share() -> None:
     for _ in range(2):
         turns.finish("a")
     assert repr(turns) == "<OwnerTurns waiting=0 owners_running=0>"
-
-
-async def test_a_place_that_was_given_to_who_left_is_the_next_ones() -> None:
-    slots, held = ConnectionSlots(1), asyncio.Event()
-
-    async def hold() -> None:
-        async with slots.one("a"):
-            await held.wait()
-
-    tasks = [asyncio.ensure_future(hold()) for _ in range(3)]
-    await asyncio.sleep(0)
-    tasks[1].cancel()
-    await asyncio.sleep(0)
-    held.set()
-    tasks[0].cancel()
-    await asyncio.wait_for(tasks[2], 30)
-    async with asyncio.timeout(30), slots.one("b"):
-        assert repr(slots) == "<ConnectionSlots free=0 waiting=0>"
-    assert repr(slots) == "<ConnectionSlots free=1 waiting=0>"
 
 
 async def test_the_writer_of_sqlite_serves_a_quiet_account_before_the_rest_of_a_loud_ones(tmp_path: Path) -> None:

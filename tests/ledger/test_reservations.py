@@ -16,7 +16,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Claim, RequestIdTaken, ReservationLost
 from gateway.ledger.schema import reservations
 from gateway.ledger.steps import Reserve, Steps
-from gateway.ledger.usage import UsedOnDay, active_counts, grant, reset, used_since
+from gateway.ledger.usage import UsedOnDay, grant, reset, used_since
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.submit_decisions import Ask
 from gateway.model.identity import Profile
@@ -485,21 +485,6 @@ async def test_a_grant_adds_pages_until_it_ends(book: Book) -> None:
     assert (await book.admit(make_claim("r2"), profile)).denial is None
 
 
-async def test_a_reset_keeps_what_is_in_flight(book: Book) -> None:
-    await book.running()
-    await book.settle(4)
-    other = make_claim("r2")
-    await book.admit(other)
-    await book.reserve(20, other)
-    assert await book.do(reset, ACCOUNT, book.now) == Used(1, 4, 20)
-    assert await book.counts() == counts(20, concurrent=1, pages_in_flight=20)
-    await book.accept("job2", other)
-    await book.settle(15, other)
-    assert await book.counts() == counts(15)
-    assert await book.usage() == [day(19, 11, requests=2)]
-    assert await book.do(reset, "key:nobody", book.now) == Used()
-
-
 @pytest.mark.parametrize("failed", [True, False])
 async def test_a_charge_that_a_reset_forgot_is_not_given_back_again(book: Book, failed: bool) -> None:
     await book.charged()
@@ -516,54 +501,3 @@ async def test_a_charge_after_a_reset_is_mended(book: Book) -> None:
     await book.expire()
     await book.settle(4)
     assert await book.counts() == counts(4)
-
-
-async def test_active_counts_are_those_of_the_month_the_most_used_first(book: Book) -> None:
-    for name, pages in (("a", 5), ("b", 30), ("c", 10)):
-        claim = make_claim(name, f"key:{name}")
-        await book.admit(claim)
-        await book.reserve(pages, claim)
-    found = await book.engine.read(lambda c: active_counts(c, book.now, 2))
-    assert {account: (s.pages_in_flight, s.month.pages) for account, s in found.items()} == {
-        "key:b": (30, 30),
-        "key:c": (10, 10),
-    }
-    book.now += 86_400
-    tomorrow = await book.engine.read(lambda c: active_counts(c, book.now, 10))
-    assert {(s.day.pages, s.month.pages) for s in tomorrow.values()} == {(0, 5), (0, 30), (0, 10)}
-    await book.do(steps.cancel, make_claim("a", "key:a"), book.now)
-    book.now += 20 * 86_400  # the month is over, and what is in flight still is
-    await book.admit(make_claim("d", "key:d"))
-    found = await book.engine.read(lambda c: active_counts(c, book.now, 10))
-    assert {account: (s.concurrent, s.pages_in_flight, s.month.pages) for account, s in found.items()} == {
-        "key:b": (1, 30, 0),
-        "key:c": (1, 10, 0),
-        "key:d": (1, 0, 0),
-    }
-
-
-async def test_usage_is_told_from_a_day_on_and_of_one_account(book: Book) -> None:
-    await book.running()
-    await book.settle(4)
-    book.now += 86_400
-    other = make_claim("r2", "key:other")
-    await book.admit(other)
-    await book.reserve(2, other)
-    await book.accept("job2", other)
-    await book.settle(2, other)
-    assert [(u.account, u.day) for u in await book.usage()] == [(ACCOUNT, 20261123), ("key:other", 20261124)]
-    assert await book.engine.read(lambda c: used_since(c, 20261124, ACCOUNT)) == []
-    assert [u.pages for u in await book.engine.read(lambda c: used_since(c, 20261124))] == [2]
-
-
-async def test_a_report_may_be_of_the_latest_rows_alone(book: Book) -> None:
-    await book.running()
-    await book.settle(4)
-    book.now += 86_400
-    other = make_claim("r2")
-    await book.admit(other)
-    await book.reserve(2, other)
-    await book.accept("job2", other)
-    await book.settle(2, other)
-    assert [row.pages for row in await book.usage()] == [4, 2]
-    assert [row.pages for row in await book.engine.report(lambda c: used_since(c, 0, None, 1))] == [2]

@@ -1,6 +1,7 @@
 """Attempts at receivers that misbehave, over real TLS."""
 
 import asyncio
+import json
 import ssl
 import struct
 import time
@@ -22,7 +23,7 @@ from gateway.errors import SetupError
 from gateway.webhooks.egress.destination import Destination
 from gateway.webhooks.egress.webhook_url import read_url
 from gateway.webhooks.outbound.outcome import DeliveryAttempt, Result, Trouble, judge
-from gateway.webhooks.outbound.sender import Link, make_context, send
+from gateway.webhooks.outbound.sender import Link, body_of, make_context, send
 from tests.support.iteration import iteration_now
 from tests.support.pure import ip
 from tests.support.work import counted_turns
@@ -398,3 +399,13 @@ async def test_what_a_receiver_floods_us_with_is_decrypted_in_turns(hook_certifi
             assert (await send(at(port), link, {}, BODY, LONG)).trouble in {Trouble.PROTOCOL, Trouble.CONNECTION}
     assert work.total > 8000
     assert work.most <= MAX_CHUNKS // RECORD + RECORDS_AT_ONCE
+
+
+def test_the_body_is_compact_and_holds_no_result() -> None:
+    body = body_of("r1", "https://g.example/api/v1/marker/r1", "complete")
+    assert body == (
+        b'{"request_id":"r1","request_check_url":"https://g.example/api/v1/marker/r1","status":"complete"}'
+    )
+    assert json.loads(body_of('"\n', None, "failed")) == {
+        "request_id": '"\n', "request_check_url": None, "status": "failed",
+    }  # fmt: skip
