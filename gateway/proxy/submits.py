@@ -42,7 +42,8 @@ class SubmitRequests(NamedTuple):
         lease = await self.admission.admit(permit, permit.profile, state.reservation_ttl)
         shape = prepared.job_shape
         rules_now = partial(self.still_permitted.form_rules, shape, permit.profile.pages_per_request)
-        body = SubmitBody(prepared.boundary or b"", rules_now, self.spool, self.counter, permit.account)
+        boundary, whose = prepared.boundary or b"", (permit.account, permit.owner)
+        body = SubmitBody(boundary, rules_now, self.spool, self.counter, *whose)
         begin_job = partial(self.jobs.begin_job, prepared)
         end = self.jobs.registry.end_another_owners
         intake = Intake(shape, permit.path, begin_job, end, self.webhooks, self.jobs.checkpoints)

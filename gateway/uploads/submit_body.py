@@ -39,7 +39,18 @@ def _any(_: Form) -> None:
 class SubmitBody:
     """Inspects one body; without a boundary, a url-encoded one. `rules_now` gives the rules that are in force."""
 
-    __slots__ = ("_account", "_counter", "_early", "_file", "_gaps", "_inspector", "_rules", "_rules_now", "_spool")
+    __slots__ = (
+        "_account",
+        "_counter",
+        "_early",
+        "_file",
+        "_gaps",
+        "_inspector",
+        "_owner",
+        "_rules",
+        "_rules_now",
+        "_spool",
+    )
 
     def __init__(
         self,
@@ -48,6 +59,7 @@ class SubmitBody:
         spool: Spool,
         counter: PageCounter,
         account: str = "",
+        owner: str = "",
     ) -> None:
         self._rules = rules = rules_now()
         self._rules_now = rules_now
@@ -55,6 +67,7 @@ class SubmitBody:
         self._spool = spool
         self._counter = counter
         self._account = account
+        self._owner = owner
         self._early: list[bytes] = []  # the beginning of the file, until its kind is known
         self._file: SpoolFile | None = None
         self._gaps = PdfGaps()
@@ -98,7 +111,7 @@ class SubmitBody:
         if table:
             content = Content.GAPPED_PDF
             await self._file.write(table)
-        counted = await self._counter.count(await self._file.finish(), self._account, content)
+        counted = await self._counter.count(await self._file.finish(), self._account, content, self._owner)
         self.close()
         return Inspected(form, counted, has_waited=True)
 

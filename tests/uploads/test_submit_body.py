@@ -51,8 +51,8 @@ class Counter(PageCounter):
         self.pages = pages
         self.contents: list[bytes] = []
 
-    async def count(self, fd: int, account: str = "", content: Content = Content.PDF) -> int | None:
-        del account, content
+    async def count(self, fd: int, account: str = "", content: Content = Content.PDF, owner: str = "") -> int | None:
+        del account, content, owner
         self.contents.append(os.pread(fd, 1 << 24, 0))
         return self.pages
 
@@ -182,8 +182,10 @@ async def test_without_room_a_pdf_is_refused_and_another_file_is_not(spool: Spoo
 
 async def test_a_drive_runs_it_and_may_interrupt_the_count(spool: Spool) -> None:
     class Slow(Counter):
-        async def count(self, fd: int, account: str = "", content: Content = Content.PDF) -> int | None:
-            del account, content
+        async def count(
+            self, fd: int, account: str = "", content: Content = Content.PDF, owner: str = ""
+        ) -> int | None:
+            del account, content, owner
             await asyncio.get_running_loop().create_future()
             return await super().count(fd)
 
@@ -211,16 +213,20 @@ async def test_a_broken_off_count_that_still_reads_does_not_disturb_the_next(spo
     reads = asyncio.Event()
 
     class Slow(Counter):
-        async def count(self, fd: int, account: str = "", content: Content = Content.PDF) -> int | None:
-            del account, content
+        async def count(
+            self, fd: int, account: str = "", content: Content = Content.PDF, owner: str = ""
+        ) -> int | None:
+            del account, content, owner
             lasting.append(os.dup(fd))  # as a worker has it: the same place in the file, and closed by itself
             reads.set()
             await asyncio.get_running_loop().create_future()
             return await super().count(fd)
 
     class Reads(Counter):
-        async def count(self, fd: int, account: str = "", content: Content = Content.PDF) -> int | None:
-            del account, content
+        async def count(
+            self, fd: int, account: str = "", content: Content = Content.PDF, owner: str = ""
+        ) -> int | None:
+            del account, content, owner
             os.lseek(lasting[0], 5, os.SEEK_SET)
             self.contents.append(os.read(fd, 1 << 24))
             return 7

@@ -6,10 +6,10 @@ cancelled, it is killed, so that its late answer is never taken for another requ
 
 The wait for a worker has a deadline of its own. A document that gets no turn within it is refused, since the wait
 says nothing about the document. Turns are fair between accounts; accounts whose recent documents were cheap come
-first, and those whose documents are dear never have all workers (fair_queue.py, count_history.py). Each account has a
-CPU budget per minute (cpu_budget.py). An account whose document was killed for its time, or ended its worker, is
-suspended: its documents are not counted for a while. So no account can keep the documents of others from being
-counted by sending expensive ones.
+first, and those whose documents are dear never have all workers (fair_queue.py, count_history.py). Each owner has a
+CPU budget per minute, with all its keys (cpu_budget.py). An account whose document was killed for its time, or ended
+its worker, is suspended: its documents are not counted for a while. So no account can keep the documents of others
+from being counted by sending expensive ones.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from gateway.uploads.pages.worker_protocol import Content
 _MEMORY: Final = 512 * 1_048_576  # bytes of address space
 _SECONDS: Final = 10.0
 _PATIENCE: Final = 60.0  # seconds that a document may wait for its turn
-_BUDGET: Final = 10.0  # CPU seconds for each account and minute
+_BUDGET: Final = 10.0  # CPU seconds for each owner and minute
 MAX_ANSWERS: Final = 1000  # after so many a worker is replaced, against any leak in it
 _REAP_SECONDS: Final = 0.05  # between checks whether the killed workers have ended
 SUSPENDED: Final = 60.0  # seconds of suspension for each document in a row that was killed for its time
@@ -51,7 +51,7 @@ class PageCounter:
         """Takes the most workers, the seconds for one document, and the bytes of memory for one worker.
 
         `program` is what they run: worker.py, except in tests. `patience` is the longest wait for a turn, in seconds;
-        `spending` holds the CPU budgets of accounts, with times of the loop's clock.
+        `spending` holds the CPU budgets of owners, with times of the loop's clock.
         """
         self._timeout = timeout
         self._memory = memory
@@ -71,18 +71,18 @@ class PageCounter:
         workers = f"idle={len(self._idle)} busy={len(self._busy)} ending={len(self._ending)}"
         return f"<PageCounter {workers} suspended={len(self._suspended)}>"
 
-    async def count(self, fd: int, account: str = "", content: Content = Content.PDF) -> int | None:
+    async def count(self, fd: int, account: str = "", content: Content = Content.PDF, owner: str = "") -> int | None:
         """Counts the pages in a file; the caller may close the file once this has returned or raised.
 
-        The deadline starts when a worker gets the file.
+        The deadline starts when a worker gets the file. The CPU budget is the owner's; without one, the account's.
 
         Returns:
             The pages, for a PDF as pdfium says; None if they can't be counted, or not within the deadline.
 
         Raises:
-            Refused: spool_full, when its turn did not come, or the account's CPU budget is used up.
+            Refused: spool_full, when its turn did not come, or the owner's CPU budget is used up.
         """
-        task = asyncio.get_running_loop().create_task(self._count_in_turn(fd, account, content))
+        task = asyncio.get_running_loop().create_task(self._count_in_turn(fd, account, content, owner or account))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await task
@@ -103,10 +103,10 @@ class PageCounter:
         self._idle.clear()
         self._ending.clear()
 
-    async def _count_in_turn(self, fd: int, account: str, content: Content) -> int | None:
+    async def _count_in_turn(self, fd: int, account: str, content: Content, owner: str) -> int | None:
         if self._suspended.holds(account, self._now()):
             return None
-        self._check_budget(account)
+        self._check_budget(owner)
         try:
             async with asyncio.timeout(self._patience):
                 is_dear = await self._turns.take(account, os.fstat(fd).st_size)
@@ -115,15 +115,15 @@ class PageCounter:
         try:
             if self._suspended.holds(account, self._now()):  # it may be so since the wait began
                 return None
-            self._check_budget(account)
-            return await self._count_in_time(fd, account, content)
+            self._check_budget(owner)
+            return await self._count_in_time(fd, account, content, owner)
         finally:
             self._turns.give_back(account, is_dear=is_dear)
 
-    async def _count_in_time(self, fd: int, account: str, content: Content) -> int | None:
+    async def _count_in_time(self, fd: int, account: str, content: Content, owner: str) -> int | None:
         try:
             async with asyncio.timeout(self._timeout):
-                pages = await self._ask(fd, account, content)
+                pages = await self._ask(fd, account, content, owner)
         except (TimeoutError, ConnectionResetError, ConnectionAbortedError):
             # Our deadline or the worker's CPU limit, a crash, nonsense: each costs a new worker, 3 ms of the loop.
             self._suspended.add(account, self._now())
@@ -133,15 +133,15 @@ class PageCounter:
         self._suspended.end(account)
         return pages
 
-    def _check_budget(self, account: str) -> None:
-        wait = self._spending.wait(account, self._now())
+    def _check_budget(self, owner: str) -> None:
+        wait = self._spending.wait(owner, self._now())
         if wait > 0:
             raise _no_time(wait)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    async def _ask(self, fd: int, account: str, content: Content) -> int | None:
+    async def _ask(self, fd: int, account: str, content: Content, owner: str) -> int | None:
         worker = self._take()
         self._busy.add(worker)
         began, before, shown = self._now(), worker.cpu_seconds, 0
@@ -155,7 +155,7 @@ class PageCounter:
             self._busy.discard(worker)
             after = worker.cpu_seconds
             used = self._now() - began if before is None or after is None else after - before
-            self._spending.add(account, used, self._now())
+            self._spending.add(owner, used, self._now())
             self._history.add(account, used, self._now(), shown)
         if worker.answers < MAX_ANSWERS:
             self._idle.append(worker)
@@ -184,7 +184,7 @@ class PageCounter:
 
 
 def _no_time(wait: float) -> Refused:
-    detail = "The documents of this account took long to count; they have used what they may of this minute."
+    detail = "The documents of this owner took long to count; they have used what they may of this minute."
     return Refused(Denial(Reason.SPOOL_FULL, detail, retry_after=math.ceil(wait)))
 
 

@@ -347,6 +347,20 @@ async def test_who_has_used_its_time_is_told_when_to_come_again_and_is_not_charg
     assert spending.of("key:bob", now()) < 1.0
 
 
+async def test_the_time_that_documents_take_is_the_owners_whichever_key_sent_them(make_counter: MakeCounter) -> None:
+    """With six keys, an owner had six times as much."""
+    spending = CpuBudgets(10.0)
+    counter = make_counter(spending=spending)
+    with file_of(sample_pdf(1)) as file:
+        assert await counter.count(file.fileno(), "key:one", owner="team") == 1
+        assert (spending.of("key:one", now()), len(spending)) == (0.0, 1)
+        spending.add("team", 11.0, now())
+        for key in ("key:one", "key:two"):
+            with pytest.raises(Refused):
+                await counter.count(file.fileno(), key, owner="team")
+        assert await counter.count(file.fileno(), "key:two", owner="another") == 1
+
+
 async def test_a_worker_has_its_time_noted_and_gives_way_to_the_gateway() -> None:
     worker = WorkerProcess(512 * 1_048_576, 10)
     with file_of(sample_pdf(1)) as file:
