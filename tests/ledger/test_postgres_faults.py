@@ -221,7 +221,8 @@ async def test_a_backend_that_was_ended_costs_one_transaction_at_the_most(frail:
     await held.wait()
     end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'document-gateway'"
     await asyncio.to_thread(frail.sql, end)
-    assert await writing == "PostgreSQL says AdminShutdownError"
+    # Its last words, or, where they were not read before its end, that.
+    assert await writing in {"PostgreSQL says AdminShutdownError", "no connection to PostgreSQL"}
     assert await back(fragile) == 2  # what it wrote is not there
     assert not go.is_set()
 
