@@ -15,7 +15,6 @@ from gateway.ledger.deliveries import Planned
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.reservations import RequestIdTaken, ReservationLost
 from gateway.ledger.schema import Stage, accounts, deliveries, jobs, reservations
 from gateway.ledger.steps import Accept, Admit, Cancel, Reserve, Steps
 from gateway.limits.submit_decisions import Ask
@@ -191,54 +190,6 @@ async def test_what_changed_between_look_and_write_is_looked_at_again(
     assert not await distant.guarded(lambda c: postgres_submits.admit(c, *args))
     assert len(await distant.read(lambda c: rows_of(c, reservations))) == 1
     await near.close()
-
-
-async def test_steps_that_do_not_fit_are_done_one_by_one(distant: Engine) -> None:
-    steps = Steps(Ledger(distant))
-    assert await submit(steps, "first") == []
-    lost = make_claim("never-admitted")
-    with pytest.raises(ReservationLost):
-        await steps.reserve(Reserve(lost, PROFILE, Ask(1, 1, ""), NOON, LEASE))
-    claims = [make_claim(name) for name in ("a", "b")]
-    for claim in claims:
-        await steps.admit(Admit(claim, PROFILE, NOON, LEASE))
-        await steps.reserve(Reserve(claim, PROFILE, Ask(1, 1, ""), NOON, LEASE))
-    taken, new = (NewJob(name, "default", "/api/v1/marker", None) for name in ("job-first", "job-b"))
-    told = await asyncio.gather(
-        *(
-            steps.accept(Accept(claim, job, None, "me", NOON, NOON + 3600))
-            for claim, job in zip(claims, (taken, new), strict=True)
-        ),
-        return_exceptions=True,
-    )
-    assert [type(found) for found in told] == [RequestIdTaken, type(None)]
-    again = Accept(claims[1], new, None, "me", NOON, NOON + 3600)
-    await steps.accept(again)
-    await steps.accept(again._replace(job=None))
-    rows = {row["id"]: row for row in await distant.read(lambda c: rows_of(c, reservations))}
-    assert (rows["b"]["stage"], rows["b"]["request_id"]) == (Stage.ACCEPTED, "job-b")
-    await distant.read(assert_sound)
-
-
-async def test_what_is_over_is_reclaimed_before_anything_is_refused(distant: Engine) -> None:
-    steps = Steps(Ledger(distant))
-    await steps.admit(Admit(make_claim("dead"), PROFILE, NOON, LEASE))
-    profile = make_profile(concurrent_requests=1)
-    found = await steps.admit(Admit(make_claim("second"), profile, NOON + 1, LEASE + 1))
-    assert found.denial is not None
-    found = await steps.admit(Admit(make_claim("third"), profile, LEASE + 1, LEASE + 61))
-    assert found.denial is None
-    await distant.read(assert_sound)
-
-
-async def test_an_upload_over_midnight_counts_where_its_pages_are_reserved(distant: Engine) -> None:
-    steps, claim = Steps(Ledger(distant)), make_claim()
-    await steps.admit(Admit(claim, PROFILE, NOON, NOON + 90_000))
-    outcome = await steps.reserve(Reserve(claim, PROFILE, Ask(5, 1, ""), NOON + 86_400, NOON + 90_000))
-    assert (outcome.after.day.requests, outcome.after.day.pages) in {(0, 5), (1, 5)}
-    (row,) = await distant.read(lambda c: rows_of(c, reservations))
-    assert row["day"] == 20261124
-    await distant.read(assert_sound)
 
 
 async def test_no_account_holds_more_than_half_of_the_connections(distant: Engine) -> None:

@@ -1,8 +1,6 @@
 """The jobs of the ledger, on both engines: whose an id is, who follows it, what became of it, once."""
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -15,110 +13,20 @@ from gateway.ledger import jobs as steps
 from gateway.ledger.accounts import read_counts
 from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
-from gateway.ledger.jobs import NewJob, Recorded, record_facts
-from gateway.ledger.reservations import Claim, RequestIdTaken, ReservationLost, accept, admit, find, reclaim, reserve
+from gateway.ledger.jobs import Recorded, record_facts
+from gateway.ledger.reservations import RequestIdTaken, ReservationLost, accept, admit, find, reclaim, reserve
 from gateway.ledger.schema import JobState, Stage, jobs, replicas, reservations
-from gateway.ledger.usage import reset, used_since
+from gateway.ledger.usage import reset
 from gateway.limits.job_cost import Facts, FailedCosts, Known
 from gateway.limits.submit_decisions import Ask
 from gateway.model.jobs import JobRef
 from tests.ledger.test_plans import plans
 from tests.support.endings import end, job_of, settle
-from tests.support.ledgers import NOON, assert_sound, make_claim, make_profile, rows_of
+from tests.support.jobbook import JOB, TTL, JobBook, adopt, new
+from tests.support.ledgers import NOON, make_claim, make_profile, rows_of
 
-TTL = 3600.0
-JOB = ("container", "job")
 MANY = 3000
 COPIES = 1200
-
-
-def new(request_id: str = "job") -> NewJob:
-    return NewJob(request_id, "default", "/api/v1/marker", f"https://gateway.test/api/v1/marker/{request_id}")
-
-
-class Book:
-    """The steps on one ledger, at a moment that tests set."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.now = NOON
-        self.claims: dict[str, Claim] = {}
-
-    async def do(self, step: Any, *arguments: Any, **named: Any) -> Any:
-        found = await self.engine.write(lambda c: step(c, *arguments, **named))
-        await self.engine.write(assert_sound)
-        return found
-
-    async def reserved(self, name: str = "r1", account: str = "key:ci", upstream: str = "container") -> None:
-        claim = self.claims[name] = replace(make_claim(name, account), upstream=upstream)
-        await self.do(admit, claim, make_profile(), self.now, self.now + 60)
-        await self.do(reserve, claim, make_profile(), Ask(10, 1, "fast"), self.now, self.now + 60)
-
-    async def begin(self, request_id: str = "job", name: str = "r1", watcher: str = "me") -> None:
-        def work(connection: Connection) -> None:
-            accepted = accept(connection, self.claims[name], request_id, self.now + TTL)
-            steps.begin(connection, accepted, new(request_id), watcher, self.now)
-
-        await self.do(work)
-
-    async def running(
-        self, request_id: str = "job", name: str = "r1", watcher: str = "me", account: str = "key:ci"
-    ) -> None:
-        await self.reserved(name, account)
-        await self.begin(request_id, name, watcher)
-
-    async def end(self, pages: int | None = 4, *, failed: bool = False, job: tuple[str, str] = JOB) -> Any:
-        return await self.do(end, job, pages, self.now, TTL, failed=failed)
-
-    async def forget(self, job: tuple[str, str] = JOB) -> bool:
-        return bool(await self.do(_forget, job, self.now))
-
-    async def claim(self, most: int = 9) -> list[str]:
-        due = await self.engine.read(lambda c: expiry.due_gone(c, {"container": most}, self.now))
-        return [row.request_id for row in await self.do(expiry.claim_gone, due, self.now)] if due else []
-
-    async def mark_deleted(self, *names: str) -> None:
-        await self.do(expiry.mark_deleted, [await self.row(("container", name)) for name in names], self.now)
-
-    async def row(self, job: tuple[str, str] = JOB) -> Any:
-        return await self.engine.read(lambda c: steps.find(c, *job))
-
-    async def expired(self) -> list[str]:
-        over = await self.engine.read(lambda c: expiry.expired(c, self.now))
-        return [row.request_id for row in over]
-
-    async def due(self, **free: int) -> list[tuple[str, int]]:
-        """What is due at upstreams, and whether they were asked about it before."""
-        rows = await self.engine.read(lambda c: expiry.due_gone(c, free, self.now))
-        return [(row.request_id, row.is_repeated) for row in rows]
-
-    async def strays(self, *known: str) -> list[str]:
-        return [row.request_id for row in await self.engine.read(lambda c: expiry.stray_gone(c, known, self.now))]
-
-    async def used(self) -> list[tuple[int, int, int]]:
-        return [(row.pages, row.refunded, row.failed) for row in await self.engine.read(lambda c: used_since(c, 0))]
-
-    async def heard(self, since: float) -> list[str]:
-        rows = await self.engine.read(lambda c: steps.changed_since(c, int(since * 1000)))
-        return [row.request_id for row in rows]
-
-    async def beat(self, me: str, until: float) -> None:
-        await self.do(watchers.beat, me, self.now, until)
-
-    async def take_over(self, me: str) -> set[str]:
-        return {row.request_id for row in await self.do(watchers.take_over, me, self.now)}
-
-    async def watchers(self) -> dict[str, str]:
-        rows = await self.engine.read(lambda c: rows_of(c, jobs))
-        return {row["request_id"]: row["watcher"] for row in rows}
-
-
-def _forget(connection: Connection, job: tuple[str, str], now: float) -> bool:
-    return steps.forget(connection, job_of(connection, job), now)
-
-
-def _adopt(connection: Connection, job: tuple[str, str], watcher: str, now: float) -> None:
-    watchers.adopt(connection, job_of(connection, job), watcher, now)
 
 
 def add_copies(connection: Connection, count: int) -> None:
@@ -129,11 +37,11 @@ def add_copies(connection: Connection, count: int) -> None:
 
 
 @pytest.fixture
-def book(engine: Engine) -> Book:
-    return Book(engine)
+def book(engine: Engine) -> JobBook:
+    return JobBook(engine)
 
 
-async def test_a_job_is_its_owners_as_the_reservation_says(book: Book) -> None:
+async def test_a_job_is_its_owners_as_the_reservation_says(book: JobBook) -> None:
     await book.running(account="key:acme")
     row = await book.row()
     assert row._asdict() == {
@@ -146,7 +54,7 @@ async def test_a_job_is_its_owners_as_the_reservation_says(book: Book) -> None:
     assert await book.row(("container", "job-")) is None
 
 
-async def test_begun_twice_is_begun_once(book: Book) -> None:
+async def test_begun_twice_is_begun_once(book: JobBook) -> None:
     await book.running()
     book.now += 5
     await book.begin(watcher="other")
@@ -158,7 +66,7 @@ async def test_begun_twice_is_begun_once(book: Book) -> None:
     assert (await book.row()).state == JobState.COMPLETE
 
 
-async def test_without_its_reservation_a_job_is_not_begun(book: Book) -> None:
+async def test_without_its_reservation_a_job_is_not_begun(book: JobBook) -> None:
     book.claims["r1"] = make_claim("r1", "key:ci")
     with pytest.raises(ReservationLost):
         await book.begin()
@@ -166,7 +74,7 @@ async def test_without_its_reservation_a_job_is_not_begun(book: Book) -> None:
 
 
 @pytest.mark.parametrize("state", ["running", "complete", "expired"])
-async def test_an_id_is_nobody_elses_as_long_as_it_is_somebodys(book: Book, state: str) -> None:
+async def test_an_id_is_nobody_elses_as_long_as_it_is_somebodys(book: JobBook, state: str) -> None:
     await book.running()
     if state != "running":
         await book.end()
@@ -180,7 +88,7 @@ async def test_an_id_is_nobody_elses_as_long_as_it_is_somebodys(book: Book, stat
     assert (await book.row()).reservation == "r1"
 
 
-async def test_a_job_whose_id_the_upstream_gave_to_another_owner_s_ends(book: Book) -> None:
+async def test_a_job_whose_id_the_upstream_gave_to_another_owner_s_ends(book: JobBook) -> None:
     """What is there under that id is the other's."""
     await book.running()
     assert not (await book.do(steps.end_another_owners, *JOB, "key:ci", book.now)).was_readable
@@ -195,7 +103,7 @@ async def test_a_job_whose_id_the_upstream_gave_to_another_owner_s_ends(book: Bo
     assert not (await book.do(steps.end_another_owners, "container", "none", "key:other", book.now)).was_readable
 
 
-async def test_the_upstream_deletes_no_job_that_has_the_id_of_one_that_was(book: Book) -> None:
+async def test_the_upstream_deletes_no_job_that_has_the_id_of_one_that_was(book: JobBook) -> None:
     """A sweep asks seconds after it looked."""
     await book.running()
     await book.forget()
@@ -209,7 +117,7 @@ async def test_the_upstream_deletes_no_job_that_has_the_id_of_one_that_was(book:
     assert await book.row() == before
 
 
-async def test_an_id_that_is_gone_may_be_given_again_and_replicas_hear_of_it(book: Book) -> None:
+async def test_an_id_that_is_gone_may_be_given_again_and_replicas_hear_of_it(book: JobBook) -> None:
     await book.running()
     await book.end()
     assert await book.forget()
@@ -221,7 +129,7 @@ async def test_an_id_that_is_gone_may_be_given_again_and_replicas_hear_of_it(boo
     assert (await book.end(7)).settled == Settled("key:other", 7, 3)
 
 
-async def test_one_id_of_two_upstreams_is_two_jobs(book: Book) -> None:
+async def test_one_id_of_two_upstreams_is_two_jobs(book: JobBook) -> None:
     await book.running()
     await book.reserved("r2", "key:other", "staging")
     await book.begin(name="r2")
@@ -242,7 +150,7 @@ async def test_one_id_of_two_upstreams_is_two_jobs(book: Book) -> None:
     ],
 )
 async def test_an_end_settles_and_starts_the_time(
-    book: Book, pages: int | None, failed: bool, state: JobState, settled: tuple[int, int]
+    book: JobBook, pages: int | None, failed: bool, state: JobState, settled: tuple[int, int]
 ) -> None:
     await book.running()
     book.now += 30.702  # divided by 0.001 it is the millisecond before
@@ -255,7 +163,7 @@ async def test_an_end_settles_and_starts_the_time(
     assert await book.used() == [(*settled, int(failed))]
 
 
-async def test_a_second_end_changes_nothing(book: Book) -> None:
+async def test_a_second_end_changes_nothing(book: JobBook) -> None:
     await book.running()
     first = await book.end()
     before = await book.row()
@@ -269,7 +177,7 @@ async def test_a_second_end_changes_nothing(book: Book) -> None:
     assert await book.end(job=("container", "nobody's")) is None
 
 
-async def test_fifty_ends_at_once_settle_once(book: Book) -> None:
+async def test_fifty_ends_at_once_settle_once(book: JobBook) -> None:
     await book.running()
     ends = await asyncio.gather(*(book.end(number % 11, failed=number % 2 == 1) for number in range(50)))
     assert sum(one.is_end for one in ends) == 1
@@ -280,7 +188,7 @@ async def test_fifty_ends_at_once_settle_once(book: Book) -> None:
     assert (await book.row()).state == JobState.COMPLETE
 
 
-async def test_a_job_that_was_charged_is_mended_by_its_end(book: Book) -> None:
+async def test_a_job_that_was_charged_is_mended_by_its_end(book: JobBook) -> None:
     await book.running()
     book.now += TTL + 1
     assert await book.do(reclaim, "key:ci", book.now) == 10
@@ -288,7 +196,7 @@ async def test_a_job_that_was_charged_is_mended_by_its_end(book: Book) -> None:
     assert await book.used() == [(4, 6, 0)]
 
 
-async def test_forgotten_is_forgotten_once_and_nobodys(book: Book) -> None:
+async def test_forgotten_is_forgotten_once_and_nobodys(book: JobBook) -> None:
     await book.running()
     await book.end()
     book.now += 10
@@ -306,7 +214,7 @@ async def test_forgotten_is_forgotten_once_and_nobodys(book: Book) -> None:
     assert await book.used() == [(4, 6, 0)]
 
 
-async def test_a_job_forgotten_while_it_runs_stays_charged_as_reserved_unless_it_was_complete(book: Book) -> None:
+async def test_a_job_forgotten_while_it_runs_stays_charged_as_reserved_unless_it_was_complete(book: JobBook) -> None:
     """Another replica may have asked about it before, and tell of that behind its deletion."""
     await book.running()
     assert await book.forget()
@@ -321,7 +229,7 @@ async def test_a_job_forgotten_while_it_runs_stays_charged_as_reserved_unless_it
 
 
 @pytest.mark.parametrize("state", [JobState.COMPLETE, JobState.FAILED])
-async def test_an_end_that_a_version_without_facts_wrote_is_known(book: Book, state: JobState) -> None:
+async def test_an_end_that_a_version_without_facts_wrote_is_known(book: JobBook, state: JobState) -> None:
     """In a rolling update: it leaves `known` as this one wrote it, when it knew only that something was read."""
     await book.running()
     await book.do(record_facts, JobRef(*JOB, "r1"), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
@@ -335,7 +243,7 @@ async def test_an_end_that_a_version_without_facts_wrote_is_known(book: Book, st
     assert await book.used() == [(10, 0, 0) if failed else (4, 6, 0)]
 
 
-async def test_a_charge_that_a_reset_forgot_stays_forgotten_whatever_is_recorded(book: Book) -> None:
+async def test_a_charge_that_a_reset_forgot_stays_forgotten_whatever_is_recorded(book: JobBook) -> None:
     await book.running()
     facts = [Known.GIVEN_UP, Known.FAILED, Known.TAKEN]
     for number, known in enumerate(facts):
@@ -348,7 +256,7 @@ async def test_a_charge_that_a_reset_forgot_stays_forgotten_whatever_is_recorded
     assert counts.day.pages == 0
 
 
-async def test_many_forget_and_end_at_once(book: Book) -> None:
+async def test_many_forget_and_end_at_once(book: JobBook) -> None:
     await book.running()
     steps_at_once = [book.end(4) if number % 2 else book.forget() for number in range(20)]
     found = await asyncio.gather(*steps_at_once)
@@ -357,152 +265,7 @@ async def test_many_forget_and_end_at_once(book: Book) -> None:
     assert await book.used() in ([(4, 6, 0)], [(10, 0, 0)])
 
 
-async def test_what_is_over_is_found_until_the_upstream_was_told(book: Book) -> None:
-    await book.running("first", "r1")
-    await book.running("second", "r2")
-    await book.running("third", "r3")
-    await book.end(job=("container", "second"))
-    book.now += 5
-    await book.end(job=("container", "first"))
-    assert await book.expired() == []
-    book.now += TTL - 4
-    assert await book.expired() == ["second"]
-    book.now += 5
-    assert await book.expired() == ["second", "first"]
-    first = ("container", "first")
-    await book.mark_deleted("first")
-    assert await book.claim() == []
-    assert await book.expired() == ["second", "first"]  # it was not forgotten yet
-    await book.forget(first)
-    assert await book.expired() == ["second"]
-    assert await book.claim() == ["first"]
-    assert await book.due(container=9) == []
-    book.now += 60
-    assert await book.expired() == ["second"]
-    assert await book.claim() == ["first"]
-    await book.mark_deleted("first")
-    book.now += 61
-    assert await book.expired() == ["second"]
-    assert (await book.row(first)).state == JobState.GONE
-
-
-def attempted(connection: Connection, now: float, most: int) -> Iterator[int]:
-    """Claims the deletion as often as it becomes due, so often at the most; how long each attempt lets it wait."""
-    while most and (due := expiry.due_gone(connection, {"container": 9}, now)):
-        assert [row.request_id for row in expiry.claim_gone(connection, due, now)] == ["job"]
-        assert expiry.due_gone(connection, {"container": 9}, now) == []
-        row = steps.find(connection, *JOB)
-        assert row is not None
-        if row.expires_at is None:
-            return
-        yield expiry.waited(row)
-        now += expiry.waited(row)
-        most -= 1
-
-
-async def test_a_deletion_is_due_for_a_day_and_each_wait_is_a_second_longer(book: Book) -> None:
-    await book.running()
-    await book.forget()
-    began, waits = book.now, list[int]()
-    while some := await book.do(lambda c: list(attempted(c, book.now, 60))):  # a transaction for each were 700
-        waits += some
-        book.now += sum(some)
-    assert waits == list(range(60, 421))
-    assert book.now - began == 86_640
-
-
-async def test_an_attempt_that_is_late_counts_for_those_that_were_missed(book: Book) -> None:
-    """At most sixty: the gateway may have been off for days. A backlog at a container that fails never ended."""
-    await book.running()
-    await book.forget()
-    waits = list[int]()
-    for late in (0, 59, 60, 7 * 60, 86_400, 86_400, 86_400, 86_400, 86_400, 86_400, 86_400):
-        book.now += late
-        assert await book.claim() == ["job"]
-        row = await book.row()
-        if row.expires_at is None:
-            break
-        waits.append(expiry.waited(row))
-        book.now = float(row.expires_at)
-    assert waits == [60, 61, 62, 62 + 1 + 6, 129, 189, 249, 309, 369, 420]
-
-
-async def test_a_job_that_was_never_asked_about_late_counts_as_well(book: Book) -> None:
-    await book.running()
-    await book.forget()
-    book.now += 240
-    assert await book.claim() == ["job"]
-    assert expiry.waited(await book.row()) == 64
-
-
-async def test_what_is_due_is_told_for_each_upstream_and_by_whether_it_was_asked(book: Book) -> None:
-    for number, upstream in enumerate(["x", "x", "x", "y", "z"]):
-        name = f"job-{number}"
-        await book.running(name, f"r{number}")
-        moved = update(jobs).where(jobs.c.request_id == name).values(upstream=upstream)
-        await book.do(lambda c, moved=moved: c.execute(moved))
-        await book.forget((upstream, name))
-        if number == 0:
-            due = await book.engine.read(lambda c: expiry.due_gone(c, {"x": 9}, book.now))
-            await book.do(expiry.claim_gone, due, book.now)
-            book.now += 60
-    assert sorted(await book.due(x=9)) == [("job-0", 1), ("job-1", 0), ("job-2", 0)]
-    assert sorted(await book.due(x=1, y=1)) == [("job-0", 1), ("job-1", 0), ("job-3", 0)]
-    assert await book.due() == []
-    assert await book.strays("x", "y") == ["job-4"]
-    book.now -= 61
-    assert (await book.due(x=9, y=9, z=9), await book.strays("x", "y")) == ([], [])
-
-
-async def test_many_are_forgotten_at_once_as_one_is(book: Book) -> None:
-    names = ["done", "failed", "running", "open", "other", "kept"]
-    for name in names:
-        await book.running(name, f"r-{name}", account=f"key:{name}")
-    for name in names:
-        if name not in {"running", "open"}:
-            await book.end(failed=name == "failed", job=("container", name))
-    over = {"state": JobState.COMPLETE, "ended_at": int(book.now), "expires_at": int(book.now + TTL)}
-    changes: dict[str, dict[str, Any]] = {"open": over, "done": {"known": 0}, "kept": {"shape": "kept"}}
-    for name, values in changes.items():
-        changed = update(jobs).where(jobs.c.request_id == name).values(values)
-        await book.do(lambda c, changed=changed: c.execute(changed))
-    rows = [await book.row(("container", name)) for name in names if name != "other"]
-    ended_at = rows[0].ended_at
-    assert await book.do(expiry.forget_expired, rows, book.now, ["kept"]) == []  # none of them is over
-    book.now += TTL + 1
-    left = await book.do(expiry.forget_expired, rows, book.now, ["kept"])
-    assert [row.request_id for row in left] == ["open"]
-    others = [row for row in rows if row.request_id != "open"]
-    assert await book.do(expiry.forget_expired, others, book.now) == []
-    states = {name: JobState((await book.row(("container", name))).state) for name in names}
-    assert [name for name, state in states.items() if state == JobState.GONE] == ["done", "failed", "kept"]
-    done = await book.row(("container", "done"))
-    assert (done.known, done.ended_at, done.expires_at) == (Known.COMPLETE, ended_at, int(book.now))
-    assert (await book.row(("container", "kept"))).expires_at is None
-    found = await book.engine.read(lambda c: rows_of(c, reservations))
-    assert {row["id"] for row in found if row["request_id"] is None} == {"r-done", "r-failed", "r-kept"}
-    assert set(await book.heard(book.now - 1)) == {"done", "failed", "kept"}
-
-
-@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
-async def test_of_several_replicas_one_forgets_at_a_time(book: Book, ledger_url: str) -> None:
-    await book.running()
-    await book.end()
-    book.now += TTL + 1
-    rows = [await book.row()]
-    raw = await _connect(ledger_url)
-    transaction = raw.transaction()
-    await transaction.start()
-    await raw.execute("SELECT pg_advisory_xact_lock($1)", 0x7377_6570)
-    assert await book.do(expiry.forget_expired, rows, book.now) == []
-    assert await book.expired() == ["job"]
-    await transaction.rollback()
-    await raw.close()
-    await book.do(expiry.forget_expired, rows, book.now)
-    assert (await book.expired(), await book.due(container=9)) == ([], [("job", 0)])
-
-
-async def test_replicas_hear_of_ends_and_deletions_and_adoptions(book: Book) -> None:
+async def test_replicas_hear_of_ends_and_deletions_andadoptions(book: JobBook) -> None:
     for number in range(4):
         await book.running(f"job-{number}", f"r{number}")
     assert await book.heard(0) == []
@@ -511,13 +274,13 @@ async def test_replicas_hear_of_ends_and_deletions_and_adoptions(book: Book) -> 
     book.now += 1
     await book.forget(("container", "job-1"))
     book.now += 1
-    await book.do(_adopt, ("container", "job-0"), "other", book.now)
+    await book.do(adopt, ("container", "job-0"), "other", book.now)
     assert await book.heard(0) == ["job-2", "job-1", "job-0"]
     assert await book.heard(NOON + 1) == ["job-1", "job-0"]
     assert await book.heard(NOON + 3) == []
 
 
-async def test_what_is_heard_at_once_is_bounded(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_heard_at_once_is_bounded(book: JobBook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "MAX_HEARD_ROWS", 2)
     for number in range(4):
         await book.running(f"job-{number}", f"r{number}")
@@ -526,7 +289,7 @@ async def test_what_is_heard_at_once_is_bounded(book: Book, monkeypatch: pytest.
     assert await book.heard(0) == ["job-0", "job-1"]
 
 
-async def test_a_replica_lives_until_it_says_so_no_more(book: Book) -> None:
+async def test_a_replica_lives_until_it_says_so_no_more(book: JobBook) -> None:
     await book.beat("me", NOON + 30)
     await book.beat("other", NOON + 30)
     book.now += 20
@@ -543,7 +306,7 @@ async def test_a_replica_lives_until_it_says_so_no_more(book: Book) -> None:
     assert await book.engine.read(lambda c: c.execute(names).all()) == []
 
 
-async def test_only_what_nobody_follows_is_taken_over(book: Book) -> None:
+async def test_only_what_nobody_follows_is_taken_over(book: JobBook) -> None:
     for name, watcher in (("a", "living"), ("b", "dead"), ("c", "never-heard-of"), ("d", "me"), ("e", "dead")):
         await book.running(name, f"r-{name}", watcher)
     await book.end(job=("container", "e"))
@@ -559,7 +322,7 @@ async def test_only_what_nobody_follows_is_taken_over(book: Book) -> None:
     assert sorted(job.key for job in mine) == [("container", "b"), ("container", "c"), ("container", "d")]
 
 
-async def test_a_replica_that_left_is_succeeded_at_once(book: Book) -> None:
+async def test_a_replica_that_left_is_succeeded_at_once(book: JobBook) -> None:
     await book.beat("gone", NOON + 30)
     await book.running(watcher="gone")
     assert await book.take_over("me") == set()
@@ -567,7 +330,7 @@ async def test_a_replica_that_left_is_succeeded_at_once(book: Book) -> None:
     assert await book.take_over("me") == {"job"}
 
 
-async def test_at_once_some_are_taken_the_oldest_first(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_at_once_some_are_taken_the_oldest_first(book: JobBook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchers, "MAX_TAKEN", 2)
     for number in range(5):
         await book.running(f"job-{number}", f"r{number}", "dead")
@@ -576,7 +339,7 @@ async def test_at_once_some_are_taken_the_oldest_first(book: Book, monkeypatch: 
     assert taken == [{"job-0", "job-1"}, {"job-2", "job-3"}, {"job-4"}, set()]
 
 
-async def test_of_several_that_succeed_each_job_has_one(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_several_that_succeed_each_job_has_one(book: JobBook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchers, "MAX_TAKEN", 5)
     names = [f"job-{number}" for number in range(40)]
     for number, name in enumerate(names):
@@ -602,7 +365,7 @@ async def test_of_several_that_succeed_each_job_has_one(book: Book, monkeypatch:
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
-async def test_none_of_many_is_taken_twice(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_none_of_many_is_taken_twice(book: JobBook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchers, "MAX_TAKEN", 5)
     await book.running("job", "r1", "dead")
     await book.engine.write(partial(add_copies, count=COPIES))  # so many that to look for some takes a moment
@@ -621,7 +384,7 @@ async def test_none_of_many_is_taken_twice(book: Book, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
-async def test_what_another_is_taking_over_is_not_waited_for(book: Book, ledger_url: str) -> None:
+async def test_what_another_is_taking_over_is_not_waited_for(book: JobBook, ledger_url: str) -> None:
     await book.running("a", "r1", "dead")
     await book.running("b", "r2", "dead")
     raw = await _connect(ledger_url)
@@ -640,18 +403,18 @@ async def _connect(url: str) -> Any:
     return await asyncpg.connect(url)
 
 
-async def test_an_adopted_job_is_anothers(book: Book) -> None:
+async def test_anadopted_job_is_anothers(book: JobBook) -> None:
     await book.running()
-    await book.do(_adopt, JOB, "other", NOON + 5)
+    await book.do(adopt, JOB, "other", NOON + 5)
     row = await book.row()
     assert (row.watcher, row.changed_at) == ("other", int(NOON + 5) * 1000)
     await book.end()
     before = await book.row()
-    await book.do(_adopt, JOB, "third", NOON + 9)
+    await book.do(adopt, JOB, "third", NOON + 9)
     assert await book.row() == before
 
 
-async def test_jobs_are_counted_by_state(book: Book) -> None:
+async def test_jobs_are_counted_by_state(book: JobBook) -> None:
     assert await book.engine.read(steps.count) == {"running": 0, "complete": 0, "failed": 0}
     for number in range(6):
         await book.running(f"job-{number}", f"r{number}")
@@ -660,24 +423,6 @@ async def test_jobs_are_counted_by_state(book: Book) -> None:
     await book.end(job=("container", "job-2"))
     await book.forget(("container", "job-2"))
     assert await book.engine.read(steps.count) == {"running": 3, "complete": 1, "failed": 1}
-
-
-async def test_only_old_records_of_what_is_gone_are_removed(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expiry, "AT_ONCE", 2)
-    for name in ("a", "b", "c", "running", "kept", "untold"):
-        await book.running(name, f"r-{name}")
-    for name in ("a", "b", "c", "kept", "untold"):
-        await book.end(job=("container", name))
-    for name in ("a", "b", "c", "untold"):
-        await book.forget(("container", name))
-    await book.mark_deleted("a", "b", "c")
-    used = await book.used()
-    removed = [await book.engine.write(lambda c, at=at: expiry.purge(c, NOON + at)) for at in (0, 1, 1, 1)]  # type: ignore[misc]
-    assert removed == [0, 2, 1, 0]
-    assert set(await book.watchers()) == {"running", "kept", "untold"}
-    left = await book.engine.read(lambda c: rows_of(c, reservations))
-    assert {row["id"] for row in left} == {"r-running", "r-kept", "r-untold"}
-    assert await book.used() == used
 
 
 def fill(connection: Connection) -> None:
@@ -710,7 +455,7 @@ def live(connection: Connection) -> None:
     reserve(connection, claim, make_profile(), Ask(3, 2, ""), NOON, NOON + 60)
     steps.begin(connection, accept(connection, claim, "job", NOON + 60), new(), "me", NOON)
     watchers.beat(connection, "me", NOON, NOON + 30)
-    _adopt(connection, JOB, "other", NOON)
+    adopt(connection, JOB, "other", NOON)
     watchers.take_over(connection, "me", NOON)
     watchers.followed_by(connection, "me")
     steps.changed_since(connection, int(NOON) * 1000 - 10_000)
