@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from gateway.ledger.accounts import MICROSECONDS, lock
 from gateway.ledger.row_portions import PORTION, read_in_portions
-from gateway.ledger.schema import accounts, grants, reservations, usage, usage_by_mode, windows
+from gateway.ledger.schema import Stage, accounts, grants, reservations, usage, usage_by_mode, windows
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.windows import periods_at
 
@@ -252,8 +252,16 @@ def reset(connection: Connection, account: str, now: float) -> Used:
     forgotten = Used()
     for period in periods:
         forgotten = _forget(connection, account, period)
-    connection.execute(update(accounts).where(accounts.c.account == account).values(reset_at=int(now)))
+    at = max(int(now), _last_charge(connection, account))
+    connection.execute(update(accounts).where(accounts.c.account == account).values(reset_at=at))
     return forgotten
+
+
+def _last_charge(connection: Connection, account: str) -> int:
+    """When its latest charge was made that may still be corrected: later than now, if a clock was set back since."""
+    charged = reservations.c.account == account, reservations.c.stage == Stage.CHARGED
+    last = select(func.coalesce(func.max(reservations.c.settled_at), 0)).where(*charged)
+    return int(connection.execute(last).scalar_one())
 
 
 def _forget(connection: Connection, account: str, period: int) -> Used:

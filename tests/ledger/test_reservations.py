@@ -494,6 +494,15 @@ async def test_a_charge_that_a_reset_forgot_is_not_given_back_again(book: Book, 
     assert await book.usage() == [day(0 if failed else 4, 10 if failed else 6, failed=int(failed))]
 
 
+async def test_a_reset_forgets_all_charges_before_it_also_by_a_clock_that_was_set_back(book: Book) -> None:
+    """A charge that seemed later than the reset was given back though the windows had nothing of it: -6 pages."""
+    await book.charged()
+    book.now -= 30
+    await book.do(reset, ACCOUNT, book.now)
+    assert await book.settle(4) is not None
+    assert await book.counts() == counts(0, requests=0)
+
+
 async def test_a_charge_after_a_reset_is_mended(book: Book) -> None:
     await book.running()
     await book.do(reset, ACCOUNT, book.now)
