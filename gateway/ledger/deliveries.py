@@ -20,7 +20,20 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, text, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from gateway.ledger.audit import record
 from gateway.ledger.composite_keys import is_one_of
@@ -219,16 +232,25 @@ def give_up(
     """
     # Of a bare column SQLite prefers another index: then it goes through all that is on record, not what waits alone.
     destination = deliveries.c.destination.concat("")
-    late = (
+    return _give_up(
+        connection,
+        now,
         tuple_(destination, deliveries.c.owner).in_(list(lines)),
         deliveries.c.attempts >= least_attempts,
-        deliveries.c.state == DeliveryState.DUE,
         deliveries.c.ended_at < int(before),
         deliveries.c.next_at.is_not(None),
         or_(deliveries.c.leased_by.is_(None), deliveries.c.next_at <= int(now)),
     )
-    in_order = deliveries.c.next_at, deliveries.c.id
-    found = select(deliveries.c.id, deliveries.c.destination).where(*late).order_by(*in_order).limit(_AT_ONCE)
+
+
+def give_up_untried(connection: Connection, before: float, now: float) -> list[GivenUp]:
+    """Gives up a batch of what became due before a moment, and was never attempted; wherever it is to go."""
+    return _give_up(connection, now, deliveries.c.next_at < int(before), deliveries.c.attempts == 0)
+
+
+def _give_up(connection: Connection, now: float, *late: ColumnElement[bool]) -> list[GivenUp]:
+    of = select(deliveries.c.id, deliveries.c.destination).where(*late, deliveries.c.state == DeliveryState.DUE)
+    found = of.order_by(deliveries.c.next_at, deliveries.c.id).limit(_AT_ONCE)
     rows = [GivenUp(*row) for row in connection.execute(found.with_for_update(skip_locked=True))]
     if rows:
         values = {"state": DeliveryState.DEAD, "ended_at": int(now), **_FREE}

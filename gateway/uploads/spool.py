@@ -133,10 +133,15 @@ class Spool:
         Raises:
             Refused: spool_full.
         """
-        share = self._shares.get(file.account)
-        has_much = share is not None and len(share.files) > 1 and share.size + size > self._limit * _MUCH
-        if has_much and self._used + size > self._limit * _OF_MUCH:
+        if self._has_too_much(file.account, size):
+            self.free_old()
+        if self._has_too_much(file.account, size):
             raise no_room("Too much of this account is being counted at once.")
+
+    def _has_too_much(self, account: str, size: int) -> bool:
+        share = self._shares.get(account)
+        has_much = share is not None and len(share.files) > 1 and share.size + size > self._limit * _MUCH
+        return has_much and self._used + size > self._limit * _OF_MUCH
 
     @property
     def gathers_much(self) -> bool:

@@ -21,6 +21,7 @@ from gateway.ledger.deliveries import (
     drop,
     first_due,
     give_up,
+    give_up_untried,
     make_due,
     mark_dead,
     mark_delivered,
@@ -263,6 +264,19 @@ async def test_what_waits_too_long_for_a_paused_destination_is_given_up(engine: 
     assert (await engine.read(counts))[DeliveryState.DUE] == 4
     rest = await engine.write(lambda c: give_up(c, [line], NOON - 99, NOON, least_attempts=0))
     assert rest == [("never attempted", line[0])]
+
+
+async def test_what_nobody_attempted_in_a_long_time_is_given_up_wherever_it_is_to_go(engine: Engine) -> None:
+    """An owner may have more failing destinations than anybody remembers."""
+    for name, at in (("tried", NOON - 100), ("leased", NOON - 90)):
+        await plan_and_end(engine, name, at)
+    tried, _ = await claim(engine, NOON - 50)
+    await engine.write(lambda c: schedule_retry(c, tried.lease, BAD, NOON - 40))
+    for name, at in (("old", NOON - 11), ("young", NOON - 10)):
+        await plan_and_end(engine, name, at, destination=f"{name}:443")
+    assert await engine.write(lambda c: give_up_untried(c, NOON - 10, NOON)) == [("old", "old:443")]
+    assert (await row(engine, "old"))["state"] == DeliveryState.DEAD
+    assert await engine.write(lambda c: give_up_untried(c, NOON - 10, NOON)) == []
 
 
 async def test_an_owner_has_its_share_of_places_and_what_is_paused_for_one_is_open_for_others(engine: Engine) -> None:

@@ -661,6 +661,18 @@ async def test_one_account_leaves_others_room(tmp_path: Path) -> None:
     spool.close()
 
 
+async def test_what_an_earlier_upload_left_is_no_accounts_share(spool: Spool) -> None:
+    """Files that were kept counted as the account's that took them: two uploads of 100 bytes were refused."""
+    for account in ("a", "b"):
+        with closing(spool.open(account)) as file:
+            await file.write(bytes(2 * MEGABYTE - 1000))
+            assert await file.finish()
+    with closing(spool.open("c")) as first, closing(spool.open("c")) as second:
+        for file in (first, second):
+            await file.write(bytes(100))
+        assert await first.finish()
+
+
 async def test_two_accounts_leave_others_room(spool: Spool) -> None:
     """What is counted gives way to nobody: two keys' PDFs, counted for 9 s, kept out a third one's for as long."""
     many = [spool.open(name) for name in ("eve", "mallory") * 4]
