@@ -40,7 +40,7 @@ class DueDates:
         if len(self._heap) > 2 * len(self._current) + _SPARE:
             self._heap = [one for one in self._heap if self._current.get(one[2]) == one[1]]
             heapq.heapify(self._heap)
-        return self._heap[0][2] is job
+        return self._heap[0][1] == job.ticket
 
     def pop(self) -> tuple[float, int, Job]:
         """Takes out the soonest date, with its ticket: it may be outdated. There has to be one."""

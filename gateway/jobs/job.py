@@ -41,7 +41,7 @@ class Job:
     `cached_at` is when the registry cached it, `sure_at` when the ledger was last asked about this one job.
     `answer` is the last answer to our own request. It is kept for a moment, if it is small and a client waits; once
     the job has ended, it is final. `running_answer` and `asking_poll` are shared_polls.py's. `known` is what this
-    process or the ledger knows of the job's end, `has_known_end` whether any of it is an end: each poll asks that.
+    process or the ledger knows of the job's end, `has_known_end` whether any of it is an end.
     Only `add_known` writes them. `heard` is what the ledger said of it when changes were last read (registry.py).
     """
 

@@ -59,6 +59,6 @@ class LongPolls:
             raise job_not_found()
 
     def drain(self) -> None:
-        """Wakes all waiters now; later calls do not wait at all."""
+        """Wakes all waiters, some hundreds in an iteration of the loop; later calls do not wait at all."""
         self.is_draining = True
         call_each(deque(self._waiting.values()))

@@ -6,7 +6,7 @@ A job's asking poll is a client's poll that waits for the container. States of a
     asked    a poll asks. Polls that are alike wait for it, once each; others ask for themselves.
              `AskingPoll.close` ends it, whatever came of it: all who wait go on. If its client has left, the first
              of them asks in its place, and the others wait for this one; so does the first who has waited for
-             PATIENCE.
+             PATIENCE, or whose turn came when the answer was too old.
 Impossible: an answer reaches another owner (a Job has one), serves after an end was seen (Job.add_known drops it), or
 serves under another configuration (each reload makes other UpstreamTargets); two asking polls that know each other;
 a poll that waits for more than ROUNDS others, each for PATIENCE.
@@ -35,13 +35,13 @@ ROUNDS: Final = 6
 class AskingPoll:
     """A client's poll that waits for the container, and those that wait for its answer."""
 
-    __slots__ = ("_has_left", "_job", "_kept", "_poll", "_waiting")
+    __slots__ = ("_has_kept", "_has_left", "_job", "_kept", "_poll", "_waiting")
 
     def __init__(self, job: Job, poll: Poll, kept: KeptAnswers) -> None:
         self._job = job
         self._poll = poll
         self._kept = kept
-        self._has_left = False
+        self._has_left = self._has_kept = False
         self._waiting: dict[Signal, Callable[[], None]] = {}
 
     def __repr__(self) -> str:
@@ -54,7 +54,8 @@ class AskingPoll:
     async def wait(self, iteration: Iteration, peer: Hashable) -> bool:
         """Waits for its end, for PATIENCE at most, then for a turn of `peer`: hundreds may wait. Runs in a Drive.
 
-        Returns whether it has ended, and not because its client left: another would be answered.
+        Returns whether it has ended without an answer for others, and not because its client left: another would be
+        answered likewise.
         """
         signal = Signal()
         wake = self._waiting[signal] = partial(iteration.call_in_turn, signal.wake, peer, is_small=True)
@@ -64,12 +65,14 @@ class AskingPoll:
         finally:
             timer.cancel()
             has_ended = self._waiting.pop(signal, None) is None
-        return has_ended and not self._has_left
+        return has_ended and not self._has_left and not self._has_kept
 
     def keep(self, answer: StatusAnswer, now: float) -> None:
         """Keeps its answer, which said that the job runs, if it is for all polls that are alike."""
         if answer.is_for_like_polls:
-            self._kept.keep(self._job, RunningAnswer(answer, self._poll.target, self._poll, now))
+            running = RunningAnswer(answer, self._poll.target, self._poll, now)
+            self._kept.keep(self._job, running)
+            self._has_kept = self._job.running_answer is running
 
     def close(self, *, has_left: bool = False) -> None:
         """Lets all that wait go on; `has_left`: its client has, so that one of them has to ask. Idempotent."""
@@ -100,18 +103,22 @@ class SharedPolls:
             return None
         return running.answer if running.may_serve(poll) else None
 
-    async def wait(self, job: Job, poll: Poll, peer: Hashable) -> None:
+    async def wait(self, job: Job, poll: Poll, age: float, peer: Hashable) -> StatusAnswer | None:
         """Waits for an asking poll whose answer may serve this poll, if there is one; `peer` is who waits.
 
-        When it returns, this poll asks if there is no answer. Runs in a Drive.
+        Where thousands wait, a turn may come when the answer is too old; by then another poll asks. Without an answer
+        this poll asks. Runs in a Drive.
         """
         for _ in range(ROUNDS):
-            asking = job.asking_poll
-            if asking is None or not asking.is_like(poll) or await asking.wait(self._iteration, peer):
-                return
+            answer, asking = self.find(job, poll, age), job.asking_poll
+            if answer is not None or not job.is_running or asking is None or not asking.is_like(poll):
+                return answer
+            if await asking.wait(self._iteration, peer):
+                return None
             if job.asking_poll is asking:  # it hangs, and nobody has begun to ask in its place
                 asking.step_aside()
-                return
+                return None
+        return self.find(job, poll, age)
 
     def begin(self, job: Job, poll: Poll) -> AskingPoll | None:
         """Makes this poll the one that asks, unless another asks already. The caller closes it."""

@@ -7,7 +7,7 @@ from gateway.upstream.target import UpstreamTarget
 
 MAX_CONTENT: Final = 512  # bytes: an answer that says that a job runs is short; a longer one is not kept
 MAX_HEADERS: Final = 4096  # bytes, of an answer or of a poll: they are kept with the job
-_MAX_VARY: Final = 1024  # bytes: each name between commas costs time, for each poll that might share the answer
+_MAX_VARY: Final = 1024  # bytes: each name between commas costs time
 _EACH: Final = frozenset({
     b"*", b"x-forwarded-for", b"x-gateway-key-id", b"x-request-id", b"traceparent", b"tracestate", b"via",
 })  # fmt: skip

@@ -155,10 +155,7 @@ class JobRequests:
     async def _answer_poll(self, order: ForwardOrder, job: Job, poll: Poll, age: float) -> None:
         """Answers a poll of a running job by an answer that another one got just now, else asks the upstream."""
         polls = self._jobs.shared_polls
-        answer = polls.find(job, poll, age)
-        if answer is None:
-            await polls.wait(job, poll, order.client.prefix)
-            answer = polls.find(job, poll, age)
+        answer = await polls.wait(job, poll, age, order.client.prefix)
         if answer is not None:
             await self._share(order, job, answer)
             return

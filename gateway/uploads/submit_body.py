@@ -29,7 +29,7 @@ class Inspected(NamedTuple):
 
     form: Form
     counted: int | None
-    has_waited: bool = False
+    has_waited: bool
 
 
 def _any(_: Form) -> None:
@@ -105,7 +105,7 @@ class SubmitBody:
             judge_again(form, self._rules)
         check(form)
         if self._file is None or form.document is None:
-            return Inspected(form, None)
+            return Inspected(form, None, has_waited=False)
         content = Content.TIFF if self._inspector.kind is FileKind.TIFF else Content.PDF
         table = self._gaps.table()
         if table:

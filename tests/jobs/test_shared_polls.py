@@ -20,6 +20,8 @@ from gateway.upstream.job_api import JobShape
 from gateway.upstream.response_head import ResponseHead, read_answer_head
 from gateway.upstream.target import UpstreamTarget
 from tests.support.iteration import iteration_now
+from tests.support.pure import at_once
+from tests.support.waiting import eventually
 
 TARGET = UpstreamTarget("http", "a", 1, "a:1", 1.0, 1.0, 1.0, "/", 60.0)
 POLL = Poll.of(TARGET, "https://a.test", [(b"Accept", b"*/*")])
@@ -171,3 +173,49 @@ async def test_thousands_that_wait_for_an_answer_go_on_in_portions(job: Job) -> 
         await asyncio.sleep(0)
         counts.append(len(queued))
     assert max(after - before for before, after in pairwise(counts)) == CALLS_AT_ONCE
+
+
+async def test_whose_turn_comes_when_the_answer_is_too_old_waits_for_the_one_that_asks_anew(job: Job) -> None:
+    """Of ten thousand that waited for one answer, eight thousand asked the container at once."""
+    now = [10.0]
+    polls = SharedPolls(iteration_now(), KeptAnswers(lambda: 1.0), lambda: now[0])
+    first = polls.begin(job, POLL)
+    assert first is not None
+    told: list[StatusAnswer | None] = []
+    drives = [Drive(_wait(polls, job, told), lambda _: None) for _ in range(3)]
+    for drive in drives:
+        drive.step()
+    first.keep(ANSWER, now[0])
+    now[0] += 2.0  # others had their turns before
+    again = polls.begin(job, POLL)
+    first.close()
+    assert again is None
+    again = polls.begin(job, POLL)
+    assert again is not None
+    await eventually(lambda: repr(again) == "<AskingPoll waiting=3>")
+    again.keep(ANSWER, now[0])
+    again.close()
+    await eventually(lambda: told == [ANSWER] * 3)
+
+
+async def test_who_waits_for_an_answer_that_nobody_else_gets_asks_at_once(job: Job) -> None:
+    polls = SharedPolls(iteration_now(), KeptAnswers(lambda: 1.0), lambda: 10.0)
+    first = polls.begin(job, POLL)
+    assert first is not None
+    told: list[StatusAnswer | None] = []
+    Drive(_wait(polls, job, told), lambda _: None).step()
+    first.close()
+    assert polls.begin(job, POLL) is not None
+    await eventually(lambda: told == [None])
+
+
+async def test_nobody_waits_for_another_once_the_end_is_known(job: Job) -> None:
+    polls = SharedPolls(iteration_now(), KeptAnswers(lambda: 1.0), lambda: 10.0)
+    first = polls.begin(job, POLL)
+    assert first is not None
+    job.end(0.0)
+    assert at_once(polls.wait(job, POLL, 1.0, None)) is None
+
+
+async def _wait(polls: SharedPolls, job: Job, told: list[StatusAnswer | None]) -> None:
+    told.append(await polls.wait(job, POLL, 1.0, None))

@@ -111,7 +111,9 @@ async def test_what_is_no_pdf_is_not_kept(
     body = submit(spool, counter)
     await send(body, form(content, filename=filename), step)
     assert spool.used == 0
-    assert await body.finish(nobody_waits) == Inspected(Form(file=FileFacts(kind, len(content))), None)
+    assert await body.finish(nobody_waits) == Inspected(
+        Form(file=FileFacts(kind, len(content))), None, has_waited=False
+    )
     assert counter.contents == []
     body.close()
 
@@ -127,7 +129,7 @@ async def test_a_short_pdf_is_kept_too(spool: Spool) -> None:
 async def test_a_form_without_a_file(spool: Spool) -> None:
     with closing(submit(spool, Counter())) as body:
         await send(body, field("mode", b"fast") + b"--b0--")
-        assert await body.finish(nobody_waits) == Inspected(Form(mode="fast"), None)
+        assert await body.finish(nobody_waits) == Inspected(Form(mode="fast"), None, has_waited=False)
         assert body.tail == b"\r\n--b0--"
 
 

@@ -215,7 +215,7 @@ class TlsEngine:
             ssl.SSLError: encryption failed.
         """
         if 0 < len(data) <= MAX_RECORD:  # as most answers: one record
-            self.object.write(data)
+            self.object.write(data)  # all of it: a memory buffer is never full
             return [self._outgoing.read()]
         sent, view, sealed = 0, memoryview(data), list[bytes]()
         while sent < len(data):
