@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Connection
 
 from gateway.errors import LedgerUnavailable
+from gateway.ledger import postgres_ends, postgres_submits
 from gateway.ledger.deliveries import Planned
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
@@ -138,6 +139,12 @@ async def test_of_those_that_go_together_each_is_decided_by_itself(desk: Desk) -
     assert held == {"r0", "r1", "r3"}
 
 
+async def test_tokens_that_many_took_together_are_gone_for_the_next(desk: Desk) -> None:
+    told = await desk.at_once(*(desk.admit(f"r{number}", requests_per_minute=4) for number in range(4)))
+    assert [one.denial for one in told] == [None] * 4
+    assert (await desk.admit("r4", requests_per_minute=4)).denial is not None
+
+
 async def test_neither_another_account_nor_another_kind_of_step_is_waited_for(desk: Desk) -> None:
     await desk.admit("r0")
     desk.gate.asked.clear()
@@ -177,6 +184,26 @@ async def test_what_others_outrun_is_tried_thrice_and_then_done_under_the_accoun
     assert await desk.stages() == {"r0": Stage.ADMITTED}
 
 
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+async def test_what_was_not_written_since_the_account_had_changed_is_not_told_as_done(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in (
+        (postgres_submits, "admit"),
+        (postgres_submits, "reserve"),
+        (postgres_ends, "write_closings"),
+    ):
+        outrun = iter([False])
+        writes = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *of, o=outrun, w=writes: next(o, True) and w(*of))
+    await desk.admit("r0")
+    await desk.reserve("r0")
+    assert await desk.stages() == {"r0": Stage.RESERVED}
+    assert await desk.cancel("r0") == 3
+    assert await desk.stages() == {"r0": Stage.REFUNDED}
+    assert desk.gate.asked == [GUARDED] * 6
+
+
 async def test_what_was_overdue_is_reclaimed_before_it_is_tried_again(desk: Desk) -> None:
     await desk.engine.write(lambda c: admit(c, claim("dead"), PROFILE, NOON - 60, NOON))
     desk.gate.ends = [NotDone.OVERDUE]
@@ -200,9 +227,12 @@ async def test_nobody_is_refused_for_what_is_over(desk: Desk, later: int, is_ref
 async def test_of_those_that_do_not_fit_each_gets_what_becomes_of_itself(desk: Desk) -> None:
     for name in ("first", "a", "b"):
         await desk.admit(name)
+        await desk.reserve(name)
     await desk.accept("first", "job")
+    desk.gate.asked.clear()
     told = await desk.at_once(desk.accept("a", None), desk.accept("b", "job"), desk.accept("a", "job-a"))
     assert [type(one) for one in told] == [type(None), RequestIdTaken, type(None)]
+    assert desk.gate.asked == [GUARDED, GUARDED, LOCKED, LOCKED]
     assert {row["request_id"] for row in await desk.engine.read(lambda c: rows_of(c, jobs))} == {"job", "job-a"}
 
 
@@ -287,13 +317,14 @@ async def test_a_lost_answer_leaves_no_job_and_no_webhook(desk: Desk) -> None:
     assert await desk.stages() == {"r0": Stage.ACCEPTED}
 
 
-async def test_what_is_cancelled_together_is_given_back_once_each(desk: Desk) -> None:
+@pytest.mark.parametrize("twice", [(), ("r1",)])
+async def test_what_is_cancelled_together_is_given_back_once_each(desk: Desk, twice: tuple[str, ...]) -> None:
     for name, pages in (("r0", 3), ("r1", 4), ("r2", 5)):
         await desk.admit(name)
         await desk.reserve(name, pages)
     await desk.accept("r2", "job")
-    told = await desk.at_once(*(desk.cancel(name) for name in ("r0", "r1", "r1", "r2", "nobody")))
-    assert told == [3, 4, 0, 0, 0]
+    told = await desk.at_once(*(desk.cancel(name) for name in ("r0", "r1", *twice, "r2", "nobody")))
+    assert told == [3, 4, *(0 for _ in twice), 0, 0]
     assert await desk.stages() == {"r0": Stage.REFUNDED, "r1": Stage.REFUNDED, "r2": Stage.ACCEPTED}
 
 
