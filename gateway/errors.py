@@ -35,6 +35,7 @@ MASK: Final = "***"
 _RETRY_AFTER: Final = 2  # seconds: a ledger that is away is often back soon
 _ROOT: Final = __file__.rpartition("/")[0] + "/"
 _OURS: Final = "gateway/"
+_NOTE: Final = "raised at "  # a note of ours, before the place: libraries have notes of their own
 _Error = TypeVar("_Error", bound=BaseException)
 
 
@@ -199,14 +200,15 @@ def without_calls(error: _Error) -> _Error:
     """
     place = _place(error.__traceback__)
     if place and not _noted(error):
-        error.add_note(place)
+        error.add_note(_NOTE + place)
     error.__traceback__ = error.__context__ = error.__cause__ = None
     return error
 
 
 def _noted(error: BaseException) -> str:
     """The place, of an error without its calls."""
-    return next(iter(getattr(error, "__notes__", ())), "")
+    notes = (note for note in getattr(error, "__notes__", ()) if isinstance(note, str) and note.startswith(_NOTE))
+    return next(notes, "").removeprefix(_NOTE)
 
 
 def _place(trace: TracebackType | None) -> str:

@@ -33,6 +33,7 @@ from gateway.units import moment
 _PURGE: Final = 600
 _AT_ONCE: Final = 200
 _MAX_WAITING: Final = 10_000
+_PATIENCE: Final = 5.0  # seconds
 _MAX_PURGES: Final = 50
 _ACTOR: Final = "configuration"
 log = structlog.get_logger()
@@ -176,7 +177,11 @@ class AuditTrail:
 
     async def _purge(self) -> None:
         kept = self._settings().audit
-        cuts = await self._ledger.report(lambda c: audit.surplus(c, kept.most))
+        try:
+            async with asyncio.timeout(_PATIENCE):  # searches may have the turn of reports, and records wait here
+                cuts = await self._ledger.report(lambda c: audit.surplus(c, kept.most))
+        except TimeoutError:
+            return
         for _ in range(_MAX_PURGES):
             if not await self._ledger.write(lambda c: audit.purge(c, self._wall() - kept.keep, cuts)):
                 return

@@ -252,16 +252,12 @@ def reset(connection: Connection, account: str, now: float) -> Used:
     forgotten = Used()
     for period in periods:
         forgotten = _forget(connection, account, period)
-    at = max(int(now), _last_charge(connection, account))
-    connection.execute(update(accounts).where(accounts.c.account == account).values(reset_at=at))
+    # A charge that seems later, by a clock that was set back since, is forgotten like all others.
+    later = reservations.c.account == account, reservations.c.settled_at > int(now)
+    charged = (*later, reservations.c.stage == Stage.CHARGED)
+    connection.execute(update(reservations).where(*charged).values(settled_at=int(now)))
+    connection.execute(update(accounts).where(accounts.c.account == account).values(reset_at=int(now)))
     return forgotten
-
-
-def _last_charge(connection: Connection, account: str) -> int:
-    """When its latest charge was made that may still be corrected: later than now, if a clock was set back since."""
-    charged = reservations.c.account == account, reservations.c.stage == Stage.CHARGED
-    last = select(func.coalesce(func.max(reservations.c.settled_at), 0)).where(*charged)
-    return int(connection.execute(last).scalar_one())
 
 
 def _forget(connection: Connection, account: str, period: int) -> Used:

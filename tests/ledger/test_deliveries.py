@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from gateway.ledger import expiry, jobs
@@ -264,6 +265,23 @@ async def test_what_waits_too_long_for_a_paused_destination_is_given_up(engine: 
     assert (await engine.read(counts))[DeliveryState.DUE] == 4
     rest = await engine.write(lambda c: give_up(c, [line], NOON - 99, NOON, least_attempts=0))
     assert rest == [("never attempted", line[0])]
+
+
+async def test_behind_many_that_have_no_place_others_are_found(engine: Engine) -> None:
+    """More than one batch of them: each goes on behind the one before it."""
+    for number in range(5):
+        await plan_and_end(engine, f"b{number}", NOON - 1, destination=f"b{number}:443", owner="key:other")
+    await engine.write(lambda c: _many(c, 450))
+    found = await engine.write(lambda c: claim_due(c, "me", NOON, NOON + 60, Bounds(GREAT, 2, None, GREAT)))
+    assert [due.lease.id for due in found] == ["m000", "m001", "b0", "b1", "b2", "b3", "b4"]
+
+
+def _many(connection: Connection, count: int) -> None:
+    """So many of one destination, all due before the others."""
+    for number in range(count):
+        name = f"m{number:03}"
+        plan(connection, planned(name), NOON - 99)
+        make_due(connection, "default", f"job-{name}", "complete", NOON - 99)
 
 
 async def test_what_nobody_attempted_in_a_long_time_is_given_up_wherever_it_is_to_go(engine: Engine) -> None:

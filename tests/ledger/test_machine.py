@@ -439,8 +439,10 @@ class Machine(RuleBasedStateMachine):
         before = self.model.window(account, month)
         forgotten = self.do(lambda c: reports.reset(c, account, self.now))
         if self.do(lambda c: c.execute(select(accounts).where(accounts.c.account == account)).first()) is not None:
-            charges = (found.closed_at for found in self.model.of(account) if found.stage is Stage.CHARGED)
-            self.model.resets[account] = max(int(self.now), *charges, 0)  # a clock may have been set back since
+            self.model.resets[account] = int(self.now)
+            for found in self.model.of(account):
+                if found.stage is Stage.CHARGED:  # perhaps later, by a clock that was set back since
+                    found.closed_at = min(found.closed_at, int(self.now))
         for found in self.model.of(account):
             if found.stage not in LIVE:
                 found.forgotten |= {day, month}

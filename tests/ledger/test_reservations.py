@@ -503,6 +503,20 @@ async def test_a_reset_forgets_all_charges_before_it_also_by_a_clock_that_was_se
     assert await book.counts() == counts(0, requests=0)
 
 
+async def test_after_such_a_reset_a_charge_is_corrected_as_ever(book: Book) -> None:
+    await book.charged()
+    book.now -= TTL + 30
+    await book.do(reset, ACCOUNT, book.now)
+    other = make_claim("r2")
+    await book.admit(other)
+    await book.reserve(10, claim=other)
+    await book.accept("another", other)
+    book.now += TTL
+    await book.expire()
+    await book.do(settle, ACCOUNT, "r2", 4, book.now, failed=False)
+    assert await book.counts() == counts(4)
+
+
 async def test_a_charge_after_a_reset_is_mended(book: Book) -> None:
     await book.running()
     await book.do(reset, ACCOUNT, book.now)

@@ -69,6 +69,7 @@ _LONG: Final = 3
 """Times give_up_after: whatever was never attempted in that time is given up. Of an owner's hundreds of destinations
 the circuit breaker forgets those that failed first."""
 
+_BATCHES: Final = 20  # of 200, in each look: others write, and are sent, in between
 _LINES: Final = 100  # destinations in one transaction
 _SHARE: Final = 4
 # The errors that mean a destination is down. An answer with any status means that it is up.
@@ -187,7 +188,7 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         for place, due in enumerate(claimed):
             deadline = self._clock() + parts.out.timeout + _LEASE_SECONDS
-            task = loop.create_task(self._deliver_in_turn(place, due, parts, deadline))
+            task = loop.create_task(self._deliver(due, parts, place, deadline))
             self._tasks[task] = due.lease
             task.add_done_callback(self._ended)
 
@@ -268,7 +269,10 @@ class Dispatcher:
 
     async def _give_up_batches(self, late: Callable[..., list[GivenUp]]) -> None:
         now = self._wall()
-        while given_up := await self._ledger.write(lambda c: late(c, now=now)):
+        for _ in range(_BATCHES):
+            given_up = await self._ledger.write(lambda c: late(c, now=now))
+            if not given_up:
+                break
             for delivery in given_up:
                 self.metrics.count_attempt(Result.DEAD)
                 log.error("webhook given up", delivery=delivery.id, destination=delivery.destination)
@@ -278,16 +282,10 @@ class Dispatcher:
         with suppress(LedgerUnavailable):  # the next one tells
             self.metrics.set_states(await self._ledger.report(counts))
 
-    async def _deliver_in_turn(self, place: int, due: Due, parts: _DispatcherParts, deadline: float) -> None:
-        """Begins one in each iteration of the loop: to sign, and to make a connection, takes a millisecond."""
-        for _ in range(place):
-            await asyncio.sleep(0)
-        await self._deliver(due, parts, deadline)
-
-    async def _deliver(self, due: Due, parts: _DispatcherParts, deadline: float) -> None:
+    async def _deliver(self, due: Due, parts: _DispatcherParts, place: int, deadline: float) -> None:
         asked = None
         try:
-            attempt = await self._attempt(due, parts)
+            attempt = await self._attempt(due, parts, place)
             asked = read_retry_after(attempt.retry_after, self._wall())
         except Exception as error:  # noqa: BLE001 -- a delivery that breaks something must not be tried for ever
             log.error("webhook broke", delivery=due.lease.id, error=whereabouts(error))
@@ -295,7 +293,8 @@ class Dispatcher:
         self._judge(due, attempt)
         await self._note(due, parts.out, attempt, asked, deadline)
 
-    async def _attempt(self, due: Due, parts: _DispatcherParts) -> DeliveryAttempt:
+    async def _attempt(self, due: Due, parts: _DispatcherParts, place: int) -> DeliveryAttempt:
+        """`place` is among those that were claimed together, whose addresses may be found at the same moment."""
         now = self._wall()
         secrets = parts.out.secrets_for(due.owner, now)
         if secrets is None:
@@ -308,6 +307,10 @@ class Dispatcher:
             return DeliveryAttempt(Result.RETRIED, None, Trouble.INTERNAL)
         except (NotFound, Undecided):
             return DeliveryAttempt(Result.RETRIED, None, Trouble.NOT_FOUND)
+        for _ in range(
+            place
+        ):  # one in an iteration of the loop: to sign, and to make a connection, takes a millisecond
+            await asyncio.sleep(0)
         body = body_of(due.request_id, due.check_url, due.status)
         headers = sign(secrets, due.lease.id, now, body)
         return await send(destination, parts.link, headers, body, parts.out.timeout)

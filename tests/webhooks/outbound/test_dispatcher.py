@@ -13,11 +13,13 @@ from unittest.mock import patch
 import pytest
 import structlog
 from pytest_aiohttp import AiohttpRawServer
+from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
+from gateway.aio.nudge import Nudge
 from gateway.config.settings.webhooks import WebhooksOut
 from gateway.ledger.deliveries import Planned, claim_due, make_due, plan
-from gateway.ledger.engine import Engine
+from gateway.ledger.engine import Engine, is_postgres
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts, shown
 from gateway.ledger.schema import DeliveryState
@@ -448,6 +450,40 @@ async def test_claims_that_take_long_are_seldom(
     parts.now += 0.8
     await parts.settle()
     assert (claims, len(receiver.got)) == (2, 4)
+
+
+async def test_who_is_nudged_while_claims_rest_is_served_at_the_end_of_the_rest(
+    parts: Set, receiver: Receiver, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A nudge was lost then, and the next look was a second later. PostgreSQL serves others meanwhile: no rest."""
+    claims, over = list[float](), asyncio.Event()
+
+    def slow(connection: Connection, *more: Any) -> Any:
+        claims.append(parts.now)
+        parts.now += 0.1
+        return claim_due(connection, *more)
+
+    async def wait(nudge: Nudge, seconds: float) -> None:
+        if len(claims) == 1 and not nudge.is_set and "another" not in made:
+            made.append("another")
+            await parts.make_due(receiver.port, "another")
+            parts.relay.nudge()
+        if not nudge.is_set:
+            parts.now += min(seconds, 0.3)
+        if len(claims) == 2:
+            over.set()
+        await asyncio.sleep(0)
+
+    made: list[str] = []
+    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher.claim_due", slow)
+    monkeypatch.setattr(Nudge, "wait", wait)
+    await parts.make_due(receiver.port)
+    running = asyncio.get_running_loop().create_task(parts.relay.run())
+    await asyncio.wait_for(over.wait(), 10)
+    running.cancel()
+    await parts.relay.close(1.0)
+    rests = await engine.read(lambda c: not is_postgres(c))
+    assert claims[1] - claims[0] == pytest.approx(0.5 if rests else 0.1)
 
 
 def states_told(parts: Set) -> dict[str, float]:
