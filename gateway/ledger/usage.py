@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from gateway.ledger.accounts import MICROSECONDS, lock
+from gateway.ledger.conditions import ENDED
 from gateway.ledger.row_portions import PORTION, read_in_portions
 from gateway.ledger.schema import Stage, accounts, grants, reservations, usage, usage_by_mode, windows
 from gateway.limits.quotas import AccountCounts, Used
@@ -254,8 +255,8 @@ def reset(connection: Connection, account: str, now: float) -> Used:
         forgotten = _forget(connection, account, period)
     # A charge that seems later, by a clock that was set back since, is forgotten like all others.
     later = reservations.c.account == account, reservations.c.settled_at > int(now)
-    charged = (*later, reservations.c.stage == Stage.CHARGED)
-    connection.execute(update(reservations).where(*charged).values(settled_at=int(now)))
+    charged = ENDED, reservations.c.stage == int(Stage.CHARGED)  # of all that ended, few
+    connection.execute(update(reservations).where(*charged, *later).values(settled_at=int(now)))
     connection.execute(update(accounts).where(accounts.c.account == account).values(reset_at=int(now)))
     return forgotten
 
