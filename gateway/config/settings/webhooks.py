@@ -165,7 +165,7 @@ class WebhookIn(Section):
     forward_to: Annotated[str, AfterValidator(_handed_on)]
     """Where they are handed on to: a service of yours, by http or https."""
     body_limit: Size = default("1MB")
-    """Largest body. Each MB of one with a right signature holds all other requests for some 3 ms while it is read."""
+    """Largest body. Each MB of a verified one holds all others for some 3 ms, thrice if it tells the secret."""
     timeout: Attempt = default("30s")
     """Longest wait for forward_to."""
     remember: Annotated[Duration, AfterValidator(_remembered)] = default("7d")

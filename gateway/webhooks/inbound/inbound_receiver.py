@@ -17,9 +17,10 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from gateway.aio.background import keep_task
-from gateway.aio.in_turn import run_in_turn
+from gateway.aio.in_turn import run_in_later_turn, run_in_turn
 from gateway.aio.iteration import Iteration
 from gateway.errors import LedgerUnavailable, Refused, ledger_unavailable, refuse
+from gateway.http.strict_json import read_object
 from gateway.ledger.inbound_webhooks import Message, Taken, give_back, handled, take
 from gateway.ledger.ledger import Ledger
 from gateway.model.reasons import RETRY_SOON, Denial, Reason
@@ -27,7 +28,7 @@ from gateway.model.request import BodyLimit
 from gateway.policy.body_limits import check_length
 from gateway.webhooks.inbound.forward import Forward, NotTaken
 from gateway.webhooks.inbound.settings import InboundSettings
-from gateway.webhooks.inbound.verification import Incoming, SenderCheck
+from gateway.webhooks.inbound.verification import SenderCheck, malformed, without_secret
 from gateway.webhooks.signature import STANDARD_ID
 
 LEASE_SECONDS: Final = 10.0  # longer than the longest wait for forward_to
@@ -52,11 +53,18 @@ class Expected:
     check: SenderCheck
 
 
+class _Incoming(NamedTuple):
+    """A verified webhook: what it is known by, and the body to forward."""
+
+    message: Message
+    body: bytes
+
+
 class _Judged(NamedTuple):
     """A webhook that was verified, and by which settings."""
 
     settings: InboundSettings
-    incoming: Incoming
+    incoming: _Incoming
 
 
 class Receiver:
@@ -150,11 +158,28 @@ class Receiver:
         return found
 
     async def _judge(self, expected: Expected, body: bytes) -> _Judged:
-        """Judges a webhook by the settings that are in force now, which are given with it."""
-        await self.follow(expected, body)
-        found = self._find(expected.name)
-        check_length(len(body), _limit_of(found))
-        return _Judged(found, expected.check.read(found, body, self._wall()))
+        """Judges a webhook by the settings that are in force now, which are given with it.
+
+        A body that tells the secret is rewritten without that member; any other is forwarded byte for byte.
+        """
+        while True:
+            await self.follow(expected, body)
+            found = self._find(expected.name)
+            check_length(len(body), _limit_of(found))
+            message, tells_secret = expected.check.read(found, body, self._wall())
+            if not tells_secret:
+                return _Judged(found, _Incoming(message, body))
+            bare = await self._without_secret(body)
+            if expected.check.is_by(self._find(expected.name)):
+                return _Judged(found, _Incoming(message, bare))
+
+    async def _without_secret(self, body: bytes) -> bytes:
+        """Reads a body once more, with its numbers, and writes it, each in a turn of its own: it takes as long."""
+        members = await run_in_later_turn(self._iteration, partial(read_object, body))
+        bare = None if members is None else await run_in_later_turn(self._iteration, partial(without_secret, members))
+        if bare is None:
+            raise malformed()
+        return bare
 
     async def _take(self, judged: _Judged, judge: Callable[[], Awaitable[_Judged]], request: str | None) -> bytes:
         try:
@@ -184,7 +209,7 @@ class Receiver:
             if self._find(settings.name) is not settings:
                 judged = await judge()
 
-    async def _hand_on(self, settings: InboundSettings, incoming: Incoming, request: str | None, lease: int) -> None:
+    async def _hand_on(self, settings: InboundSettings, incoming: _Incoming, request: str | None, lease: int) -> None:
         name, message = settings.name, incoming.message
         headers = {} if request is None else {"X-Request-Id": request}
         if message.signed_id is not None:
