@@ -24,7 +24,7 @@ from gateway.errors import ConfigurationError, Fault
 from gateway.uploads.spool_file import SpoolFile, no_room
 
 MUCH_GATHERED: Final = 33_554_432
-_OF_MUCH: Final = 0.75
+_OF_MUCH: Final = 0.85
 """Of the quota, for accounts that have much of it by several files: what is counted gives way to nobody, and two keys
 with PDFs that are counted for long would keep out all others."""
 
@@ -128,7 +128,7 @@ class Spool:
             self._shares[account].size += size
 
     def check_share(self, file: SpoolFile, size: int) -> None:
-        """Refuses an account that would have much by several files where three quarters of the quota are used.
+        """Refuses an account that would have much by several files where 85 % of the quota are used.
 
         Raises:
             Refused: spool_full.

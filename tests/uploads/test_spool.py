@@ -649,13 +649,13 @@ async def test_uploads_of_all_sizes_at_once_see_their_own_bytes_alone(
 async def test_one_account_leaves_others_room(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 1000)
     first, second, other = spool.open("key:eve"), spool.open("key:eve"), spool.open("key:bob")
-    await first.write(b"x" * 749)
+    await first.write(b"x" * 849)
     with pytest.raises(Refused) as refused:
         await second.write(b"x" * 2)
     assert refused.value.denial.reason is Reason.SPOOL_FULL
     await other.write(b"x" * 100)
     second.close()
-    await first.write(b"x" * 101)  # by one file it may have all
+    await first.write(b"x" * 51)  # by one file it may have all
     for file in (first, other):
         file.close()
     spool.close()
@@ -676,17 +676,17 @@ async def test_what_an_earlier_upload_left_is_no_accounts_share(spool: Spool) ->
 async def test_two_accounts_leave_others_room(spool: Spool) -> None:
     """What is counted gives way to nobody: two keys' PDFs, counted for 9 s, kept out a third one's for as long."""
     many = [spool.open(name) for name in ("eve", "mallory") * 4]
-    for number in range(48):
+    for number in range(54):
         await many[number % 8].write(bytes(MEGABYTE // 16))
     for file in many:
         with pytest.raises(Refused):
-            await file.write(b"x")
-    assert spool.used == 3 * MEGABYTE
+            await file.write(bytes(MEGABYTE // 16))
+    assert spool.used == 54 * MEGABYTE // 16
     for file in many:
         assert await file.finish()
     others = [spool.open(f"a{number}") for number in range(2)]
     for file in others:
-        await file.write(bytes(MEGABYTE // 2))
+        await file.write(bytes(MEGABYTE // 4))
     for file in (*many, *others):
         file.close()
 
