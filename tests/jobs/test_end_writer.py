@@ -159,7 +159,7 @@ async def test_a_lock_of_one_account_is_nobody_elses_and_no_ledger_that_is_away(
     near: Engine, postgres: Postgres, migrated: str, tmp_path: Path
 ) -> None:
     """Its one task waits, whatever ends meanwhile; the ends are settled once the lock is free."""
-    engine = open_engine(postgres.url_of(migrated), 0.5, 5.0)
+    engine = open_engine(postgres.url_of(migrated), 1.0, 5.0)
     await engine.write(lambda _: None)
     room = far_room(engine, tmp_path)
     mine, theirs = await begun(room, near, 30), await begun(room, near, 5, "key:other", "other")
@@ -169,23 +169,25 @@ async def test_a_lock_of_one_account_is_nobody_elses_and_no_ledger_that_is_away(
     shell = await asyncpg.connect(postgres.url_of(migrated))
     await shell.execute("BEGIN")
     await shell.execute("SELECT * FROM accounts WHERE account = $1 FOR UPDATE", OWNER)
-    with capture_logs() as events:
-        for turn in range(1, 9):
-            for job in mine[turn * 3 : turn * 3 + 3]:
-                room.completion.add_facts(job, Facts(Known.COMPLETE, 4))
-            room.completion.add_facts(theirs[turn % 5], Facts(Known.COMPLETE, 4))
-            room.completion.retry_pending()
-            assert int(repr(room.background).partition("=")[2][:-1]) <= 2
-            await room.quiet()
-            await sync.turn(turn)
-            assert room.ledger.problem is None
-    told = [event for event in events if event["event"] == "an account's jobs can't be settled yet"]
-    assert [event["account"] for event in told] == [OWNER]
-    assert not any(event["event"] == "ledger is unavailable" for event in events)
-    assert not any(job.is_running for job in theirs)
-    assert "pending=24 " in repr(room.completion).replace(">", " ")
-    await shell.execute("ROLLBACK")
-    await shell.close()
+    try:
+        with capture_logs() as events:
+            for turn in range(1, 9):
+                for job in mine[turn * 3 : turn * 3 + 3]:
+                    room.completion.add_facts(job, Facts(Known.COMPLETE, 4))
+                room.completion.add_facts(theirs[turn % 5], Facts(Known.COMPLETE, 4))
+                room.completion.retry_pending()
+                assert int(repr(room.background).partition("=")[2][:-1]) <= 2
+                await room.quiet()
+                await sync.turn(turn)
+                assert room.ledger.problem is None
+        told = [event for event in events if event["event"] == "an account's jobs can't be settled yet"]
+        assert [event["account"] for event in told] == [OWNER]
+        assert not any(event["event"] == "ledger is unavailable" for event in events)
+        assert not any(job.is_running for job in theirs)
+        assert "pending=24 " in repr(room.completion).replace(">", " ")
+    finally:  # else all that follows waits for it
+        await shell.execute("ROLLBACK")
+        await shell.close()
     for _ in range(8):
         room.completion.retry_pending()
         await room.quiet()
