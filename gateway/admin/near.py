@@ -5,6 +5,7 @@ from typing import Final
 from gateway.admin import overview_answers
 from gateway.admin.context import Call, Context
 from gateway.admin.near_accounts import Near
+from gateway.admin.portions import convert_all
 from gateway.admin.requests import NearQuery
 from gateway.limits.prices import MILLION, SPEND
 from gateway.model.account_names import key_id_of
@@ -19,7 +20,7 @@ async def near_limits(context: Context, call: Call) -> overview_answers.NearLimi
     query: NearQuery = call.query
     found = await context.near.find()
     return overview_answers.NearLimits(
-        near=[_near_limit(near) for near in found.near[: query.limit]],
+        near=await convert_all(found.near[: query.limit], _near_limit, context.iteration),
         total=len(found.near),
         unknown=found.unknown,
         is_complete=found.is_complete,

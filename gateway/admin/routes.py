@@ -11,7 +11,7 @@ from gateway.admin.api import Operation, make_operations
 from gateway.admin.connection import prefix_of
 from gateway.admin.context import Call, Context
 from gateway.admin.parsing import expect_later, read_body, read_query
-from gateway.aio.in_turn import join_in_turns
+from gateway.admin.sending import answer_in_turns
 from gateway.aio.iteration import Iteration
 
 ACTOR: Final = web.RequestKey("actor", str)
@@ -36,8 +36,8 @@ def _handle(operation: Operation, context: Context, iteration: Iteration) -> _Ha
         finally:
             if operation.method != "GET" and not operation.changes_nothing:
                 context.near.forget()  # also after a failure: it may have been done
-        body = await join_in_turns(iteration, write_in_pieces(answer), prefix_of(request))
-        return web.Response(body=body, status=operation.status, content_type="application/json")
+        pieces = write_in_pieces(answer)
+        return await answer_in_turns(iteration, pieces, prefix_of(request), "application/json", operation.status)
 
     return handle
 

@@ -23,7 +23,7 @@ from gateway.admin.context import Context
 from gateway.admin.probes import Probed, probe_routes
 from gateway.admin.problem import AdminProblem, InvalidValue, problem_answer
 from gateway.admin.routes import ACTOR, JUDGES, add_operations
-from gateway.aio.in_turn import join_in_turns
+from gateway.admin.sending import answer_in_turns
 from gateway.aio.iteration import Iteration
 from gateway.config.state import Live
 from gateway.errors import LedgerUnavailable, Refused, whereabouts
@@ -122,9 +122,7 @@ def _metrics(registry: CollectorRegistry, iteration: Iteration) -> _Handle:
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = _encoder(request.headers.get("Accept", ""))
         pieces = write_in_pieces(registry, encode)
-        return web.Response(
-            body=await join_in_turns(iteration, pieces, prefix_of(request)), headers={"Content-Type": content_type}
-        )
+        return await answer_in_turns(iteration, pieces, prefix_of(request), content_type)
 
     return metrics
 

@@ -30,15 +30,15 @@ async def run_in_later_turn(
     return await done
 
 
-async def join_in_turns(iteration: Iteration, pieces: Iterator[bytes], peer: Hashable = None) -> bytes:
-    """Joins what is made piece by piece, some in each iteration that has time for it; in the turns of `peer`.
+async def make_in_turns(iteration: Iteration, pieces: Iterator[bytes], peer: Hashable = None) -> list[bytes]:
+    """Makes all pieces, some in each iteration that has time for it; in the turns of `peer`.
 
     Where many wait, each turn comes after one of every other peer: a hundred small pieces are not a hundred turns.
     """
     made: list[bytes] = []
     while some := await run_in_turn(iteration, partial(_next_of, pieces, iteration.clock), peer):
         made += some
-    return b"".join(made)
+    return made
 
 
 def _next_of(pieces: Iterator[bytes], clock: Callable[[], float]) -> list[bytes]:
