@@ -8,6 +8,7 @@ the ledger first, and one replica writes them to its log.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -33,7 +34,6 @@ from gateway.units import moment
 _PURGE: Final = 600
 _AT_ONCE: Final = 200
 _MAX_WAITING: Final = 10_000
-_PATIENCE: Final = 5.0  # seconds
 _MAX_PURGES: Final = 50
 _ACTOR: Final = "configuration"
 log = structlog.get_logger()
@@ -62,6 +62,7 @@ class AuditTrail:
         self._waiting: Unwritten[Entry | FirstRead] = Unwritten(most)
         self._stated: Settings | None = None
         self._declared: dict[str, Declared] = {}
+        self._purging: asyncio.Task[None] | None = None
         self._at_once = _AT_ONCE
         self._untold = Question(ledger.version)
         self.dropped = 0
@@ -90,11 +91,14 @@ class AuditTrail:
         await self._write()
         await self._state_secrets()
         await self._log_changes()
-        if turn % _PURGE == 0:
-            await self._purge()
+        if turn % _PURGE == 0 and (self._purging is None or self._purging.done()):
+            self._purging = asyncio.get_running_loop().create_task(self._purge())
 
     async def close(self, within: float) -> None:
         """Writes the rest, within `within` seconds; records that the ledger does not take go to the log only."""
+        if self._purging is not None:
+            self._purging.cancel()
+            await asyncio.wait([self._purging])
         for entry in self._refusals.all():
             self._put(entry)
         try:
@@ -176,15 +180,13 @@ class AuditTrail:
         self._untold.mark_answered()
 
     async def _purge(self) -> None:
+        """Deletes what is old or too much: apart, for searches may have the turn of reports for a minute."""
         kept = self._settings().audit
-        try:
-            async with asyncio.timeout(_PATIENCE):  # searches may have the turn of reports, and records wait here
-                cuts = await self._ledger.report(lambda c: audit.surplus(c, kept.most))
-        except TimeoutError:
-            return
-        for _ in range(_MAX_PURGES):
-            if not await self._ledger.write(lambda c: audit.purge(c, self._wall() - kept.keep, cuts)):
-                return
+        with suppress(LedgerUnavailable):  # the next one does it
+            cuts = await self._ledger.report(lambda c: audit.surplus(c, kept.most))
+            for _ in range(_MAX_PURGES):
+                if not await self._ledger.write(lambda c: audit.purge(c, self._wall() - kept.keep, cuts)):
+                    return
 
 
 def _declare(

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -278,4 +279,22 @@ async def test_old_records_go(room: Room, tmp_path: Path) -> None:
     await room.trail.turn(1)
     assert [entry.subject for entry in await room.entries()] == ["old"]
     await room.trail.turn(0)
-    assert await room.entries() == []
+    async with asyncio.timeout(10):
+        while await room.entries():  # noqa: ASYNC110 -- the ledger has no event for it
+            await asyncio.sleep(0.01)
+    await room.trail.close(1.0)
+
+
+async def test_records_are_written_though_searches_have_the_turn_of_reports(room: Room) -> None:
+    """The purge waits for that turn, and may for a minute."""
+    go, asked = asyncio.Event(), asyncio.Event()
+
+    async def slowly(_: Any) -> Any:
+        asked.set()
+        await go.wait()
+
+    with patch.object(room.ledger, "report", slowly):
+        await asyncio.wait_for(room.trail.turn(0), 10)
+        await asyncio.wait_for(asked.wait(), 10)
+        await asyncio.wait_for(room.trail.turn(1), 10)
+        await room.trail.close(1.0)

@@ -253,8 +253,10 @@ class Dispatcher:
             LedgerUnavailable: some of it is still due.
         """
         now, patience = self._clock(), self._settings().give_up_after
-        await self._give_up([*self._breaker.rooms(now)], patience, least_attempts=1)
-        await self._give_up(self._breaker.failing_since(now - patience), patience, least_attempts=0)
+        for_long = self._breaker.failing_since(now - patience)
+        others = [line for line in self._breaker.rooms(now) if line not in for_long]
+        await self._give_up(others, patience, least_attempts=1)
+        await self._give_up(for_long, patience, least_attempts=0)
         if now - self._began >= patience:  # else all may be late because no replica ran
             await self._give_up_batches(partial(give_up_untried, before=self._wall() - _LONG * patience))
         self._breaker.forget_old(self._clock())
@@ -307,9 +309,8 @@ class Dispatcher:
             return DeliveryAttempt(Result.RETRIED, None, Trouble.INTERNAL)
         except (NotFound, Undecided):
             return DeliveryAttempt(Result.RETRIED, None, Trouble.NOT_FOUND)
-        for _ in range(
-            place
-        ):  # one in an iteration of the loop: to sign, and to make a connection, takes a millisecond
+        # One in an iteration of the loop: to sign, and to make a connection, takes a millisecond.
+        for _ in range(place):
             await asyncio.sleep(0)
         body = body_of(due.request_id, due.check_url, due.status)
         headers = sign(secrets, due.lease.id, now, body)
