@@ -82,8 +82,8 @@ coverage: lint $(FORMS)  ## all of the suite, with coverage: flows on both loops
 test-root:  ## tests/root, as root: several hosts in network namespaces, the image built for real, ...
 	@[ "$$(id -u)" -eq 0 ] || { echo "make: test-root needs root; make test does not" >&2; exit 1; }
 	@$(MAKE) $(VENV)/.dev $(VENV)/.project
-	@echo "== pytest tests/root"
-	@$(BIN)/python -m pytest tests/root $(ARGS)
+	@echo "== pytest tests/root, the building of the image beside all else"
+	@$(BIN)/python -m pytest tests/root -n 2 --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.dev $(VENV)/.project  ## ruff check, ruff format --check, mypy
 	@echo "== ruff check"

@@ -17,7 +17,7 @@ from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.hosts import Host, network
 from tests.support.process import GATEWAY, KEY, Process, configure, eventually
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("machine")]
 
 _NAME: Final = "gateway.test"
 _CLIENT, _STRANGER, _GATEWAY, _INNER, _BALANCER, _CARELESS = 10, 66, 1, 2, 3, 4

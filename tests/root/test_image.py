@@ -20,7 +20,7 @@ from tests.support.hosts import Host, network
 from tests.support.image import Entry, Image, built_image
 from tests.support.process import KEY, ROOT, Process, descendants, is_alive
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.xdist_group("image")]
 
 _UID: Final = 10001
 _DRAINED: Final = 60.0

@@ -43,6 +43,7 @@ pytestmark = [
     needs_namespaces,
     pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on the PATH"),
     pytest.mark.timeout(300),
+    pytest.mark.xdist_group("machine"),
 ]
 USER: Final = 10001
 NAME: Final = "document-gateway.document-gateway.svc"

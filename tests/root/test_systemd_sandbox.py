@@ -11,7 +11,7 @@ from gateway.demo.sample import sample_pdf
 from tests.support.process import ROOT, eventually
 from tests.support.systemd import UNIT, Machine, machine, why_not
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("machine")]
 PAGES = 7
 # What docs/systemd.md has an operator type before the first start, by hand.
 PREPARE = """

@@ -107,9 +107,12 @@ def built_image(directory: Path) -> Iterator[Image]:
         base = directory / "base.tar"
         _make_base(base)
         buildah = _Buildah(directory)
-        buildah.take_base(base)
-        settings = _provide_pip(directory / "home")
-        yield _unpacked(buildah, base, settings, buildah.build(directory / "home"))
+        try:
+            buildah.take_base(base)
+            settings = _provide_pip(directory / "home")
+            yield _unpacked(buildah, base, settings, buildah.build(directory / "home"))
+        finally:
+            buildah("rm", "--all")  # what is mounted could not be removed
     finally:
         shutil.rmtree(directory)
 
@@ -180,11 +183,26 @@ def _remote(value: str) -> str:
     return " ".join(word for word in value.split() if not word.startswith("file:"))
 
 
+def _storage_driver(directory: Path) -> str:
+    """overlay where it can be mounted; vfs, which copies all files for each stage, works everywhere."""
+    lower, upper, work, merged = (directory / "overlay" / name for name in ("lower", "upper", "work", "merged"))
+    for path in (lower, upper, work, merged):
+        path.mkdir(parents=True)
+    try:
+        layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
+        _run("mount", "-t", "overlay", "-o", layers, "overlay", str(merged))
+        _run("umount", str(merged))
+    except OSError:
+        return "vfs"
+    return "overlay"
+
+
 class _Buildah:
     """buildah with its storage in a directory. It needs no daemon, no fuse, and no namespace but that of mounts."""
 
     def __init__(self, directory: Path) -> None:
-        storage = ("--root", f"{directory}/store", "--runroot", f"{directory}/run", "--storage-driver", "vfs")
+        driver = _storage_driver(directory)
+        storage = ("--root", f"{directory}/store", "--runroot", f"{directory}/run", "--storage-driver", driver)
         self._command = ("buildah", *storage)
         self._environ = {"TMPDIR": str(directory), "BUILDAH_ISOLATION": "chroot"}
 
