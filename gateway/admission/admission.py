@@ -51,6 +51,10 @@ class Counts(Protocol):
         """Counts soft limits that an account has just crossed."""
 
 
+class PagesRefused(Refused):
+    """Its head was let in, but not the pages that it asks for."""
+
+
 class _LeaseParts(NamedTuple):
     """What a lease works with. `held` are the reservations that are renewed while they run."""
 
@@ -86,21 +90,27 @@ class Admission:
         """How many submits have no answer yet."""
         return len(self._held)
 
-    async def admit(self, permit: Permit, profile: Profile, reservation_ttl: float) -> "Lease":
-        """Takes a submit's slot.
+    async def admit(
+        self, permit: Permit, profile: Profile, reservation_ttl: float, ask: Ask | None = None
+    ) -> "Lease":
+        """Takes a submit's slot, and its pages with it where they are known by then.
 
         Raises:
             Refused: rate_limited, too_many_requests_in_flight, too_many_pages_in_flight, budget_exhausted or
-                ledger_unavailable.
+                ledger_unavailable; PagesRefused where it was for the pages that it asks for.
         """
         claim = Claim(self._new_id(), permit.account, permit.owner, permit.route.upstream)
         lease = Lease(self._parts, claim, profile, reservation_ttl)
         try:
-            await lease.admit()
+            await lease.admit(ask)
         except BaseException:
             lease.close()
             raise
         return lease
+
+    def has_refused(self, account: str, profile: Profile) -> bool:
+        """Whether the account was refused just now, and would be again."""
+        return self._throttle.has_refused(account, profile)
 
     async def read_counts(self, permit: Permit) -> AccountCounts:
         """Returns an account's counts.
@@ -144,7 +154,7 @@ class Admission:
 class LeaseState(Enum):
     """How far a submit has come, and so what `close` does, which makes each of them OVER at once.
 
-        HELD ──reserve──> RESERVING ──mark_released──> RELEASED ──accept──> OVER
+        HELD ──reserve──> RESERVING ──mark_released──> RELEASED ──accept──> OVER     (an admit with pages: RESERVING)
                               ▲                           │
                               └───────mark_refused────────┘
 
@@ -176,26 +186,29 @@ class Lease:
     def __repr__(self) -> str:
         return f"<Lease {self._state.value} account={self._claim.account}>"
 
-    async def admit(self) -> None:
-        """Takes the slot.
+    async def admit(self, ask: Ask | None = None) -> None:
+        """Takes the slot; with `ask` the pages, too, and then the body's end may be released.
 
         Raises:
             Refused: see Admission.admit.
         """
         now = self._parts.replica.wall()
         self._parts.held.add(self._claim.id)
-        ask = partial(self._parts.steps.admit, Admit(self._claim, self._profile, now, now + _LEASE_SECONDS))
-        throttle = self._parts.throttle
-        outcome: StepOutcome = await self._do(throttle.through(self._claim.account, self._profile, ask))
+        if ask is not None:
+            self._advance(LeaseState.RESERVING)
+        step = Admit(self._claim, self._profile, now, now + _LEASE_SECONDS, ask)
+        throttle, take = self._parts.throttle, partial(self._parts.steps.admit, step)
+        outcome: StepOutcome = await self._do(throttle.through(self._claim.account, self._profile, take))
         if outcome.denial is not None:
             self._end()  # nothing was taken that could be given back
-        self._judge(outcome, now)
+        self._judge(outcome, now, PagesRefused if outcome.has_spent_token else Refused)
 
     async def reserve(self, ask: Ask) -> None:
         """Reserves pages; when it returns, the end of the body may be released.
 
         Raises:
-            Refused: too_many_pages_in_flight, budget_exhausted or ledger_unavailable.
+            PagesRefused: too_many_pages_in_flight or budget_exhausted.
+            Refused: ledger_unavailable.
         """
         now = self._parts.replica.wall()
         self._advance(LeaseState.RESERVING)
@@ -204,7 +217,7 @@ class Lease:
             outcome: StepOutcome = await self._do(self._parts.steps.reserve(step))
         except ReservationLost:
             raise ledger_away() from None
-        self._judge(outcome, now)
+        self._judge(outcome, now, PagesRefused)
 
     def mark_released(self) -> None:
         """Records that from now on the upstream may have the whole request."""
@@ -269,7 +282,7 @@ class Lease:
         self._state = LeaseState.OVER
         self._parts.held.discard(self._claim.id)
 
-    def _judge(self, outcome: StepOutcome, now: float) -> None:
+    def _judge(self, outcome: StepOutcome, now: float, refused: type[Refused]) -> None:
         profile, counts, account = self._profile, self._parts.counts, self._claim.account
         limits = limits_of(profile, outcome.after, now)
         self._shown = profile, limits, now
@@ -277,7 +290,7 @@ class Lease:
         soft = soft_among(profile, limits)
         counts.count_crossed(account, soft - soft_limits(profile, outcome.before, now) if soft else soft)
         if outcome.denial is not None:
-            raise Refused(replace(outcome.denial, lines=self.lines))
+            raise refused(replace(outcome.denial, lines=self.lines))
 
     @property
     def lines(self) -> tuple[bytes, ...]:

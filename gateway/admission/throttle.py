@@ -68,6 +68,10 @@ class Throttle:
         except TimeoutError:
             raise LedgerUnavailable("too many submits of one account wait for it") from None
 
+    def has_refused(self, account: str, profile: Profile) -> bool:
+        """Whether the next submit would get a cached refusal."""
+        return self._remembered(account, profile) is not None
+
     def drop_refusal(self, account: str) -> None:
         """Drops a cached refusal, unless it was for the rate: something of this account is free again."""
         known = self._refused.get(account)
@@ -89,7 +93,7 @@ class Throttle:
         return known.outcome._replace(denial=replace(denial, retry_after=math.ceil(left)))
 
     def _noted(self, account: str, profile: Profile, outcome: StepOutcome) -> StepOutcome:
-        if outcome.denial is not None:
+        if outcome.denial is not None and not outcome.has_spent_token:  # its pages may be too many, another's not
             now = self._wall()
             is_rate = outcome.denial.reason is Reason.RATE_LIMITED
             wait = wait_for_submit(profile, outcome.after, now) if is_rate else _MOMENT

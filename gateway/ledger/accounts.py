@@ -97,13 +97,14 @@ def change(connection: Connection, account: str, *, concurrent: int = 0, in_flig
     _CHANGE.run(connection, of=account, slots=concurrent, in_flight=in_flight)
 
 
-def take_slot(connection: Connection, account: str, tat: float) -> None:
-    """Takes one of a locked account's concurrent submit slots; `tat` is that of its token bucket, in seconds.
+def take_token(connection: Connection, account: str, tat: float, *, slots: int, in_flight: int) -> None:
+    """Takes a token of a locked account's bucket, and so many of its submit slots and pages in flight.
 
-    It is rounded down: rounding up would add up over a burst and cost its last submit.
+    `tat` is that of the bucket, in seconds. It is rounded down: rounding up would add up over a burst and cost its
+    last submit.
     """
     new_tat = math.floor(tat * MICROSECONDS)
-    _CHANGE_AND_TAKE.run(connection, of=account, slots=1, in_flight=0, new_tat=new_tat)
+    _CHANGE_AND_TAKE.run(connection, of=account, slots=slots, in_flight=in_flight, new_tat=new_tat)
 
 
 def add_to_windows(connection: Connection, account: str, periods: tuple[int, int], more: Used) -> None:

@@ -28,13 +28,15 @@ from sqlalchemy import (
 )
 
 from gateway.ledger.accounts import MICROSECONDS, counts_in
+from gateway.ledger.reservations import NO_PAGES, stage_of
 from gateway.ledger.schema import DeliveryState, JobState, Stage, accounts, grants, reservations, windows
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.submit_decisions import Ask
 from gateway.limits.windows import periods_at
 
 _TYPES: Final[dict[str, Any]] = {
-    "periods": ARRAY(Integer), "pages": ARRAY(BigInteger), "prices": ARRAY(BigInteger), "untils": ARRAY(BigInteger),
+    "periods": ARRAY(Integer), "stages": ARRAY(Integer),
+    "pages": ARRAY(BigInteger), "prices": ARRAY(BigInteger), "untils": ARRAY(BigInteger),
     **dict.fromkeys(
         ("of", "version", "watcher"), String()
     ),
@@ -81,19 +83,23 @@ _READ_ACCOUNT: Final = (
 )
 _ADMIT: Final = statement("""
 WITH account AS (
-    INSERT INTO accounts (account, tat, concurrent, pages_in_flight, reset_at) VALUES (:of, :tat, :slots, 0, 0)
-    ON CONFLICT (account) DO UPDATE SET concurrent = accounts.concurrent + :slots, tat = :tat
+    INSERT INTO accounts (account, tat, concurrent, pages_in_flight, reset_at) VALUES (:of, :tat, :slots, :total, 0)
+    ON CONFLICT (account) DO UPDATE
+    SET concurrent = accounts.concurrent + :slots, pages_in_flight = accounts.pages_in_flight + :total, tat = :tat
     WHERE CAST(accounts.xmin AS varchar) = :version
     RETURNING account
 ), counted AS (
     INSERT INTO windows (period, account, requests, pages, spend)
-    SELECT period, account, :slots, 0, 0 FROM account, unnest(:periods) AS period
-    ON CONFLICT (period, account) DO UPDATE SET requests = windows.requests + excluded.requests
+    SELECT period, account, :slots, :total, :spend FROM account, unnest(:periods) AS period
+    ON CONFLICT (period, account) DO UPDATE
+    SET requests = windows.requests + excluded.requests, pages = windows.pages + excluded.pages,
+        spend = windows.spend + excluded.spend
 ), held AS (
     INSERT INTO reservations
         (id, account, owner, upstream, stage, mode, pages, price, day, month, created_at, expires_at)
-    SELECT id, account, owner, upstream, {Stage.ADMITTED:d}, '', 0, 0, :day, :month, :now, :until
-    FROM account, unnest(:ids, :owners, :upstreams) AS claim (id, owner, upstream)
+    SELECT id, account, owner, upstream, stage, mode, pages, price, :day, :month, :now, :until
+    FROM account, unnest(:ids, :owners, :upstreams, :stages, :modes, :pages, :prices) AS
+        claim (id, owner, upstream, stage, mode, pages, price)
 )
 SELECT count(*) FROM account""")
 _RESERVE: Final = statement("""
@@ -160,6 +166,7 @@ STATEMENTS: Final = (_READ_ACCOUNT, _ADMIT, _RESERVE, _ACCEPT)
 class Seen(NamedTuple):
     """An account as read: its counts, the version of its row, and whether any reservation has expired."""
 
+    account: str
     counts: AccountCounts
     version: str
     is_overdue: bool
@@ -169,28 +176,34 @@ def read_account(connection: Connection, account: str, now: float) -> Seen:
     """Reads an account; one that does not exist yet has an empty version."""
     day, month = periods_at(now)
     rows = connection.execute(_READ_ACCOUNT, {"of": account, "now": int(now), "day": day, "month": month}).all()
-    return Seen(counts_in(rows, day, month), rows[0].version or "", bool(rows[0].is_overdue))
+    return Seen(account, counts_in(rows, day, month), rows[0].version or "", bool(rows[0].is_overdue))
 
 
-def admit(connection: Connection, seen: Seen, tat: float, claims: Sequence[Any], now: float, until: float) -> bool:
-    """Takes slots for all; returns False if the account has changed since. `claims` are reservations.Claim of one."""
+def admit(
+    connection: Connection, seen: Seen, tat: float, taken: Sequence[tuple[Any, Ask | None]], now: float, until: float
+) -> bool:
+    """Takes slots for all, and the pages of those that know them; returns False if the account has changed since.
+
+    `taken` are pairs of a reservations.Claim and what it asks for; `tat` is the account's bucket after them.
+    """
+    claims, asks = [claim for claim, _ in taken], [ask or NO_PAGES for _, ask in taken]
     return any_row(
-        connection, _ADMIT, of=claims[0].account, version=seen.version, tat=int(tat * MICROSECONDS),
-        slots=len(claims), **_days(now), until=int(until), now=int(now), ids=[claim.id for claim in claims],
-        owners=[claim.owner for claim in claims], upstreams=[claim.upstream for claim in claims],
+        connection, _ADMIT, of=seen.account, version=seen.version, tat=int(tat * MICROSECONDS), slots=len(claims),
+        total=sum(ask.pages for ask in asks), spend=sum(ask.spend for ask in asks), **_days(now), until=int(until),
+        now=int(now), ids=[claim.id for claim in claims], owners=[claim.owner for claim in claims],
+        upstreams=[claim.upstream for claim in claims], stages=[int(stage_of(ask)) for _, ask in taken],
+        modes=[ask.mode for ask in asks], pages=[ask.pages for ask in asks], prices=[ask.price for ask in asks],
     )  # fmt: skip
 
 
-def reserve(
-    connection: Connection, account: str, seen: Seen, asks: Sequence[tuple[str, Ask]], now: float, until: float
-) -> bool:
+def reserve(connection: Connection, seen: Seen, asks: Sequence[tuple[str, Ask]], now: float, until: float) -> bool:
     """Reserves pages for all; returns False if the account has changed, or a slot is missing or not of today.
 
     `asks` are pairs of a reservation's id and what it asks for.
     """
     what = [ask for _, ask in asks]
     return any_row(
-        connection, _RESERVE, of=account, version=seen.version, total=sum(ask.pages for ask in what),
+        connection, _RESERVE, of=seen.account, version=seen.version, total=sum(ask.pages for ask in what),
         spend=sum(ask.spend for ask in what), **_days(now), until=int(until),
         ids=[name for name, _ in asks], pages=[ask.pages for ask in what], prices=[ask.price for ask in what],
         modes=[ask.mode for ask in what],

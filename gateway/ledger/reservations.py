@@ -28,7 +28,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 from sqlalchemy.exc import IntegrityError
 
 from gateway.ledger import closing
-from gateway.ledger.accounts import add_to_windows, change, lock, locked_counts, take_slot
+from gateway.ledger.accounts import add_to_windows, change, lock, locked_counts, take_token
 from gateway.ledger.closing import HOLDS_SLOT, Closing, Settled, UsageChange
 from gateway.ledger.schema import Stage, accounts, reservations, usage, usage_by_mode
 from gateway.ledger.statement import Statement
@@ -37,6 +37,9 @@ from gateway.limits.quotas import ALL_COUNTED, AccountCounts, Uncounted, Used
 from gateway.limits.submit_decisions import Ask, StepOutcome, decide_pages, decide_submit
 from gateway.limits.windows import periods_at
 from gateway.model.identity import Profile
+
+NO_PAGES: Final = Ask(0, 0, "")
+"""What a submit holds that has a slot alone."""
 
 _AT_ONCE: Final = 200
 
@@ -86,15 +89,24 @@ class RequestIdTaken(Exception):
     """The upstream gave two jobs one id."""
 
 
-def admit(connection: Connection, claim: Claim, profile: Profile, now: float, until: float) -> StepOutcome:
-    """Takes a submit's slot (rate and concurrency) before its body. Times are seconds since the epoch."""
-    outcome = _decide(connection, claim, now, lambda counts: decide_submit(profile, counts, now))
+def admit(
+    connection: Connection, claim: Claim, profile: Profile, now: float, until: float, ask: Ask | None = None
+) -> StepOutcome:
+    """Takes a submit's slot (rate and concurrency), and its pages, too, if they are known. Times: since the epoch."""
+    outcome = _decide(connection, claim, now, lambda counts: decide_submit(profile, counts, now, ask))
     if outcome.denial is None:
-        periods = periods_at(now)
-        take_slot(connection, claim.account, outcome.after.tat)
-        add_to_windows(connection, claim.account, periods, Used(requests=1))
-        _INSERT.run(connection, **_row_of(claim, periods, now, until))
+        periods, pages = periods_at(now), ask or NO_PAGES
+        take_token(connection, claim.account, outcome.after.tat, slots=1, in_flight=pages.pages)
+        add_to_windows(connection, claim.account, periods, Used(1, pages.pages, pages.spend))
+        _INSERT.run(connection, **_row_of(claim, periods, now, until), stage=stage_of(ask), **pages._asdict())
+    elif outcome.has_spent_token:
+        take_token(connection, claim.account, outcome.after.tat, slots=0, in_flight=0)
     return outcome
+
+
+def stage_of(ask: Ask | None) -> Stage:
+    """The stage in which a submit begins that has a slot alone, or asked for its pages at once."""
+    return Stage.ADMITTED if ask is None else Stage.RESERVED
 
 
 def reserve(
@@ -218,8 +230,7 @@ def _decide(
 def _row_of(claim: Claim, periods: tuple[int, int], now: float, until: float) -> dict[str, Any]:
     return {
         "id": claim.id, "account": claim.account, "owner": claim.owner, "upstream": claim.upstream,
-        "stage": Stage.ADMITTED, "mode": "", "pages": 0, "price": 0, "day": periods[0], "month": periods[1],
-        "created_at": int(now), "expires_at": int(until),
+        "day": periods[0], "month": periods[1], "created_at": int(now), "expires_at": int(until),
     }  # fmt: skip
 
 

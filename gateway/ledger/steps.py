@@ -37,12 +37,13 @@ _Step = TypeVar("_Step")
 
 
 class Admit(NamedTuple):
-    """Asks for a submit slot. Times are in seconds since the epoch."""
+    """Asks for a submit slot, and for the pages where they are known. Times are in seconds since the epoch."""
 
     claim: Claim
     profile: Profile
     now: float
     until: float
+    ask: Ask | None = None
 
 
 class Reserve(NamedTuple):
@@ -119,7 +120,7 @@ class Steps:
         self._lanes: dict[tuple[str, str], _Lane] = {}
 
     def admit(self, step: Admit) -> "asyncio.Future[StepOutcome]":
-        """Takes a submit's slot; see reservations.admit."""
+        """Takes a submit's slot, and its pages where it names them; see reservations.admit."""
         return self._do(_ADMIT, step)
 
     def reserve(self, step: Reserve) -> "asyncio.Future[StepOutcome]":
@@ -227,12 +228,16 @@ def _admit_one(connection: Connection, step: Admit) -> StepOutcome:
 def _admit_several(connection: Connection, steps: Sequence[Admit]) -> list[StepOutcome] | NotDone:
     account, now = steps[0].claim.account, max(step.now for step in steps)
     seen = postgres_submits.read_account(connection, account, now)
-    outcomes = decide_in_turn(steps, seen.counts, lambda step, counts: decide_submit(step.profile, counts, now))
-    taken = [step.claim for step in _admitted(steps, outcomes)]
+    outcomes = decide_in_turn(
+        steps, seen.counts, lambda step, counts: decide_submit(step.profile, counts, now, step.ask)
+    )
+    taken = [(step.claim, step.ask) for step in _admitted(steps, outcomes)]
     if seen.is_overdue and len(taken) < len(steps):
         return NotDone.OVERDUE
-    until = max(step.until for step in steps)
-    if taken and not postgres_submits.admit(connection, seen, outcomes[-1].after.tat, taken, now, until):
+    until, tat = max(step.until for step in steps), outcomes[-1].after.tat
+    if any(outcome.has_spent_token for outcome in outcomes) and not postgres_submits.admit(
+        connection, seen, tat, taken, now, until
+    ):
         return NotDone.CHANGED
     return outcomes
 
@@ -251,7 +256,7 @@ def _reserve_several(connection: Connection, steps: Sequence[Reserve]) -> list[S
     if seen.is_overdue and len(taken) < len(steps):
         return NotDone.OVERDUE
     until = max(step.until for step in steps)
-    if taken and not postgres_submits.reserve(connection, account, seen, taken, now, until):
+    if taken and not postgres_submits.reserve(connection, seen, taken, now, until):
         return NotDone.CHANGED
     return outcomes
 

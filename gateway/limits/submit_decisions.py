@@ -42,14 +42,27 @@ class StepOutcome(NamedTuple):
     after: AccountCounts
     denial: Denial | None = None
 
+    @property
+    def has_spent_token(self) -> bool:
+        """Whether its token of the bucket is taken; also of a submit that its head let in, and its pages kept out."""
+        return self.after.tat != self.before.tat
 
-def decide_submit(profile: Profile, counts: AccountCounts, now: float) -> StepOutcome:
-    """Decides a submit by its head; one that is admitted takes a slot, and a token of the bucket."""
+
+def decide_submit(profile: Profile, counts: AccountCounts, now: float, ask: Ask | None = None) -> StepOutcome:
+    """Decides a submit by its head; one that is admitted takes a slot, and a token of the bucket.
+
+    One whose pages are known by then (`ask`) takes these, too; refused for them, it has spent its token all the same,
+    as one that is refused after its body has.
+    """
     denial = refuse_submit(profile, counts, now)
     if denial is not None:
         return StepOutcome(counts, counts, denial)
     tat, one = take_submit(profile, counts.tat, now), Used(requests=1)
-    return StepOutcome(counts, _plus(counts._replace(tat=tat, concurrent=counts.concurrent + 1), one, one))
+    admitted = _plus(counts._replace(tat=tat, concurrent=counts.concurrent + 1), one, one)
+    if ask is None:
+        return StepOutcome(counts, admitted)
+    pages = decide_pages(profile, ask, admitted, now)
+    return StepOutcome(counts, pages.after if pages.denial is None else counts._replace(tat=tat), pages.denial)
 
 
 def decide_pages(

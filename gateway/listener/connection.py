@@ -257,6 +257,10 @@ class ClientConnection(asyncio.Protocol):
         """
         return self._reading.next_piece(body)
 
+    def has_come(self, body: StreamReader, size: int, within: float) -> Coroutine[Any, Any, bool]:
+        """Whether so many bytes of a body are here; waits for them no longer than `within` seconds."""
+        return self._reading.has_come(body, size, within)
+
     def note_body_progress(self) -> None:
         """Some of the body came: the silence starts again, the rate is measured on."""
         self._clocks.move(self._loop.time() + self._live.state.pace.body_idle)

@@ -39,6 +39,7 @@ class ReadingTurns:
     __slots__ = (
         "_arrival",
         "_iteration",
+        "_loop",
         "_more_body",
         "_my_turn",
         "_prefix",
@@ -56,6 +57,7 @@ class ReadingTurns:
         self.is_paused = False  # nothing is read from the socket
         self.most_ahead = STRANGERS_READ  # bytes that may wait while nobody awaits them
         self._iteration = iteration
+        self._loop = loop
         self._prefix = client_prefix
         self._arrival = Signal()
         self._more_body = Signal()
@@ -166,6 +168,31 @@ class ReadingTurns:
                 self.turn.rest()
                 await self._more_body
                 self.turn.work()
+
+    async def has_come(self, body: StreamReader, size: int, within: float) -> bool:
+        """Whether so many bytes of a body are here, read or not; waits for them, but no longer than `within` seconds.
+
+        They have to be few enough to wait here (read_much).
+        """
+        is_late = False
+
+        def give_up() -> None:
+            nonlocal is_late
+            is_late = True
+            self._more_body.wake()
+
+        timer: asyncio.TimerHandle | None = None
+        try:
+            while body.total_bytes + self.reader.waiting < size and not is_late:
+                timer = timer or self._loop.call_later(within, give_up)
+                self._read_on()
+                self.turn.rest()
+                await self._more_body
+                self.turn.work()
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return not is_late
 
     # Turns
 

@@ -132,6 +132,7 @@ class Forwarder:
                 peer=client.prefix,
             )
             if order.content is not None:
+                order.release()
                 upstream.send(order.content)
                 upstream.send_end()
             elif order.is_streamed:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table
 from structlog.testing import capture_logs
 
 import gateway.admission.admission
-from gateway.admission.admission import Admission, Lease
+from gateway.admission.admission import Admission, Lease, PagesRefused
 from gateway.admission.throttle import Throttle
 from gateway.aio.background import Background
 from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff
@@ -110,8 +110,8 @@ class Desk:
         identity = Identity("ci", ACCOUNT, profile, account=ACCOUNT)
         return make_permit(identity=identity)
 
-    async def admit(self, profile: Profile = PROFILE) -> Lease:
-        return await self.admission.admit(self.permit(profile), profile, TTL)
+    async def admit(self, profile: Profile = PROFILE, ask: Ask | None = None) -> Lease:
+        return await self.admission.admit(self.permit(profile), profile, TTL, ask)
 
     async def reserved(self) -> Lease:
         lease = await self.admit()
@@ -196,6 +196,62 @@ async def test_a_submit_from_its_head_to_its_end(desk: Desk) -> None:
     assert "held=0" in repr(desk.admission)
     assert await desk.counts() == pages(10, pages_in_flight=10)
     assert await desk.settled(4) == Settled(ACCOUNT, 4, 6)
+
+
+async def test_slot_and_pages_at_once_are_one_transaction(desk: Desk) -> None:
+    """And the rest of the way is that of any other."""
+    lease = await desk.admit(ask=ASK)
+    assert desk.faulty.writes == 1
+    assert await desk.stage() is Stage.RESERVED
+    assert await desk.counts() == pages(10, concurrent=1, pages_in_flight=10)
+    assert b'"pages_per_day";r=90;t=43200' in lease.lines[1]
+    lease.mark_released()
+    await lease.accept(JOB)
+    await desk.quiet()
+    assert await desk.settled(4) == Settled(ACCOUNT, 4, 6)
+
+
+async def test_slot_and_pages_at_once_are_given_back_together(desk: Desk) -> None:
+    lease = await desk.admit(ask=ASK)
+    assert repr(lease) == "<Lease reserving account=key:ci>"
+    lease.close()
+    await desk.quiet()
+    assert await desk.counts() == pages(0, requests=0)
+    assert desk.hooks.settled == [(ACCOUNT, 0, 10)]
+
+
+async def test_who_is_refused_the_pages_alone_is_told_so_and_a_smaller_one_is_asked_about(desk: Desk) -> None:
+    with pytest.raises(PagesRefused) as caught:
+        await desk.admit(ask=Ask(101, 5, "fast"))
+    assert caught.value.denial.reason is Reason.BUDGET_EXHAUSTED
+    assert caught.value.denial.lines
+    assert "held=0" in repr(desk.admission)
+    assert desk.faulty.writes == 1
+    assert not desk.admission.has_refused(ACCOUNT, PROFILE)
+    assert await desk.counts() == pages(0, requests=0)
+    counts = await desk.engine.read(lambda c: read_counts(c, ACCOUNT, NOON))
+    assert counts.tat > NOON  # its token is spent
+    await desk.admit(ask=ASK)
+    await desk.quiet()
+
+
+async def test_who_is_refused_by_the_head_is_not_told_of_pages(desk: Desk) -> None:
+    for _ in range(3):
+        await desk.admit()
+    with pytest.raises(Refused) as caught:
+        await desk.admit(ask=ASK)
+    assert not isinstance(caught.value, PagesRefused)
+    assert caught.value.denial.reason is Reason.TOO_MANY_REQUESTS_IN_FLIGHT
+    assert desk.admission.has_refused(ACCOUNT, PROFILE)
+
+
+@pytest.mark.parametrize("fault", UNKNOWN)
+@pytest.mark.parametrize("retry", UNKNOWN)
+async def test_slot_and_pages_of_unknown_outcome_are_ended(desk: Desk, fault: str, retry: str) -> None:
+    desk.faulty.faults = [fault, retry, retry]
+    assert await refusal(desk.admit(ask=ASK)) is Reason.LEDGER_UNAVAILABLE
+    await desk.quiet()
+    assert await desk.counts() == pages(0, requests=0)
 
 
 @pytest.mark.parametrize("is_reserved", [True, False])
@@ -395,17 +451,17 @@ async def test_a_job_whose_place_the_ledger_has_lost_is_nobodys(desk: Desk) -> N
 
 async def take(step: str, desk: Desk, lease: Lease | None) -> None:
     if lease is None:
-        await desk.admit()
+        await desk.admit(ask=ASK if step == "admit with pages" else None)
     elif step == "reserve":
         await lease.reserve(ASK)
     else:
         await lease.accept(JOB)
 
 
-@pytest.mark.parametrize("step", ["admit", "reserve", "accept"])
+@pytest.mark.parametrize("step", ["admit", "admit with pages", "reserve", "accept"])
 async def test_a_submit_interrupted_within_a_step_is_ended_in_the_background(desk: Desk, step: str) -> None:
     """The step goes on; what ends it waits for it, so that it never comes first."""
-    lease = None if step == "admit" else await (desk.reserved() if step == "accept" else desk.admit())
+    lease = None if step.startswith("admit") else await (desk.reserved() if step == "accept" else desk.admit())
     if lease is not None and step == "accept":
         lease.mark_released()
     desk.gated.gate.clear()

@@ -89,6 +89,27 @@ async def test_what_others_may_give_back_is_remembered_for_a_moment_alone() -> N
     assert ledger.count == 3
 
 
+async def test_what_was_refused_for_its_pages_is_nothing_that_others_are_refused_for() -> None:
+    """A smaller document may fit."""
+    full = StepOutcome(AccountCounts(), AccountCounts(tat=NOON + 1), Denial(Reason.BUDGET_EXHAUSTED, "Too many."))
+    throttle, ledger = Throttle(Clock(), 1), Asked(full)
+    for asked in (1, 2):
+        assert await throttle.through("key:a", profile(), ledger) == full
+        assert ledger.count == asked
+    assert not throttle.has_refused("key:a", profile())
+
+
+async def test_whether_an_account_would_be_refused_can_be_asked_without_being_it() -> None:
+    limits = profile(concurrent_requests=1)
+    throttle, ledger = Throttle(Clock(), 1), Asked(denied(FULL, limits))
+    assert not throttle.has_refused("key:a", limits)
+    await throttle.through("key:a", limits, ledger)
+    assert throttle.has_refused("key:a", limits)
+    assert not throttle.has_refused("key:b", limits)
+    throttle.drop_refusal("key:a")
+    assert not throttle.has_refused("key:a", limits)
+
+
 async def test_what_is_given_back_does_not_earn_a_rate() -> None:
     clock, limits = Clock(), profile()
     throttle, ledger = Throttle(clock, 1), Asked(denied(AccountCounts(tat=NOON + 60), limits))

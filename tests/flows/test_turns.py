@@ -5,7 +5,7 @@ import gc
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
 from unittest.mock import patch
@@ -481,18 +481,18 @@ async def test_a_body_that_is_judged_in_one_piece_waits_for_an_iteration_with_ti
 ) -> None:
     gateway = await start(routes=[*ROUTES, NAMING], webhooks={"in": [HOOK]})
     of_all: Iteration = gateway.gateway.listeners.public.iteration
-    end_body = ClientConnection.end_body
+    time_for = ClientConnection.time_for
     ended, judged = list[int](), list[int]()
 
-    def end(connection: ClientConnection) -> None:
-        end_body(connection)
+    def end(connection: ClientConnection, size: int) -> Coroutine[Any, Any, None]:
         of_all.add(iteration.MAX_SECONDS, 0)  # others have used it up
         ended.append(of_all.number)
+        return time_for(connection, size)
 
     def judge(_: bytes) -> bool:
         judged.append(of_all.number)
         return False
 
-    with patch.object(ClientConnection, "end_body", end), patch.object(strict_json, "has_too_many_marks", judge):
+    with patch.object(ClientConnection, "time_for", end), patch.object(strict_json, "has_too_many_marks", judge):
         assert (await gateway.ask(sent, b"POST")).status == status
     assert judged[0] > ended[0]

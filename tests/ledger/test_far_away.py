@@ -185,8 +185,7 @@ async def test_what_changed_between_look_and_write_is_looked_at_again(
 
     seen = await distant.guarded(lambda c: postgres_submits.read_account(c, "key:ci", NOON))
     await near.write(lambda c: c.execute(update(accounts).values(pages_in_flight=accounts.c.pages_in_flight)))
-    claims = [make_claim("late")]
-    args = seen, NOON + 1, claims, NOON, LEASE
+    args = seen, NOON + 1, [(make_claim("late"), None)], NOON, LEASE
     assert not await distant.guarded(lambda c: postgres_submits.admit(c, *args))
     assert len(await distant.read(lambda c: rows_of(c, reservations))) == 1
     await near.close()

@@ -207,25 +207,40 @@ class Machine(RuleBasedStateMachine):
     def found(self, claim: Claim) -> Held | None:
         return self.model.held.get(claim.id)
 
-    @rule(target=claims, account=st.sampled_from(ACCOUNTS))
-    def admit(self, account: str) -> Claim:
+    @rule(
+        target=claims,
+        account=st.sampled_from(ACCOUNTS),
+        ask=st.none() | st.builds(Ask, st.integers(1, 30), st.integers(0, 12), st.just("fast")),
+    )
+    def admit(self, account: str, ask: Ask | None = None) -> Claim:
+        """With its pages, if they are known by then."""
         self.count += 1
         claim = Claim(f"r{self.count}", account, account, "container")
-        outcome = self.do(lambda c: steps.admit(c, claim, PROFILE, self.now, self.now + LEASE))
+        outcome = self.do(lambda c: steps.admit(c, claim, PROFILE, self.now, self.now + LEASE, ask))
         if outcome.denial is not None and outcome.denial.reason is Reason.RATE_LIMITED:
             assert self.was_set_back  # by less than makes a debt unbelievable: it is paid by waiting
             self.model.reclaim(account, self.now)
             self.now += outcome.denial.retry_after
-            outcome = self.do(lambda c: steps.admit(c, claim, PROFILE, self.now, self.now + LEASE))
-        if not self.model.fits(account, Used(1, 1, 0), self.now, is_new=True):
+            outcome = self.do(lambda c: steps.admit(c, claim, PROFILE, self.now, self.now + LEASE, ask))
+        if not self.fits_whole(account, ask):
             self.model.reclaim(account, self.now)
-        fits = self.model.fits(account, Used(1, 1, 0), self.now, is_new=True)
+        fits = self.fits_whole(account, ask)
         assert (outcome.denial is None) == fits
+        assert outcome.has_spent_token == self.fits_whole(account, None)
         if fits:
             day, month = day_of(self.now).period, month_of(self.now).period
-            self.model.held[claim.id] = Held(claim, Stage.ADMITTED, day, month, int(self.now) + LEASE)
+            made = Held(claim, Stage.ADMITTED, day, month, int(self.now) + LEASE)
+            if ask is not None:
+                made.stage, made.pages, made.price, made.reserved = Stage.RESERVED, ask.pages, ask.price, ask.pages
+            self.model.held[claim.id] = made
             assert outcome.after.concurrent == outcome.before.concurrent + 1
         return claim
+
+    def fits_whole(self, account: str, ask: Ask | None) -> bool:
+        """Whether a submit is let in by its head, and its pages, too, if it names them."""
+        if not self.model.fits(account, Used(1, 1, 0), self.now, is_new=True):
+            return False
+        return ask is None or self.model.fits(account, Used(1, ask.pages, ask.spend), self.now, is_new=True)
 
     @rule(
         claim=claims, pages=st.integers(1, 30), price=st.integers(0, 12), mode=st.sampled_from(["fast", "accurate"])

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import postgres_ends, postgres_submits
+from gateway.ledger.accounts import read_counts
 from gateway.ledger.deliveries import Planned
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
@@ -16,7 +17,9 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Claim, RequestIdTaken, ReservationLost, admit
 from gateway.ledger.schema import Stage, deliveries, jobs, reservations
 from gateway.ledger.steps import Accept, Admit, Cancel, NotDone, Reserve, Steps
+from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.submit_decisions import Ask
+from gateway.model.reasons import Reason
 from tests.support.ledgers import NOON, assert_sound, make_profile, rows_of
 
 LEASE: Final = NOON + 60
@@ -65,8 +68,10 @@ class Desk:
         part: Any = self.gate
         self.steps = Steps(Ledger(part))
 
-    async def admit(self, name: str, account: str = ACCOUNT, now: float = NOON, **limits: Any) -> Any:
-        return await self.steps.admit(Admit(claim(name, account), make_profile(**limits), now, now + 60))
+    async def admit(
+        self, name: str, account: str = ACCOUNT, now: float = NOON, ask: Ask | None = None, **limits: Any
+    ) -> Any:
+        return await self.steps.admit(Admit(claim(name, account), make_profile(**limits), now, now + 60, ask))
 
     async def reserve(self, name: str, pages: int = 3, **limits: Any) -> Any:
         return await self.steps.reserve(Reserve(claim(name), make_profile(**limits), Ask(pages, 2, ""), NOON, LEASE))
@@ -137,6 +142,39 @@ async def test_of_those_that_go_together_each_is_decided_by_itself(desk: Desk) -
     assert [outcome.after.day.pages for outcome in outcomes] == [1, 7, 7, 10]
     held = {name for name, stage in (await desk.stages()).items() if stage is Stage.RESERVED}
     assert held == {"r0", "r1", "r3"}
+
+
+async def test_slots_with_pages_and_without_go_together(desk: Desk) -> None:
+    asks = [None, Ask(4, 2, "fast"), Ask(7, 2, ""), None, Ask(6, 2, "fast")]
+    doing = [desk.admit(f"r{n}", ask=ask, pages_per_day=10, requests_per_minute=60) for n, ask in enumerate(asks)]
+    outcomes = await desk.at_once(*doing)
+    assert [outcome.denial is None for outcome in outcomes] == [True, True, False, True, True]
+    assert [outcome.has_spent_token for outcome in outcomes] == [True] * 5
+    assert [outcome.after.day.pages for outcome in outcomes] == [0, 4, 4, 4, 10]
+    assert await desk.stages() == {
+        "r0": Stage.ADMITTED, "r1": Stage.RESERVED, "r3": Stage.ADMITTED, "r4": Stage.RESERVED,
+    }  # fmt: skip
+    (counts,) = await desk.at_once(desk.engine.read(lambda c: read_counts(c, ACCOUNT, NOON)))
+    assert (counts.tat, counts.concurrent, counts.pages_in_flight) == (NOON + 5, 4, 10)
+    assert counts.day == counts.month == Used(4, 10, 20)
+    rows = await desk.engine.read(lambda c: rows_of(c, reservations))
+    held = {row["id"]: (row["pages"], row["price"], row["mode"]) for row in rows}
+    assert held == {"r0": (0, 0, ""), "r1": (4, 2, "fast"), "r3": (0, 0, ""), "r4": (6, 2, "fast")}
+
+
+async def test_a_token_is_spent_also_where_no_pages_are_left_for_anybody(desk: Desk) -> None:
+    (outcome,) = await desk.at_once(desk.admit("r0", ask=Ask(11, 2, ""), pages_per_day=10, requests_per_minute=60))
+    assert outcome.denial.reason is Reason.BUDGET_EXHAUSTED
+    (counts,) = await desk.at_once(desk.engine.read(lambda c: read_counts(c, ACCOUNT, NOON)))
+    assert counts == AccountCounts(tat=NOON + 1)
+    assert await desk.stages() == {}
+
+
+async def test_pages_that_are_over_are_reclaimed_before_others_are_refused_theirs(desk: Desk) -> None:
+    await desk.at_once(desk.admit("old", ask=Ask(8, 2, ""), pages_in_flight=10))
+    (outcome,) = await desk.at_once(desk.admit("new", now=NOON + 61, ask=Ask(9, 2, ""), pages_in_flight=10))
+    assert outcome.denial is None
+    assert await desk.stages() == {"old": Stage.CHARGED, "new": Stage.RESERVED}
 
 
 async def test_tokens_that_many_took_together_are_gone_for_the_next(desk: Desk) -> None:

@@ -23,6 +23,33 @@ def test_a_submit_that_is_refused_by_its_head_takes_nothing() -> None:
     assert decided.after == decided.before == before
 
 
+def test_a_submit_whose_pages_are_known_takes_all_at_once() -> None:
+    before, profile = AccountCounts(), make_profile(requests_per_minute=60)
+    decided = decide_submit(profile, before, NOON, ASK)
+    apart = decide_pages(profile, ASK, decide_submit(profile, before, NOON).after, NOON)
+    assert decided == StepOutcome(before, apart.after)
+    assert decided.after.day == Used(1, 3, 15)
+    assert decided.has_spent_token
+
+
+def test_a_submit_that_is_refused_for_its_pages_has_spent_its_token() -> None:
+    """As one whose form came behind its slot, which is given back."""
+    before = AccountCounts(day=Used(pages=8))
+    decided = decide_submit(make_profile(requests_per_minute=60, pages_per_day=10), before, NOON, ASK)
+    assert decided.denial is not None
+    assert decided.denial.reason is Reason.BUDGET_EXHAUSTED
+    assert (decided.before, decided.after) == (before, before._replace(tat=NOON + 1))
+    assert decided.has_spent_token
+
+
+def test_a_submit_that_is_refused_by_its_head_has_spent_none_whatever_its_pages() -> None:
+    before = AccountCounts(concurrent=2, day=Used(pages=8))
+    decided = decide_submit(make_profile(concurrent_requests=2, pages_per_day=10), before, NOON, ASK)
+    assert decided.denial is not None
+    assert decided.denial.reason is Reason.TOO_MANY_REQUESTS_IN_FLIGHT
+    assert not decided.has_spent_token
+
+
 def test_pages_count_in_flight_and_in_day_and_month() -> None:
     decided = decide_pages(make_profile(), ASK, AccountCounts(), NOON)
     used = Used(pages=3, spend=15)

@@ -1,7 +1,7 @@
 """reading_turns.py with the real parser, and a clock and a loop by hand: what waits for whom, and who has a turn."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import ref
 
 import pytest
@@ -59,6 +59,28 @@ class Socket:
         self.reads_much = True
 
 
+class Timers:
+    """Stands for the loop: what it is to call later, by the seconds."""
+
+    def __init__(self) -> None:
+        self.due: dict[float, Callable[[], None]] = {}
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> "Timer":
+        assert seconds not in self.due
+        self.due[seconds] = call
+        return Timer(self, seconds)
+
+
+class Timer(NamedTuple):
+    """One of them."""
+
+    timers: Timers
+    seconds: float
+
+    def cancel(self) -> None:
+        self.timers.due.pop(self.seconds, None)
+
+
 class Room:
     """One connection's reading. `step` is what the clock advances by each time that it is looked at."""
 
@@ -72,7 +94,8 @@ class Room:
         self.open()
 
     def open(self) -> None:
-        loop: Any = object()  # nothing here waits by it
+        self.timers = Timers()
+        loop: Any = self.timers
         self.socket = Socket()
         transport: Any = self.socket
         self.reading = ReadingTurns(loop, self.iteration, b"prefix")
@@ -334,3 +357,78 @@ def test_who_awaited_a_head_is_forgotten_with_it(room: Room) -> None:
     waited = ref(room.waiter)
     room.waiter = Waiter()
     assert waited() is None
+
+
+# A body that may have come with its head
+
+
+def asked(room: Room, *came: bytes, length: int = 100) -> list[bool]:
+    """Whether the body of a request has come, once that is known; the head came first."""
+    for piece in came:
+        room.reading.take(piece)
+    room.await_head()
+    _, body = room.reading.reader.take()
+    found: list[bool] = []
+
+    async def ask() -> None:
+        found.append(await room.reading.has_come(body, length, LONG))
+
+    room.drive(ask())
+    return found
+
+
+@pytest.mark.parametrize("size", [100, 60_000, MAX_HEAD_BYTES])
+def test_a_body_that_came_with_its_head_is_known_without_a_wait(room: Room, size: int) -> None:
+    assert asked(room, SIZED % size + b"x" * size, length=size) == [True]
+    assert room.timers.due == {}
+
+
+def test_a_body_is_waited_for_until_it_is_whole(room: Room) -> None:
+    found = asked(room, SIZED % 100)
+    for _ in range(99):
+        room.reading.take(b"x")
+        assert found == []
+    room.reading.take(b"x")
+    assert found == [True]
+    assert room.timers.due == {}
+
+
+def test_a_body_that_is_late_is_waited_for_no_longer(room: Room) -> None:
+    found = asked(room, SIZED % 100 + b"x" * 99)
+    room.timers.due[LONG]()
+    assert found == [False]
+
+
+def test_a_body_is_read_after_the_wait_as_ever(room: Room) -> None:
+    room.take_body(SIZED % 100, 100)
+    for _ in range(2):
+        room.reading.take(b"x" * 50)
+    assert b"".join(room.pieces) == b"x" * 100
+
+
+def test_who_leaves_while_his_body_is_waited_for_leaves_no_timer(room: Room) -> None:
+    room.reading.take(SIZED % 100)
+    room.await_head()
+    _, body = room.reading.reader.take()
+
+    async def ask() -> None:
+        await room.reading.has_come(body, 100, LONG)
+
+    drive = Drive(ask(), room.ended.append)
+    drive.step()
+    drive.interrupt(Left())
+    assert isinstance(room.ended[-1], Left)
+    assert room.timers.due == {}
+
+
+def test_what_comes_behind_a_body_does_not_count_as_missing(room: Room) -> None:
+    assert asked(room, SIZED % 100 + b"x" * 100 + HEAD) == [True]
+
+
+def test_a_body_is_let_come_on_a_connection_that_was_not_read(room: Room) -> None:
+    found = asked(room, SIZED % 100)
+    room.socket.is_read, room.reading.is_paused = False, True
+    room.reading.take(b"x" * 40)
+    assert room.socket.is_read
+    room.reading.take(b"x" * 60)
+    assert found == [True]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.admission.admission import PagesRefused
 from gateway.errors import Refused, refuse
 from gateway.ledger.deliveries import Planned
 from gateway.ledger.jobs import NewJob
@@ -13,6 +14,7 @@ from gateway.limits.prices import Pricing
 from gateway.limits.submit_decisions import Ask
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial, Reason
+from gateway.proxy.judged_form import FormJudge, FormRoom
 from gateway.proxy.submission import Intake, Submission
 from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import FileFacts, Form
@@ -27,7 +29,7 @@ OWNER, CAP = "key:ci", 50
 PDF, IMAGE = FileFacts(FileKind.PDF, 1000), FileFacts(FileKind.IMAGE, 10)
 PRICING = Pricing({"fast": 2, "accurate": 7}, "fast")
 HOOK = Destination(read_url("https://hooks.test/in"), ())
-BUDGET = refuse(Reason.BUDGET_EXHAUSTED, "No page is left.")
+BUDGET = PagesRefused(Denial(Reason.BUDGET_EXHAUSTED, "No page is left."))
 
 
 class Desk:
@@ -36,11 +38,10 @@ class Desk:
     lines = (b"RateLimit: 1",)
     tail = b"--b--"
     upstream, owner, reservation = "default", OWNER, "r1"
-    page_fields = frozenset({"page_range", "max_pages"})
     name = "default"
     is_released = False
 
-    def __init__(self, form: Form | None = None, counted: int | None = None) -> None:
+    def __init__(self, form: Form | None = None, counted: int | None = None, fields: list[str] | None = None) -> None:
         self.form = form or Form(file=PDF)
         self.counted = counted
         self.has_waited = True
@@ -49,8 +50,10 @@ class Desk:
         self.refusals: dict[str, Refused] = {}
         self.hook: Destination | None = None
         part: Any = self
-        intake = Intake(part, "/api/v1/marker", self._begin, partial(self._note, "end_another_owners"), part, part)
-        self.submission = Submission(part, part, self._permit_now, PRICING, intake)
+        intake = Intake(part, "/api/v1/marker", self._begin, partial(self._note, "end_another_owners"), part)
+        room = FormRoom(frozenset({"page_range", "max_pages"} if fields is None else fields), PRICING, part, part)
+        permit = make_permit(identity=make_identity())
+        self.submission = Submission(part, FormJudge(part, permit, self._permit_now, room), intake)
 
     def _note(self, what: str, *more: Any) -> None:
         self.told.append((what, *more) if more else what)
@@ -152,9 +155,9 @@ def test_all_that_may_refuse_comes_before_the_pages_are_reserved() -> None:
     reserved(desk)
     assert desk.told == [
         "counted",
-        ("judged by", CAP),
         ("checkpoint", "default", "c1", OWNER),
         ("destination", "https://hooks.test/in", OWNER),
+        ("judged by", CAP),
         ("reserve", Ask(4, 2, "")),
     ]
 
@@ -193,7 +196,7 @@ def test_the_limits_of_after_the_count_are_those_that_count() -> None:
     desk = Desk(counted=12)
     desk.profiles = [make_profile(pages_per_request=CAP), make_profile(pages_per_request=11)]
     assert refusal(desk.submission.reserve_pages(nobody_waits)).reason is Reason.TOO_MANY_PAGES
-    assert desk.told[1] == ("judged by", 11)
+    assert desk.told == ["counted", ("destination", None, OWNER)]
 
 
 def test_a_choice_of_too_many_pages_is_refused_before_they_are_counted() -> None:
@@ -228,8 +231,7 @@ def test_who_pays_for_an_uncounted_document_is_told_why(form: Form, why: str, fi
 
 
 def test_where_no_field_narrows_the_pages_none_is_named() -> None:
-    desk = Desk()
-    desk.page_fields = frozenset()
+    desk = Desk(fields=[])
     desk.refusals["reserve"] = BUDGET
     assert refusal(desk.submission.reserve_pages(nobody_waits)).detail.endswith("counts as 50 (pages_per_request).")
 
