@@ -361,6 +361,60 @@ async def test_the_time_that_documents_take_is_the_owners_whichever_key_sent_the
         assert await counter.count(file.fileno(), "key:two", owner="another") == 1
 
 
+ANSWER = "s.send(struct.pack('<q', 4)); socket.recv_fds(s, 1, 1)"
+
+
+async def test_an_owner_has_no_more_turns_with_many_keys(
+    make_counter: MakeCounter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each key was somebody: who had one waited for all of another's."""
+    monkeypatch.setattr(WorkerProcess, "cpu_seconds", 0.0)
+    answers = f"import time\nwhile True:\n time.sleep(os.fstat(fd).st_size // 1000)\n {ANSWER}"
+    counter = make_counter(program=program(tmp_path, answers.replace("; socket", "; _, (fd, *_), _, _ = socket")))
+    loop, served = asyncio.get_running_loop(), list[str]()
+
+    async def counted(file: BinaryIO, key: str, owner: str) -> None:
+        assert await counter.count(file.fileno(), key, owner=owner) == 4
+        served.append(key)
+
+    with file_of(b"x") as file, file_of(bytes(1000)) as slow:
+        for owner in ("team", "ann"):  # the first of an owner is not known to be short
+            await counted(file, "key:first", owner)
+        first = loop.create_task(counted(slow, "key:slow", "first"))
+        await eventually(lambda: has(counter, "busy=1"))
+        keys = [counted(file, f"key:{number}", "team") for number in range(6)]
+        await asyncio.gather(first, *keys, *(counted(file, "key:ann", "ann") for _ in range(3)))
+    assert [number for number, key in enumerate(served[3:]) if key == "key:ann"] == [1, 3, 5]
+
+
+async def test_an_owner_whose_documents_take_long_has_one_worker_with_all_its_keys(tmp_path: Path) -> None:
+    """A key that nobody knows had the other one: by a new key each time an owner had both."""
+    slow = f"import time\nwhile time.process_time() < 0.4: pass\n{ANSWER}; s.recv(1)"
+    counter = PageCounter(processes=2, timeout=LONG, program=program(tmp_path, slow))
+    loop = asyncio.get_running_loop()
+    with file_of(b"x") as file:
+        assert await counter.count(file.fileno(), "key:one", owner="team") == 4
+        asked = [loop.create_task(counter.count(file.fileno(), f"key:{n}", owner="team")) for n in range(3)]
+        await eventually(lambda: has(counter, "busy=1"))
+        await asyncio.sleep(0.1)
+        assert has(counter, "busy=1")
+        asked.append(loop.create_task(counter.count(file.fileno(), "key:ann", owner="ann")))
+        await eventually(lambda: has(counter, "busy=2"))
+        counter.close()
+        await asyncio.gather(*asked, return_exceptions=True)
+    counter.close()
+
+
+async def test_a_key_is_suspended_alone(make_counter: MakeCounter, tmp_path: Path) -> None:
+    """A suspended one's documents cost the cap: an owner's other keys may be other people's."""
+    counter = make_counter(program=program(tmp_path, "os.abort()"))
+    with file_of(sample_pdf(2)) as file:
+        assert await counter.count(file.fileno(), "key:one", owner="team") is None
+        make_real(tmp_path)
+        assert await counter.count(file.fileno(), "key:one", owner="team") is None
+        assert await counter.count(file.fileno(), "key:two", owner="team") == 2
+
+
 async def test_a_worker_has_its_time_noted_and_gives_way_to_the_gateway() -> None:
     worker = WorkerProcess(512 * 1_048_576, 10)
     with file_of(sample_pdf(1)) as file:
