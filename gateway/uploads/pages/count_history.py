@@ -17,7 +17,7 @@ _REMEMBERED: Final = 600.0  # seconds
 _ALIKE: Final = 0.25  # seconds: costs are rounded down to multiples of this, so that similar ones are equal
 _SHORT: Final = 0.05  # seconds: likewise, for one document
 DEAR: Final = 0.2
-"""CPU seconds. A usual document takes a few milliseconds; the start of a worker, which the first one bears, fifty."""
+"""CPU seconds. A usual document takes a few milliseconds; to end its worker costs fifty more."""
 
 LARGE: Final = 1_048_576
 """Bytes."""

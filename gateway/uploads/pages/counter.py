@@ -2,7 +2,8 @@
 
 A worker that answers late, answers nonsense or dies is killed and never used again. An uncountable document yields
 None, not an error: the profile's cap is reserved for it. A worker serves one request at a time; if the wait for it is
-cancelled, it is killed, so that its late answer is never taken for another request's.
+cancelled, it is killed, so that its late answer is never taken for another request's. The start of the next one costs
+fifty times what counting does: it is charged to the owner whose document or client ended the one before.
 
 The wait for a worker has a deadline of its own. A document that gets no turn within it is refused, since the wait
 says nothing about the document. Turns are fair between owners; owners whose recent documents were cheap come first,
@@ -18,7 +19,7 @@ import asyncio
 import math
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.errors import Refused
 from gateway.model.reasons import RETRY_SOON, Denial, Reason
@@ -146,17 +147,19 @@ class PageCounter:
     async def _ask(self, fd: int, content: Content, owner: str) -> int | None:
         worker = self._take()
         self._busy.add(worker)
-        began, before, shown = self._now(), worker.cpu_seconds, 0
+        spent, lost, shown = _Spent(worker, self._now(), 0.0), 0.0, 0
         try:
+            await worker.ready()
+            spent = _Spent(worker, self._now(), worker.cpu_seconds)
             pages = await worker.ask(fd, content)
             shown = 0 if pages is None else os.fstat(fd).st_size
         except BaseException:
             self._end(worker)
+            lost = worker.start_seconds  # another will be started in its place, for whoever comes next
             raise
         finally:
             self._busy.discard(worker)
-            after = worker.cpu_seconds
-            used = self._now() - began if before is None or after is None else after - before
+            used = spent.until(self._now()) + lost
             self._spending.add(owner, used, self._now())
             self._history.add(owner, used, self._now(), shown)
         if worker.answers < MAX_ANSWERS:
@@ -183,6 +186,19 @@ class PageCounter:
         self._ending = [worker for worker in self._ending if not worker.is_gone]
         if self._ending:
             self._reaping = asyncio.get_running_loop().call_later(_REAP_SECONDS, self._reap)
+
+
+class _Spent(NamedTuple):
+    """What a worker had used at a moment: CPU seconds, or None when that can't be known."""
+
+    worker: WorkerProcess
+    at: float
+    cpu_seconds: float | None
+
+    def until(self, now: float) -> float:
+        """The CPU seconds that it has used since, or else the time."""
+        after = self.worker.cpu_seconds
+        return now - self.at if self.cpu_seconds is None or after is None else after - self.cpu_seconds
 
 
 def _no_time(wait: float) -> Refused:
