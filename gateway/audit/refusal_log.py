@@ -1,7 +1,7 @@
 """Writes refused and failed requests to the ledger, in the background: `gateway explain --request-id` reads them.
 
 No request waits for it, and it is bounded: strangers beyond some a second are summed up (observe/
-refusal_sampling.py); so many of one key, and of all together, are kept in a second; what the ledger can't take is
+refusal_sampling.py); so many of one owner, and of all together, are kept in a second; what the ledger can't take is
 dropped and counted, as is a second row of one id (a proxy may let clients choose it); and a row lives for a day, if
 not so many come that the oldest have to go.
 """
@@ -32,7 +32,7 @@ from gateway.units import DAY
 _AT_ONCE: Final = 100
 _MOST: Final = 2000
 _BATCHES: Final = 20  # in one turn
-_OF_ONE: Final = 20  # rows of one key in one turn
+_OF_ONE: Final = 20  # rows of one owner in one turn
 _OF_ALL: Final = 200
 _PURGE: Final = 60
 _LONGEST: Final = 500
@@ -71,14 +71,14 @@ class RefusalLog:
         self._wall = wall
         self._new_id = new_id
         self._waiting: Unwritten[RefusalRow] = Unwritten(most)
-        self._in_turn: Counter[str] = Counter()  # rows by key
+        self._in_turn: Counter[str] = Counter()  # rows by owner
         self._in_turn_of_all = 0
         self._is_behind = False  # there may be more to purge
         self.dropped = 0
 
     def note(self, exchange: Exchange) -> None:
         """Takes the record of a request that was refused, or that failed."""
-        if self._is_too_many(exchange.name):
+        if self._is_too_many(exchange.owner or exchange.name):
             self.dropped += 1
             return
         detail = _detail(exchange)
@@ -147,12 +147,13 @@ class RefusalLog:
             "gateway_refusals_dropped", "Refused requests that the ledger's log of them has not.", self.dropped
         )
 
-    def _is_too_many(self, key_id: str | None) -> bool:
-        if self._in_turn_of_all >= _OF_ALL or (key_id is not None and self._in_turn[key_id] >= _OF_ONE):
+    def _is_too_many(self, whose: str | None) -> bool:
+        """Of what comes before the permit the owner is not known: then it is a key's or a refused bearer's."""
+        if self._in_turn_of_all >= _OF_ALL or (whose is not None and self._in_turn[whose] >= _OF_ONE):
             return True
         self._in_turn_of_all += 1
-        if key_id is not None:
-            self._in_turn[key_id] += 1
+        if whose is not None:
+            self._in_turn[whose] += 1
         return False
 
     async def _purge(self, ledger: Ledger) -> None:

@@ -118,8 +118,8 @@ class Exchange:
 
     Times are seconds of the loop's clock. `keep_alive`: the head was sound, so the connection may go on.
     `waits_for_invitation`: the client holds its body back for a 100 Continue: nothing is to be drained. `title` is
-    what the refusal was headed, if not by its reason's own. `bearer` is nobody whom we know: nothing is counted for
-    him, and he is bounded as strangers are.
+    what the refusal was headed, if not by its reason's own. `owner` is known with the permit. `bearer` is nobody
+    whom we know: nothing is counted for him, and he is bounded as strangers are.
     """
 
     request_id: str
@@ -129,6 +129,7 @@ class Exchange:
     method: str = "-"
     route: str = "unmatched"
     key_id: str | None = None
+    owner: str | None = None
     profile: str | None = None
     authentication: tuple[str, str] | None = None
     status: int = 0
@@ -149,7 +150,7 @@ class Exchange:
         self.route = permit.route.label
         identity = permit.identity
         if identity is not None:
-            self.key_id, self.profile = identity.key_id, identity.profile.name
+            self.key_id, self.owner, self.profile = identity.key_id, identity.owner, identity.profile.name
             self.authentication = identity.label
 
     def note_outcome(self, reason: Reason, detail: str) -> None:

@@ -25,12 +25,13 @@ from gateway.uploads.spool_file import SpoolFile, no_room
 
 MUCH_GATHERED: Final = 33_554_432
 _OF_MUCH: Final = 0.85
-"""Of the quota, for accounts that have much of it by several files: what is counted gives way to nobody, and two keys
-with PDFs that are counted for long would keep out all others."""
+"""Of the quota, for owners that have much of it by several files: what is counted gives way to nobody, and two
+owners with PDFs that are counted for long would keep out all others."""
 
 _MUCH: Final = 0.125
 """Who has less never gives way: of many equal uploads the largest is the one that will soon be done, and all would be
-ended just before they are. So an eighth of the quota is nobody's to take, but eight keys can have it all."""
+ended just before they are. So an eighth of the quota is nobody's to take, but eight owners can have it all.
+An owner's keys have one share together: by another key nobody has more."""
 
 _DEADLINE: Final = 30.0  # seconds
 _MAX_KEPT: Final = 4
@@ -60,7 +61,7 @@ class Spool:
         self._deadline = deadline
         self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._files: set[SpoolFile] = set()
-        self._shares: dict[str, SpoolShare] = {}  # of the accounts that have files
+        self._shares: dict[str, SpoolShare] = {}  # of the owners that have files
         self._waiting = 0
         self._kept: list[Kept] = []
         self._closed = False
@@ -89,17 +90,17 @@ class Spool:
         """How many bytes the files have that are kept for the next upload."""
         return sum(kept.size for kept in self._kept)
 
-    def open(self, account: str = "") -> SpoolFile:
-        """Makes a file for an account's upload, or takes one that was kept.
+    def open(self, owner: str = "") -> SpoolFile:
+        """Makes a file for an owner's upload, or takes one that was kept.
 
         Raises:
             Refused: spool_full, when there can't be one.
         """
         fd, old = self._take_kept() or (self._new(), 0)
-        file = SpoolFile(self, fd, self._thread, self._deadline, old, account)
+        file = SpoolFile(self, fd, self._thread, self._deadline, old, owner)
         self._files.add(file)
-        if account:
-            share = self._shares.setdefault(account, SpoolShare())
+        if owner:
+            share = self._shares.setdefault(owner, SpoolShare())
             share.files.add(file)
             share.size += old
         return file
@@ -110,11 +111,11 @@ class Spool:
         self._free_kept()
         self._end_thread()
 
-    def reserve(self, size: int, account: str = "") -> None:
-        """Takes bytes of the quota, for an account's file.
+    def reserve(self, size: int, owner: str = "") -> None:
+        """Takes bytes of the quota, for an owner's file.
 
-        When it is used up, an account that has more than an eighth gives way to one that has less, by its largest
-        upload: uploads may be slow, so that a few keys could keep out all others for hours.
+        When it is used up, an owner that has more than an eighth gives way to one that has less, by its largest
+        upload: uploads may be slow, so that a few owners could keep out all others for hours.
 
         Raises:
             Refused: spool_full.
@@ -122,24 +123,24 @@ class Spool:
         if self._used + self.kept + size > self._limit:
             self.free_old()
         while self._used + size > self._limit:
-            self._make_room(size, account)
+            self._make_room(size, owner)
         self._used += size
-        if account:
-            self._shares[account].size += size
+        if owner:
+            self._shares[owner].size += size
 
     def check_share(self, file: SpoolFile, size: int) -> None:
-        """Refuses an account that would have much by several files where 85 % of the quota are used.
+        """Refuses an owner that would have much by several files where 85 % of the quota are used.
 
         Raises:
             Refused: spool_full.
         """
-        if self._has_too_much(file.account, size):
+        if self._has_too_much(file.owner, size):
             self.free_old()
-        if self._has_too_much(file.account, size):
-            raise no_room("Too much of this account is being counted at once.")
+        if self._has_too_much(file.owner, size):
+            raise no_room("Too much of this owner is being counted at once.")
 
-    def _has_too_much(self, account: str, size: int) -> bool:
-        share = self._shares.get(account)
+    def _has_too_much(self, owner: str, size: int) -> bool:
+        share = self._shares.get(owner)
         has_much = share is not None and len(share.files) > 1 and share.size + size > self._limit * _MUCH
         return has_much and self._used + size > self._limit * _OF_MUCH
 
@@ -152,11 +153,11 @@ class Spool:
         """So many bytes more wait in memory to be written, or fewer."""
         self._waiting += size
 
-    def release(self, size: int, account: str = "") -> None:
+    def release(self, size: int, owner: str = "") -> None:
         """Gives bytes back to the quota."""
         self._used -= size
-        if account:
-            self._shares[account].size -= size
+        if owner:
+            self._shares[owner].size -= size
 
     def free_old(self) -> None:
         """Frees all that earlier uploads left: the files that are kept, and the rests in those that are open."""
@@ -170,11 +171,11 @@ class Spool:
         To keep a file needs no check of the quota: what is kept was released by its upload just before.
         """
         self._files.discard(file)
-        if file.account:
-            share = self._shares[file.account]
+        if file.owner:
+            share = self._shares[file.owner]
             share.files.discard(file)
             if not share.files:
-                del self._shares[file.account]
+                del self._shares[file.owner]
         if size is None or self._closed or len(self._kept) >= _MAX_KEPT:
             self._thread.submit(os.close, fd)  # after the write that may run; and to free a large file takes a while
         else:
@@ -182,9 +183,9 @@ class Spool:
             self._kept.append(Kept(fd, size, timer))
         self._end_thread()
 
-    def _make_room(self, size: int, account: str) -> None:
-        """Lets one upload give way, if those that may are enough: of accounts with much, and more than this one."""
-        least = max(self._limit * _MUCH, size + (self._shares[account].size if account else 0))
+    def _make_room(self, size: int, owner: str) -> None:
+        """Lets one upload give way, if those that may are enough: of owners with much, and more than this one."""
+        least = max(self._limit * _MUCH, size + (self._shares[owner].size if owner else 0))
         larger = [share for share in self._shares.values() if share.size > least and share.unfinished]
         could = sum(file.size for share in larger for file in share.unfinished)
         if self._used - could + size > self._limit:
@@ -221,7 +222,7 @@ class Spool:
 
 @dataclass(slots=True)
 class SpoolShare:
-    """What an account has of a spool: its files, and their bytes of the quota."""
+    """What an owner has of a spool: its files, and their bytes of the quota."""
 
     files: set[SpoolFile] = field(default_factory=set)
     size: int = 0

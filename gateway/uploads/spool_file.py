@@ -14,7 +14,7 @@ _MAX_PIECES: Final = 512  # the kernel takes 1024 at a time; and small ones cost
 
 
 class Quota(Protocol):
-    """What a file needs of its spool: room, for it and for its account."""
+    """What a file needs of its spool: room, for it and for its owner."""
 
     @property
     def kept_for(self) -> float:
@@ -25,12 +25,12 @@ class Quota(Protocol):
         """Whether so much waits in memory to be written that less should."""
 
     def check_share(self, file: "SpoolFile", size: int) -> None:
-        """Refuses an account that has too much of the quota."""
+        """Refuses an owner that has too much of the quota."""
 
-    def reserve(self, size: int, account: str = "") -> None:
+    def reserve(self, size: int, owner: str = "") -> None:
         """Takes bytes of the quota."""
 
-    def release(self, size: int, account: str = "") -> None:
+    def release(self, size: int, owner: str = "") -> None:
         """Gives bytes back to the quota."""
 
     def gather(self, size: int) -> None:
@@ -51,7 +51,7 @@ class SpoolFile:
     """One file, for one writer, until it is closed; whatever is asked of it then raises SpoolFileClosedError."""
 
     def __init__(
-        self, spool: Quota, fd: int, thread: ThreadPoolExecutor, deadline: float, old: int, account: str
+        self, spool: Quota, fd: int, thread: ThreadPoolExecutor, deadline: float, old: int, owner: str
     ) -> None:
         self._spool = spool
         self._fd = fd
@@ -67,7 +67,7 @@ class SpoolFile:
         self._writing: asyncio.Future[OSError | None] | None = None
         self._closed = False
         self._gave_way = False
-        self.account = account
+        self.owner = owner
 
     @property
     def size(self) -> int:
@@ -95,7 +95,7 @@ class SpoolFile:
         over_old = min(self._old, len(data))
         self._old -= over_old
         self._reserved += over_old
-        self._spool.reserve(len(data) - over_old, self.account)
+        self._spool.reserve(len(data) - over_old, self.owner)
         self._reserved += len(data) - over_old
         self._gathered.append(data)
         self._gathered_size += len(data)
@@ -130,7 +130,7 @@ class SpoolFile:
             self._release_old()
 
     def give_way(self) -> None:
-        """Frees what it has, for an upload of another account; its own upload is refused at its next byte."""
+        """Frees what it has, for an upload of another owner; its own upload is refused at its next byte."""
         self._gave_way = True
         self.close()
 
@@ -143,7 +143,7 @@ class SpoolFile:
         self._spool.gather(-self._gathered_size)
         self._gathered_size = 0
         self._release_old()
-        self._spool.release(self._reserved, self.account)
+        self._spool.release(self._reserved, self.owner)
         if self._reader is None:
             self._spool.give_back(self, self._fd, None)
         else:
@@ -152,14 +152,14 @@ class SpoolFile:
 
     def _check_open(self) -> None:
         if self._gave_way:
-            raise no_room("Too much of this account is being counted at once: others have less.")
+            raise no_room("Too much of this owner is being counted at once: others have less.")
         if self._closed:
             raise SpoolFileClosedError
 
     def _release_old(self) -> None:
         if self._cutting is not None:
             self._cutting.cancel()
-        self._spool.release(self._old, self.account)
+        self._spool.release(self._old, self.owner)
         self._old = 0
 
     def _write_gathered(self, *, is_last: bool = False) -> None:

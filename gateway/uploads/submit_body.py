@@ -130,7 +130,7 @@ class SubmitBody:
         if kind not in COUNTED:
             return
         if self._file is None:
-            self._file = self._spool.open(self._account)
+            self._file = self._spool.open(self._owner)
         for piece in (*early, *pieces):
             for kept in self._gaps.take(piece) if kind is FileKind.PDF else (piece,):
                 await self._file.write(kept)

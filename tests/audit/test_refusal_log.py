@@ -16,7 +16,7 @@ from gateway.model.reasons import Bearer, Reason, Why
 from gateway.model.request import Exchange
 from gateway.observe.refusal_sampling import Sum
 from gateway.units import DAY
-from tests.support.pure import document, write
+from tests.support.pure import document, make_identity, make_permit, write
 
 pytestmark = pytest.mark.usefixtures("restored_log")
 
@@ -137,6 +137,15 @@ async def test_one_key_has_some_rows_a_second_and_all_together_have_some(ledger:
     assert len(await ledger.read(lambda c: latest(c, 1000))) == 200
     refuse_each(50, "ci")
     assert log.dropped == 30 + 20 + 30
+
+
+async def test_an_owner_has_so_many_rows_with_all_its_keys() -> None:
+    log = kept(1000)
+    for number in range(30):
+        made = exchange(f"a{number}", status=429, reason=Reason.RATE_LIMITED)
+        made.note_permit(make_permit(identity=make_identity(key_id=f"key{number}", owner="key:team")))
+        log.note(made)
+    assert log.dropped == 10
 
 
 async def test_many_are_forgotten_in_one_statement_each_and_before_more_is_written(ledger: Ledger) -> None:

@@ -14,8 +14,9 @@ import pytest
 from tests.support.backend import OK, Backend, Connection, obliging
 from tests.support.client import Response
 from tests.support.forms import IMAGE, Document, form, image, pdf, unknown
-from tests.support.gateway import ADMIN_KEY, KEY, PLAIN, Running, Start, request, submit
+from tests.support.gateway import ADMIN_KEY, AWAY_KEY, KEY, PLAIN, Running, Start, request, submit
 from tests.support.jobs import Jobs, Used, comes_to, complete, me, poll, used
+from tests.support.waiting import eventually
 
 POLICY, LEFT = b"ratelimit-policy", b"ratelimit"
 
@@ -331,6 +332,24 @@ async def test_the_spool_has_a_size(start: Start, backend: Backend, jobs: Jobs) 
     await never_whole(backend)
     await comes_to(gateway, Used())
     assert (await gateway.ask(submit(form(image(bytes(5000)))), b"POST")).status == 200
+    assert jobs.started == 1
+
+
+async def test_the_keys_of_one_owner_have_one_part_of_the_spool(start: Start, jobs: Jobs) -> None:
+    """The last 15 % are for others than who has much of it by several uploads."""
+    keys = [
+        {"id": "one", "secret": {"env": "KEY_CI"}, "owner": "team"},
+        {"id": "two", "secret": {"env": "KEY_ADMIN"}, "owner": "team"},
+        {"id": "away", "secret": {"env": "KEY_AWAY"}},
+    ]
+    gateway = await start(body={"spool_limit": "1MB"}, keys=keys)
+    first, second = (form(Document(b"%PDF-" + bytes(size), "x", "application/pdf")) for size in (600_000, 300_000))
+    async with await gateway.connect() as client:
+        client.send(submit(first)[:-1])
+        await eventually(lambda: gateway.metric("gateway_spool_used_bytes") >= 600_000)
+        refused = (await gateway.ask(submit(second, key=ADMIN_KEY), b"POST")).is_refusal(503, "spool_full")
+        assert "Too much of this owner" in refused["detail"]
+        assert (await gateway.ask(submit(second, key=AWAY_KEY), b"POST")).status == 200
     assert jobs.started == 1
 
 

@@ -14,7 +14,7 @@ def test_a_permit_tells_who_it_was_and_of_an_open_route_nobody() -> None:
     assert (exchange.route, exchange.key_id, exchange.name, stranger.owner) == ("submit", None, None, "anyone")
     exchange.note_permit(known)
     assert (exchange.key_id, exchange.profile, exchange.authentication) == ("ci", "default", identity.label)
-    assert (exchange.name, known.owner) == ("ci", "key:acme")
+    assert (exchange.name, exchange.owner, known.owner) == ("ci", "key:acme", "key:acme")
 
 
 def test_a_refused_bearer_is_shown_by_his_owner() -> None:

@@ -2,7 +2,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,20 @@ async def test_without_room_a_pdf_is_refused_and_another_file_is_not(spool: Spoo
     other = submit(spool, Counter())
     await send(other, form(b"PK\x03\x04" + b"x" * LIMIT))
     assert (await other.finish(nobody_waits)).counted is None
+
+
+async def test_the_room_that_its_uploads_may_have_is_an_owners_whichever_key_sends_them(spool: Spool) -> None:
+    """With sixteen keys, of which each had less than an eighth, it had all of it for as long as it liked."""
+    piece = form(b"%PDF-1.7" + bytes(LIMIT // 16))[:-20]
+    with ExitStack() as bodies:
+        for number in range(13):
+            slow = SubmitBody(b"b0", lambda: RULES, spool, Counter(), f"key:{number}", "key:team")
+            bodies.enter_context(closing(slow))
+            await send(slow, piece)
+        mine = SubmitBody(b"b0", lambda: RULES, spool, Counter(), "key:ann", "key:ann")
+        bodies.enter_context(closing(mine))
+        await send(mine, form(b"%PDF-1.7" + bytes(LIMIT // 4)))
+        assert (await mine.finish(nobody_waits)).counted == 7
 
 
 async def test_a_drive_runs_it_and_may_interrupt_the_count(spool: Spool) -> None:

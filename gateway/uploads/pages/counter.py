@@ -2,21 +2,24 @@
 
 A worker that answers late, answers nonsense or dies is killed and never used again. An uncountable document yields
 None, not an error: the profile's cap is reserved for it. A worker serves one request at a time; if the wait for it is
-cancelled, it is killed, so that its late answer is never taken for another request's.
+cancelled, it is killed, so that its late answer is never taken for another request's. The start of the next one costs
+fifty times what counting does: it is charged to the owner whose document or client ended the one before.
 
 The wait for a worker has a deadline of its own. A document that gets no turn within it is refused, since the wait
-says nothing about the document. Turns are fair between accounts; accounts whose recent documents were cheap come
-first, and those whose documents are dear never have all workers (fair_queue.py, count_history.py). Each owner has a
-CPU budget per minute, with all its keys (cpu_budget.py). An account whose document was killed for its time, or ended
-its worker, is suspended: its documents are not counted for a while. So no account can keep the documents of others
-from being counted by sending expensive ones.
+says nothing about the document. Turns are fair between owners; owners whose recent documents were cheap come first,
+and those whose documents are dear never have all workers (fair_queue.py, count_history.py). Each owner has a CPU
+budget per minute (cpu_budget.py). All this an owner has once, for all its keys: so no owner can keep the documents of
+others from being counted by sending expensive ones.
+
+An account whose document was killed for its time, or ended its worker, is suspended: its documents are not counted
+for a while, and cost the cap. That is each account's own: other keys of its owner may be other people's.
 """
 
 import asyncio
 import math
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.errors import Refused
 from gateway.model.reasons import RETRY_SOON, Denial, Reason
@@ -59,7 +62,7 @@ class PageCounter:
         self._patience = patience
         self._spending = CpuBudgets(_BUDGET) if spending is None else spending
         self._history = CountHistory()
-        self._turns = FairQueue(processes, lambda account, size: self._history.outlook(account, size, self._now()))
+        self._turns = FairQueue(processes, lambda owner, size: self._history.outlook(owner, size, self._now()))
         self._suspended = Suspensions(SUSPENDED)
         self._idle: list[WorkerProcess] = []
         self._busy: set[WorkerProcess] = set()
@@ -74,7 +77,7 @@ class PageCounter:
     async def count(self, fd: int, account: str = "", content: Content = Content.PDF, owner: str = "") -> int | None:
         """Counts the pages in a file; the caller may close the file once this has returned or raised.
 
-        The deadline starts when a worker gets the file. The CPU budget is the owner's; without one, the account's.
+        The deadline starts when a worker gets the file. Turns and CPU budget are the owner's, else the account's.
 
         Returns:
             The pages, for a PDF as pdfium says; None if they can't be counted, or not within the deadline.
@@ -109,7 +112,7 @@ class PageCounter:
         self._check_budget(owner)
         try:
             async with asyncio.timeout(self._patience):
-                is_dear = await self._turns.take(account, os.fstat(fd).st_size)
+                is_dear = await self._turns.take(owner, os.fstat(fd).st_size, account)
         except TimeoutError:
             raise _no_turn() from None
         try:
@@ -118,12 +121,12 @@ class PageCounter:
             self._check_budget(owner)
             return await self._count_in_time(fd, account, content, owner)
         finally:
-            self._turns.give_back(account, is_dear=is_dear)
+            self._turns.give_back(owner, is_dear=is_dear)
 
     async def _count_in_time(self, fd: int, account: str, content: Content, owner: str) -> int | None:
         try:
             async with asyncio.timeout(self._timeout):
-                pages = await self._ask(fd, account, content, owner)
+                pages = await self._ask(fd, content, owner)
         except (TimeoutError, ConnectionResetError, ConnectionAbortedError):
             # Our deadline or the worker's CPU limit, a crash, nonsense: each costs a new worker, 3 ms of the loop.
             self._suspended.add(account, self._now())
@@ -141,22 +144,24 @@ class PageCounter:
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    async def _ask(self, fd: int, account: str, content: Content, owner: str) -> int | None:
+    async def _ask(self, fd: int, content: Content, owner: str) -> int | None:
         worker = self._take()
         self._busy.add(worker)
-        began, before, shown = self._now(), worker.cpu_seconds, 0
+        spent, lost, shown = _Spent(worker, self._now(), 0.0), 0.0, 0
         try:
+            await worker.ready()
+            spent = _Spent(worker, self._now(), worker.cpu_seconds)
             pages = await worker.ask(fd, content)
             shown = 0 if pages is None else os.fstat(fd).st_size
         except BaseException:
             self._end(worker)
+            lost = worker.start_seconds  # another will be started in its place, for whoever comes next
             raise
         finally:
             self._busy.discard(worker)
-            after = worker.cpu_seconds
-            used = self._now() - began if before is None or after is None else after - before
+            used = spent.until(self._now()) + lost
             self._spending.add(owner, used, self._now())
-            self._history.add(account, used, self._now(), shown)
+            self._history.add(owner, used, self._now(), shown)
         if worker.answers < MAX_ANSWERS:
             self._idle.append(worker)
         else:
@@ -181,6 +186,19 @@ class PageCounter:
         self._ending = [worker for worker in self._ending if not worker.is_gone]
         if self._ending:
             self._reaping = asyncio.get_running_loop().call_later(_REAP_SECONDS, self._reap)
+
+
+class _Spent(NamedTuple):
+    """What a worker had used at a moment: CPU seconds, or None when that can't be known."""
+
+    worker: WorkerProcess
+    at: float
+    cpu_seconds: float | None
+
+    def until(self, now: float) -> float:
+        """The CPU seconds that it has used since, or else the time."""
+        after = self.worker.cpu_seconds
+        return now - self.at if self.cpu_seconds is None or after is None else after - self.cpu_seconds
 
 
 def _no_time(wait: float) -> Refused:

@@ -3,8 +3,8 @@
 It is started as a file, not as a module of the package, and imports only confinement.py and worker_protocol.py of the
 gateway. Its standard input is a Unix socket: each request is one byte, which says whether a document is a whole PDF,
 one with gaps (pdf_gaps.py) or a TIFF, with the file's descriptor (SCM_RIGHTS); each answer is 8 bytes, the pages or
--1. Before the first document it gives up for good all that counting does not need; it ends with the gateway, or with
-the socket.
+-1. Before the first document it gives up for good all that counting does not need, and says that it is ready; it ends
+with the gateway, or with the socket.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 from gateway.uploads.pages.confinement import confine
 from gateway.uploads.pages.page_tree import MAX_BYTES, is_graph
-from gateway.uploads.pages.worker_protocol import ANSWER, GAP_ROW, UNKNOWN, Content
+from gateway.uploads.pages.worker_protocol import ANSWER, GAP_ROW, READY, UNKNOWN, Content
 
 if __name__ == "__main__":
     del sys.path[0]  # the standard library comes first again
@@ -203,6 +203,7 @@ def main() -> None:
     _limit(memory)
     with socket.socket(fileno=0) as connection:
         confine()
+        connection.sendall(READY)
         serve(connection, seconds)
     del kept
 

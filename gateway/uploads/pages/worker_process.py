@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from gateway.uploads.pages.worker_protocol import ANSWER, Content
+from gateway.uploads.pages.worker_protocol import ANSWER, READY, Content
 
 _PROGRAM: Final = Path(__file__).with_name("worker.py")
 _OUT_OF_TIME: Final = (-signal.SIGPROF, -signal.SIGXCPU)
@@ -21,7 +21,10 @@ _HANDED_ON: Final = ("LD_LIBRARY_PATH",)  # environment variables: a custom Pyth
 
 
 class WorkerProcess:
-    """One worker, for one question at a time. `answers` counts its answers."""
+    """One worker, for one question at a time. `answers` counts its answers.
+
+    `start_seconds` is the CPU time that its start took; 0.0 until it is ready.
+    """
 
     def __init__(self, memory: int, seconds: int, program: Path | None = None) -> None:
         """Starts it, which takes the loop 1 to 3 ms; `memory` is in bytes, `seconds` CPU seconds for one answer.
@@ -30,6 +33,8 @@ class WorkerProcess:
             OSError: no more processes or files can be opened.
         """
         self.answers = 0
+        self.start_seconds = 0.0
+        self._is_ready = False
         self._socket, theirs = socket.socketpair()
         self._socket.setblocking(False)
         try:
@@ -66,8 +71,21 @@ class WorkerProcess:
             return None
         return sum(map(int, fields[_TIMES])) / _TICKS
 
+    async def ready(self) -> None:
+        """Waits until it has started: the first time half a tenth of a second or more.
+
+        Raises:
+            OSError: it ended, or said something else; as `ask` does.
+        """
+        if self._is_ready:
+            return
+        if await self._said(len(READY)) != READY:
+            raise ConnectionAbortedError
+        self._is_ready = True
+        self.start_seconds = self.cpu_seconds or 0.0
+
     async def ask(self, fd: int, content: Content = Content.PDF) -> int | None:
-        """Has the worker count one file; None if it can't be counted.
+        """Has the worker, which must be ready, count one file; None if it can't be counted.
 
         Raises:
             TimeoutError: it took more CPU time than a document of its size may, and was ended for that.
@@ -75,19 +93,21 @@ class WorkerProcess:
             OSError: somebody killed it, as the kernel does when memory runs out.
         """
         socket.send_fds(self._socket, [content.value], [fd])
-        loop = asyncio.get_running_loop()
         answer = b""
         while len(answer) < ANSWER.size:
-            piece = await loop.sock_recv(self._socket, ANSWER.size + 1)
-            if not piece:
-                await asyncio.to_thread(self.wait)
-                raise _why_it_ended(self._process.returncode)
-            answer += piece
+            answer += await self._said(ANSWER.size + 1)
         if len(answer) > ANSWER.size:
             raise ConnectionAbortedError
         self.answers += 1
         (pages,) = ANSWER.unpack(answer)
         return pages if pages >= 0 else None
+
+    async def _said(self, most: int) -> bytes:
+        piece = await asyncio.get_running_loop().sock_recv(self._socket, most)
+        if not piece:
+            await asyncio.to_thread(self.wait)
+            raise _why_it_ended(self._process.returncode)
+        return piece
 
     def kill(self) -> None:
         """Kills the process."""

@@ -99,6 +99,11 @@ def test_an_owner_is_named_with_its_issuer(sub: Any, owner: str) -> None:
     assert judged(claims_with(uid=sub, sub="x"), owner_claim="uid").owner == f"jwt:{ISSUER}#{owner}"
 
 
+def test_all_tokens_of_an_issuer_can_be_one_owner() -> None:
+    owners = {judged(claims_with(sub=sub), owner_claim="iss").owner for sub in ("alice", "bob")}
+    assert owners == {f"jwt:{ISSUER}#{ISSUER}"}
+
+
 @pytest.mark.parametrize("sub", [
     GONE, None, "", "a b", " ", "a\n", "a\r\nX: y", "\x00", "\x7f", "\u00e9", "\ud800", "\u212a", "a" * 256, True,
     False, 1.0, 1.5, [], ["alice"], {"a": 1}, 7, 0, -7,

@@ -19,7 +19,7 @@ import pytest
 from gateway.demo.sample import sample_pdf
 from gateway.uploads.pages import confinement, worker
 from gateway.uploads.pages.confinement import lacking
-from gateway.uploads.pages.worker_protocol import ANSWER
+from gateway.uploads.pages.worker_protocol import ANSWER, READY
 from tests.support.process import ROOT, Process, Served, Upstream, configure
 
 # Runs worker.py as it is run, but for what it does with a document: that is Python to be executed, and the answer is
@@ -115,6 +115,7 @@ def run_worker(secret: Path, before: str = "") -> Iterator[socket.socket]:
     with ours, theirs, subprocess.Popen(command, stdin=theirs.fileno()) as process:  # noqa: S603 -- our own text
         theirs.close()
         try:
+            ours.recv(len(READY))
             yield ours
         finally:
             ours.close()
@@ -256,6 +257,7 @@ def counting_on_an_old_kernel() -> Iterator[tuple[socket.socket, "subprocess.Pop
         subprocess.Popen(command, stdin=theirs.fileno(), stderr=subprocess.PIPE, env=environ) as process,  # noqa: S603 -- our own text
     ):
         theirs.close()
+        assert ours.recv(len(READY)) == READY
         yield ours, process
 
 

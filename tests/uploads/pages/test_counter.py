@@ -246,12 +246,14 @@ async def test_a_worker_that_dies_at_work_costs_one_answer(make_counter: MakeCou
     assert await count(counter, sample_pdf(1)) == 1
 
 
-def program(directory: Path, text: str) -> Path:
-    """A program that does this in the place of an answer."""
+def program(directory: Path, text: str, start: str = "") -> Path:
+    """A program that does this in the place of an answer; `start` before it is ready."""
     path = directory / "program.py"
     lines = [
-        "import os, socket, struct, sys",
+        "import os, socket, struct, sys, time",
+        start,
         "s = socket.socket(fileno=0)",
+        "s.send(b'+')",
         "_, (fd, *_), _, _ = socket.recv_fds(s, 1, 1)",
         text,
     ]
@@ -271,6 +273,14 @@ async def test_a_worker_that_does_not_answer_is_killed(tmp_path: Path, text: str
     counter = PageCounter(processes=1, timeout=0.5, program=program(tmp_path, text))
     assert await count(counter, sample_pdf(1)) is None
     await eventually(lambda: has(counter, "idle=0", "busy=0", "ending=0"))
+    counter.close()
+
+
+@pytest.mark.parametrize("start", ["s = socket.socket(fileno=0); s.send(b'-')", "sys.exit(1)"])
+async def test_a_worker_that_never_is_ready_is_killed(tmp_path: Path, start: str) -> None:
+    counter = PageCounter(processes=1, timeout=LONG, program=program(tmp_path, ANSWER, start))
+    assert await count(counter, sample_pdf(1)) is None
+    assert has(counter, "idle=0", "busy=0", "suspended=1")
     counter.close()
 
 
@@ -347,6 +357,45 @@ async def test_who_has_used_its_time_is_told_when_to_come_again_and_is_not_charg
     assert spending.of("key:bob", now()) < 1.0
 
 
+START = "while time.process_time() < 0.4: pass"
+
+
+@pytest.mark.parametrize("ends", ["s.recv(1)", "os.abort()"])
+async def test_who_ends_a_worker_pays_for_the_next_ones_start_and_not_who_comes_next(
+    make_counter: MakeCounter, tmp_path: Path, ends: str
+) -> None:
+    """A client that left during its count cost its owner nothing, and the next one some of its time, each time."""
+    spending = CpuBudgets(10.0)
+    answers = f"if os.fstat(fd).st_size == 1: {ANSWER}\n{ends}"
+    counter = make_counter(program=program(tmp_path, answers, START), spending=spending)
+    with file_of(b"x") as file, file_of(b"xx") as other:
+        assert await counter.count(file.fileno(), "key:bob") == 4
+        assert spending.of("key:bob", now()) < 0.2
+        leaves = asyncio.get_running_loop().create_task(counter.count(other.fileno(), "key:eve"))
+        await asyncio.wait([leaves], timeout=0.2)
+        leaves.cancel()
+        await asyncio.gather(leaves, return_exceptions=True)
+        assert spending.of("key:eve", now()) > 0.3
+        assert await counter.count(file.fileno(), "key:ann") == 4
+        assert spending.of("key:ann", now()) < 0.2
+
+
+async def test_who_leaves_while_a_worker_starts_pays_for_that_much_of_it(
+    make_counter: MakeCounter, tmp_path: Path
+) -> None:
+    spending = CpuBudgets(10.0)
+    counter = make_counter(program=program(tmp_path, ANSWER, START.replace("0.4", "60")), spending=spending)
+    with file_of(b"x") as file:
+        leaves = asyncio.get_running_loop().create_task(counter.count(file.fileno(), "key:eve"))
+        await eventually(lambda: has(counter, "busy=1"))
+        await asyncio.sleep(0.3)
+        leaves.cancel()
+        await asyncio.gather(leaves, return_exceptions=True)
+        assert 0.0 < spending.of("key:eve", now()) < 0.4
+        make_real(tmp_path)
+        assert await count(counter, sample_pdf(2)) == 2
+
+
 async def test_the_time_that_documents_take_is_the_owners_whichever_key_sent_them(make_counter: MakeCounter) -> None:
     """With six keys, an owner had six times as much."""
     spending = CpuBudgets(10.0)
@@ -361,9 +410,64 @@ async def test_the_time_that_documents_take_is_the_owners_whichever_key_sent_the
         assert await counter.count(file.fileno(), "key:two", owner="another") == 1
 
 
+ANSWER = "s.send(struct.pack('<q', 4)); socket.recv_fds(s, 1, 1)"
+
+
+async def test_an_owner_has_no_more_turns_with_many_keys(
+    make_counter: MakeCounter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each key was somebody: who had one waited for all of another's."""
+    monkeypatch.setattr(WorkerProcess, "cpu_seconds", 0.0)
+    answers = f"while True:\n time.sleep(os.fstat(fd).st_size // 1000)\n {ANSWER}"
+    counter = make_counter(program=program(tmp_path, answers.replace("; socket", "; _, (fd, *_), _, _ = socket")))
+    loop, served = asyncio.get_running_loop(), list[str]()
+
+    async def counted(file: BinaryIO, key: str, owner: str) -> None:
+        assert await counter.count(file.fileno(), key, owner=owner) == 4
+        served.append(key)
+
+    with file_of(b"x") as file, file_of(bytes(1000)) as slow:
+        for owner in ("team", "ann"):  # the first of an owner is not known to be short
+            await counted(file, "key:first", owner)
+        first = loop.create_task(counted(slow, "key:slow", "first"))
+        await eventually(lambda: has(counter, "busy=1"))
+        keys = [counted(file, key, "team") for key in ("key:0", "key:0", "key:0", "key:1", "key:2")]
+        await asyncio.gather(first, *keys, *(counted(file, "key:ann", "ann") for _ in range(3)))
+    assert served[3:] == ["key:0", "key:ann", "key:1", "key:ann", "key:2", "key:ann", "key:0", "key:0"]
+
+
+async def test_an_owner_whose_documents_take_long_has_one_worker_with_all_its_keys(tmp_path: Path) -> None:
+    """A key that nobody knows had the other one: by a new key each time an owner had both."""
+    slow = f"while time.process_time() < 0.4: pass\n{ANSWER}; s.recv(1)"
+    counter = PageCounter(processes=2, timeout=LONG, program=program(tmp_path, slow))
+    loop = asyncio.get_running_loop()
+    with file_of(b"x") as file:
+        assert await counter.count(file.fileno(), "key:one", owner="team") == 4
+        asked = [loop.create_task(counter.count(file.fileno(), f"key:{n}", owner="team")) for n in range(3)]
+        await eventually(lambda: has(counter, "busy=1"))
+        await asyncio.sleep(0.1)
+        assert has(counter, "busy=1")
+        asked.append(loop.create_task(counter.count(file.fileno(), "key:ann", owner="ann")))
+        await eventually(lambda: has(counter, "busy=2"))
+        counter.close()
+        await asyncio.gather(*asked, return_exceptions=True)
+    counter.close()
+
+
+async def test_a_key_is_suspended_alone(make_counter: MakeCounter, tmp_path: Path) -> None:
+    """A suspended one's documents cost the cap: an owner's other keys may be other people's."""
+    counter = make_counter(program=program(tmp_path, "os.abort()"))
+    with file_of(sample_pdf(2)) as file:
+        assert await counter.count(file.fileno(), "key:one", owner="team") is None
+        make_real(tmp_path)
+        assert await counter.count(file.fileno(), "key:one", owner="team") is None
+        assert await counter.count(file.fileno(), "key:two", owner="team") == 2
+
+
 async def test_a_worker_has_its_time_noted_and_gives_way_to_the_gateway() -> None:
     worker = WorkerProcess(512 * 1_048_576, 10)
     with file_of(sample_pdf(1)) as file:
+        await worker.ready()
         assert await worker.ask(file.fileno()) == 1
     assert (worker.cpu_seconds or 0) > 0
     ours = os.getpriority(os.PRIO_PROCESS, 0)

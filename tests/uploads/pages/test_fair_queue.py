@@ -21,13 +21,14 @@ class Queue:
         self.served: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def waits(self, account: str, times: int = 1) -> None:
-        self.tasks += [asyncio.get_running_loop().create_task(self.work(account)) for _ in range(times)]
+    async def waits(self, account: str, times: int = 1, owner: str = "") -> None:
+        loop = asyncio.get_running_loop()
+        self.tasks += [loop.create_task(self.work(account, owner or account)) for _ in range(times)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
-    async def work(self, account: str) -> None:
-        self.dear[account] += await self.turns.take(account)
+    async def work(self, account: str, owner: str) -> None:
+        self.dear[owner] += await self.turns.take(owner, account=account)
         self.served.append(account)
 
     async def ends(self, account: str) -> None:
@@ -72,6 +73,39 @@ async def test_accounts_whose_documents_were_cheap_come_first() -> None:
         assert queue.served[-1] == account
         await queue.ends(account)
     assert queue.served[-2:] == ["dear", "dear"]
+
+
+async def test_owners_have_turns_and_of_each_its_accounts_in_turn() -> None:
+    queue = Queue(1)
+    await queue.waits("first")
+    for account, times in (("a1", 3), ("a2", 2), ("a3", 1)):
+        await queue.waits(account, times, "a")
+    await queue.waits("b1", 3, "b")
+    last = "first"
+    for account in ("a1", "b1", "a2", "b1", "a3", "b1", "a1", "a2", "a1"):
+        await queue.ends(last)
+        assert queue.served[-1] == account
+        last = account[0]
+
+
+async def test_of_an_owner_the_account_whose_document_may_have_a_place_has_it() -> None:
+    turns = FairQueue(2, lambda _, size: Outlook(size > 1, (0, 0, 0)))
+    loop = asyncio.get_running_loop()
+    dear = [loop.create_task(turns.take("eve", 2)) for _ in range(2)]
+    batch = loop.create_task(turns.take("ann", 2, "batch"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    by_hand = loop.create_task(turns.take("ann", 1, "by-hand"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (dear[0].done(), batch.done(), by_hand.done()) == (True, False, True)
+    turns.give_back("eve", is_dear=True)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (dear[1].done(), batch.done()) == (True, False)  # who has a place comes after who has none
+    for task in (*dear, batch):
+        task.cancel()
+    await asyncio.gather(*dear, batch, return_exceptions=True)
 
 
 async def test_what_is_dear_leaves_a_place_to_who_comes_next() -> None:
