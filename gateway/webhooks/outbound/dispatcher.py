@@ -6,7 +6,7 @@ again when the leases expire. A delivery keeps its id, so that a receiver can re
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -27,12 +27,8 @@ from gateway.ledger.deliveries import (
     DeliveryLease,
     DeliveryOutcome,
     Due,
-    GivenUp,
-    Line,
     claim_due,
     first_due,
-    give_up,
-    give_up_untried,
     mark_dead,
     mark_delivered,
     release,
@@ -40,7 +36,6 @@ from gateway.ledger.deliveries import (
 )
 from gateway.ledger.engine import is_postgres
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.listings import counts
 from gateway.ledger.news import Question
 from gateway.model.times import Times
 from gateway.webhooks.egress.destination import ResolveFor, find
@@ -48,6 +43,7 @@ from gateway.webhooks.egress.resolver import NotFound, Saturated, Undecided
 from gateway.webhooks.egress.rules import Rules
 from gateway.webhooks.outbound.backoff import next_at, pause_after, read_retry_after
 from gateway.webhooks.outbound.circuit_breaker import Breaker
+from gateway.webhooks.outbound.giving_up import GivingUp
 from gateway.webhooks.outbound.metrics import WebhookMetrics, log_attempt
 from gateway.webhooks.outbound.outcome import DeliveryAttempt, Result, Trouble
 from gateway.webhooks.outbound.sender import Link, body_of, make_context, send
@@ -65,12 +61,6 @@ _REST: Final = 4
 """Times a claim's duration. With 300,000 deliveries that are due at paused destinations, one takes 0.2 s of SQLite's
 only writer, and each end of a job brings one: submits of others waited for half a second. So claims have a fifth."""
 
-_LONG: Final = 3
-"""Times give_up_after: whatever was never attempted in that time is given up. Of an owner's hundreds of destinations
-the circuit breaker forgets those that failed first."""
-
-_BATCHES: Final = 20  # of 200, in each look: others write, and are sent, in between
-_LINES: Final = 100  # destinations in one transaction
 _SHARE: Final = 4
 # The errors that mean a destination is down. An answer with any status means that it is up.
 _DOWN: Final = frozenset({Trouble.TIMEOUT, Trouble.CONNECTION, Trouble.TLS, Trouble.NOT_FOUND})
@@ -129,10 +119,9 @@ class Dispatcher:
         self._unusable: OutboundSettings | None = None
         self._daemons = DaemonThreads()
         self._tasks: dict[asyncio.Task[None], DeliveryLease] = {}
-        self._counting: asyncio.Task[None] | None = None
+        self._giving_up = GivingUp(ledger, self._breaker, self.metrics, chance.times)
         self._nudged = Nudge()
         self._claims_at = 0.0
-        self._began = self._clock()
         self._due = Question(ledger.version)
 
     def __repr__(self) -> str:
@@ -214,9 +203,7 @@ class Dispatcher:
 
         Cancel `run` first, else it would claim more.
         """
-        if self._counting is not None:
-            self._counting.cancel()
-            await asyncio.wait([self._counting])
+        await self._giving_up.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within)
         left = dict(self._tasks)
@@ -247,42 +234,12 @@ class Dispatcher:
             self._unusable = out
 
     async def look_after(self) -> None:
-        """Gives up deliveries that have waited too long for paused destinations, and updates the metrics.
+        """Gives up what has waited for too long, and counts what is left (giving_up.py).
 
         Raises:
             LedgerUnavailable: some of it is still due.
         """
-        now, patience = self._clock(), self._settings().give_up_after
-        for_long = self._breaker.failing_since(now - patience)
-        others = [line for line in self._breaker.rooms(now) if line not in for_long]
-        await self._give_up(others, patience, least_attempts=1)
-        await self._give_up(for_long, patience, least_attempts=0)
-        if now - self._began >= patience:  # else all may be late because no replica ran
-            await self._give_up_batches(partial(give_up_untried, before=self._wall() - _LONG * patience))
-        self._breaker.forget_old(self._clock())
-        if self._counting is None or self._counting.done():
-            self._counting = asyncio.get_running_loop().create_task(self._count_states())
-
-    async def _give_up(self, failing: Sequence[Line], patience: float, *, least_attempts: int) -> None:
-        before = self._wall() - patience
-        for start in range(0, len(failing), _LINES):
-            lines = failing[start : start + _LINES]
-            await self._give_up_batches(partial(give_up, lines=lines, before=before, least_attempts=least_attempts))
-
-    async def _give_up_batches(self, late: Callable[..., list[GivenUp]]) -> None:
-        now = self._wall()
-        for _ in range(_BATCHES):
-            given_up = await self._ledger.write(lambda c: late(c, now=now))
-            if not given_up:
-                break
-            for delivery in given_up:
-                self.metrics.count_attempt(Result.DEAD)
-                log.error("webhook given up", delivery=delivery.id, destination=delivery.destination)
-
-    async def _count_states(self) -> None:
-        """Goes through all that is on record: apart, for it may wait for a minute behind other reports."""
-        with suppress(LedgerUnavailable):  # the next one tells
-            self.metrics.set_states(await self._ledger.report(counts))
+        await self._giving_up.look(self._settings().give_up_after)
 
     async def _deliver(self, due: Due, parts: _DispatcherParts, place: int, deadline: float) -> None:
         asked = None

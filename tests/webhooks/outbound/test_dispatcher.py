@@ -8,7 +8,6 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import structlog
@@ -17,93 +16,22 @@ from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
 from gateway.aio.nudge import Nudge
-from gateway.config.settings.webhooks import WebhooksOut
-from gateway.ledger.deliveries import Planned, claim_due, make_due, plan
+from gateway.ledger.deliveries import claim_due
 from gateway.ledger.engine import Engine, is_postgres
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.listings import counts, shown
+from gateway.ledger.listings import counts
 from gateway.ledger.schema import DeliveryState
-from gateway.model.times import Times
 from gateway.webhooks import verify
-from gateway.webhooks.egress.destination import ResolveFor
-from gateway.webhooks.egress.resolver import LookupLate, NotFound, Saturated
+from gateway.webhooks.egress.resolver import LookupLate, Saturated
 from gateway.webhooks.egress.rules import Address
-from gateway.webhooks.outbound.dispatcher import Chance, Dispatcher
 from gateway.webhooks.outbound.metrics import WebhookMetrics
 from gateway.webhooks.outbound.outcome import Result
-from tests.support.iteration import iteration_now
 from tests.support.ledgers import NOON, Faulty
-from tests.support.pure import ip
 from tests.support.waiting import eventually
 from tests.webhooks.receivers import HOST, Receiver, misbehaving, receiving, server_context
+from tests.webhooks.relays import NEXT, PATH, SECRET, Set, out
 
 pytestmark = pytest.mark.usefixtures("plain_log")
-
-SECRET = "canary-secret-0123456789"
-NEXT = "canary-secret-of-tomorrow"
-PATH = "/hook?token=canary-token"
-ENVIRON = {"S": SECRET, "N": NEXT}
-
-
-def out(directory: Path, **changes: Any) -> WebhooksOut:
-    values = {"secret": {"env": "S"}, "allow": [HOST], "ca": str(directory / "ca.pem"), **changes}
-    return WebhooksOut.model_validate(values, context={"environ": ENVIRON})
-
-
-class Set:
-    """A dispatcher with all that it stands on."""
-
-    def __init__(self, ledger: Ledger, directory: Path, me: str = "me") -> None:
-        self.ledger = ledger
-        self.directory = directory
-        self.out = out(directory)
-        self.now = NOON
-        self.addresses: dict[str, list[str]] = {HOST: ["127.0.0.1"]}
-        self.relay = Dispatcher(
-            ledger, lambda: self.out, self.resolve, me, iteration_now(),
-            Chance(Times(lambda: self.now, lambda: self.now), lambda: 0.5),
-        )  # fmt: skip
-        self.metrics = self.relay.metrics
-        self.instead: ResolveFor | None = None
-
-    @property
-    def sending(self) -> int:
-        return int(repr(self.relay).removeprefix("<Dispatcher sending=").removesuffix(">"))
-
-    async def resolve(self, owner: str, host: str, port: int) -> list[Address]:
-        if self.instead is not None:
-            return [*await self.instead(owner, host, port)]
-        if host not in self.addresses:
-            raise NotFound("there is none")
-        return [ip(text) for text in self.addresses[host]]
-
-    async def make_due(self, port: int, name: str = "d1", owner: str = "key:ci", host: str = HOST) -> None:
-        wanted = Planned(name, "default", f"job-{name}", owner, f"https://{host}:{port}{PATH}", f"{host}:{port}", "c")
-        now = self.now
-        await self.ledger.write(lambda c: plan(c, wanted, now))
-        await self.ledger.write(lambda c: make_due(c, "default", f"job-{name}", "complete", now))
-
-    async def settle(self) -> None:
-        """One turn, and all that it began."""
-        await self.relay.turn()
-        await self.idle()
-
-    async def idle(self) -> None:
-        await eventually(lambda: self.sending == 0)
-
-    async def row(self, name: str = "d1") -> dict[str, Any]:
-        found = await self.ledger.read(lambda c: shown(c, name))
-        assert found is not None
-        return found
-
-    def results(self) -> dict[str, float]:
-        results, _ = self.metrics.collect()
-        return {sample.labels["result"]: sample.value for sample in results.samples if sample.value}
-
-
-@pytest.fixture
-async def parts(ledger: Ledger, hook_certificates: Path) -> Set:
-    return Set(ledger, hook_certificates)
 
 
 async def test_a_webhook_is_signed_and_delivered_once(parts: Set, receiver: Receiver) -> None:
@@ -367,66 +295,6 @@ async def test_a_look_up_that_is_late_is_tried_again(parts: Set, receiver: Recei
     assert len(receiver.got) == 1
 
 
-async def test_what_waits_for_a_paused_destination_does_not_wait_for_ever(parts: Set, receiver: Receiver) -> None:
-    parts.addresses = {}
-    for number in range(8):
-        await parts.make_due(receiver.port, f"d{number}")
-    for _ in range(2):
-        await parts.settle()
-    parts.now += parts.out.give_up_after + 1
-    await parts.relay.look_after()
-    states = await parts.ledger.read(counts)
-    assert states[DeliveryState.DEAD] == 8
-    assert parts.results() == {"retried": 8, "dead": 8}
-    await eventually(lambda: states_told(parts) == {"waiting": 0, "due": 0, "dead": 8})
-
-
-async def test_what_nobody_ever_tried_is_given_up_where_nothing_was_taken_for_so_long(
-    parts: Set, receiver: Receiver
-) -> None:
-    """A paused destination gets one attempt in five minutes: of a silent one's thousands most would wait for ever."""
-    parts.addresses = {}
-    parts.out = out(parts.directory, give_up_after="1h")
-    for number in range(5):
-        await parts.make_due(receiver.port, f"d{number}")
-    for _ in range(2):
-        await parts.settle()
-    await parts.make_due(receiver.port, "untried")
-    parts.now += parts.out.give_up_after - 1
-    await parts.relay.look_after()
-    assert (await parts.row("untried"))["state"] == DeliveryState.DUE
-    parts.now += 2
-    await parts.make_due(receiver.port, "young")
-    await parts.relay.look_after()
-    states = [(await parts.row(name))["state"] for name in ("d1", "untried", "young")]
-    assert states == [DeliveryState.DEAD, DeliveryState.DEAD, DeliveryState.DUE]
-
-
-async def test_what_no_replica_ever_tried_is_given_up_after_three_times_as_long(
-    parts: Set, receiver: Receiver
-) -> None:
-    """Where an owner has hundreds of silent destinations, none is known to have failed all the time."""
-    parts.out = out(parts.directory, give_up_after="1h")
-    await parts.make_due(receiver.port)
-    parts.now += 3600 - 1
-    await parts.relay.look_after()
-    await parts.make_due(receiver.port, "later")
-    parts.now += 2 * 3600 + 2
-    await parts.relay.look_after()
-    states = [(await parts.row(name))["state"] for name in ("d1", "later")]
-    assert states == [DeliveryState.DEAD, DeliveryState.DUE]
-
-
-async def test_what_is_late_because_no_replica_ran_is_tried(parts: Set, receiver: Receiver) -> None:
-    parts.out = out(parts.directory, give_up_after="1h")
-    parts.now -= 4 * 3600
-    await parts.make_due(receiver.port)
-    parts.now += 4 * 3600
-    await parts.relay.look_after()
-    await parts.settle()
-    assert len(receiver.got) == 1
-
-
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 async def test_claims_that_take_long_are_seldom(
     parts: Set, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
@@ -484,37 +352,6 @@ async def test_who_is_nudged_while_claims_rest_is_served_at_the_end_of_the_rest(
     await parts.relay.close(1.0)
     rests = await engine.read(lambda c: not is_postgres(c))
     assert claims[1] - claims[0] == pytest.approx(0.5 if rests else 0.1)
-
-
-def states_told(parts: Set) -> dict[str, float]:
-    _, gauge = parts.metrics.collect()
-    return {sample.labels["state"]: sample.value for sample in gauge.samples}
-
-
-async def test_nobody_waits_for_the_report_of_how_many_there_are(parts: Set, receiver: Receiver) -> None:
-    """It may stand behind others for a minute, in which no webhook was sent."""
-    go, asked = asyncio.Event(), 0
-    report = parts.ledger.report
-
-    async def slowly(work: Any) -> Any:
-        nonlocal asked
-        asked += 1
-        await go.wait()
-        return await report(work)
-
-    with patch.object(parts.ledger, "report", slowly):
-        for _ in range(3):
-            await asyncio.wait_for(parts.relay.look_after(), 5)
-            await asyncio.sleep(0)
-        await parts.make_due(receiver.port)
-        await parts.settle()
-        assert (len(receiver.got), asked, states_told(parts)) == (1, 1, {})  # one at a time
-        go.set()
-        await eventually(lambda: states_told(parts) == {"waiting": 0, "due": 0, "dead": 0})
-        go.clear()
-        await parts.relay.look_after()
-        await asyncio.sleep(0)
-        await asyncio.wait_for(parts.relay.close(0.0), 5)
 
 
 async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
