@@ -144,23 +144,23 @@ class BoundedConnector(OwnTlsConnector):
         iteration: Iteration,
         peer: Hashable,
         most: int = _MAX_BEHIND,
-        threads: StepThreads | None = None,
+        buffers: TlsBuffers | None = None,
         lookups: HostLookups | None = None,
         untrusted: Callable[[ssl.SSLContext], None] | None = None,
         **options: Any,
     ) -> None:
         """`peer` is whose turns it takes (fair queueing); `most` limits the bytes on the wire after an answer's head.
 
-        `threads` read the certificates; connectors that are made again and again for strangers share them. `lookups`
-        find hosts, where there is no `resolver`; connectors that are made again and again share these, too.
+        Connectors that are made again and again share `buffers`, with the threads that read certificates: 540 KB that
+        are made anew cost half a millisecond. So they do `lookups`, which find hosts where there is no `resolver`.
         `untrusted` is told the context that refused a server's certificate.
         """
         if "resolver" not in options:
             options["resolver"] = LookupsResolver(lookups or HostLookups())
-        threads = StepThreads(iteration.clock) if threads is None else threads
+        shared = TlsBuffers(StepThreads(iteration.clock)) if buffers is None else buffers
 
         def encrypt(context: ssl.SSLContext, handler: ResponseHandler, name: str | None) -> TlsTransport:
-            return TlsTransport(context, handler, TlsBuffers(threads), iteration, peer=peer, server=name)
+            return TlsTransport(context, handler, shared, iteration, peer=peer, server=name)
 
         super().__init__(
             partial(BoundedHandler, asyncio.get_running_loop(), iteration, peer, most), encrypt, untrusted, **options

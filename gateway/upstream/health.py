@@ -17,6 +17,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.periodic import until_next
 from gateway.aio.shared_context import NoContext, SharedContext
 from gateway.aio.tls.step_threads import StepThreads
+from gateway.aio.tls.transport import TlsBuffers
 from gateway.errors import whereabouts
 from gateway.model.statuses import OK
 from gateway.upstream.target import UpstreamTarget
@@ -45,7 +46,7 @@ class HealthProbe:
     def __init__(self, targets: Callable[[], Mapping[str, UpstreamTarget]], iteration: Iteration) -> None:
         self._targets = targets
         self._iteration = iteration
-        self._threads = StepThreads(iteration.clock)
+        self._buffers = TlsBuffers(StepThreads(iteration.clock))
         self._context = SharedContext(iteration.clock)
         self._lookups = HostLookups()
         self._states: dict[str, HealthState] = {}
@@ -82,7 +83,7 @@ class HealthProbe:
         connector = BoundedConnector(
             self._iteration,
             target.authority,
-            threads=self._threads,
+            buffers=self._buffers,
             lookups=self._lookups,
             untrusted=self._context.doubt,
             force_close=True,

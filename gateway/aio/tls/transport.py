@@ -22,6 +22,7 @@ import select
 import ssl
 from collections.abc import Hashable, Iterable
 from enum import Enum, auto
+from functools import cached_property
 from typing import Any, Final, Protocol
 
 from gateway.aio.iteration import Iteration
@@ -85,15 +86,21 @@ class Above(Protocol):
 class TlsBuffers:
     """Where connections of one loop read to: what is in them is taken out before the call ends that filled them.
 
-    `threads` are for steps of handshakes that may be too long for the loop.
+    Both are made when they are first needed. `threads` are for steps of handshakes that may be too long for the loop.
     """
-
-    __slots__ = ("clear", "threads", "wire")
 
     def __init__(self, threads: StepThreads) -> None:
         self.threads = threads
-        self.wire = memoryview(bytearray(_SIZE))
-        self.clear = memoryview(bytearray(_SIZE + MAX_RECORD))  # a record may have begun in an earlier read
+
+    @cached_property
+    def wire(self) -> memoryview:
+        """For what the socket has."""
+        return memoryview(bytearray(_SIZE))
+
+    @cached_property
+    def clear(self) -> memoryview:
+        """For what is decrypted of it; a record may have begun in an earlier read."""
+        return memoryview(bytearray(_SIZE + MAX_RECORD))
 
 
 class TlsTransport(asyncio.BufferedProtocol):

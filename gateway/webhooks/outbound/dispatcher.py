@@ -21,6 +21,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.nudge import Nudge
 from gateway.aio.periodic import until_next
 from gateway.aio.tls.step_threads import StepThreads
+from gateway.aio.tls.transport import TlsBuffers
 from gateway.errors import LedgerUnavailable, Refused, SetupError, whereabouts
 from gateway.ledger.deliveries import (
     Bounds,
@@ -113,7 +114,7 @@ class Dispatcher:
         self._me = me
         self.metrics = WebhookMetrics()
         self._iteration = iteration
-        self._threads = StepThreads(iteration.clock)
+        self._buffers = TlsBuffers(StepThreads(iteration.clock))
         self._breaker = Breaker()
         self._parts: _DispatcherParts | None = None
         self._unusable: OutboundSettings | None = None
@@ -225,7 +226,7 @@ class Dispatcher:
             hangs = isinstance(error, TimeoutError)
             self._wait_for_usable(out, f"{out.ca} was not read within {PATIENCE:.0f} s" if hangs else str(error))
             return None
-        self._parts = _DispatcherParts(out, Rules.of(out.allow), Link(context, self._iteration, self._threads))
+        self._parts = _DispatcherParts(out, Rules.of(out.allow), Link(context, self._iteration, self._buffers))
         return self._parts
 
     def _wait_for_usable(self, out: OutboundSettings, why: str) -> None:

@@ -22,7 +22,7 @@ from yarl import URL
 from gateway.aio.bounded_connector import USER_AGENT, BoundedConnector, bounded_context, make_session
 from gateway.aio.iteration import Iteration
 from gateway.aio.named_files import require_named
-from gateway.aio.tls.step_threads import StepThreads
+from gateway.aio.tls.transport import TlsBuffers
 from gateway.errors import ConfigurationError, Fault, FileUnusable
 from gateway.webhooks.egress.destination import Address, Destination
 from gateway.webhooks.outbound.outcome import DeliveryAttempt, Result, Trouble, judge
@@ -64,11 +64,11 @@ class _Checked(AbstractResolver):
 
 
 class Link(NamedTuple):
-    """What all connections share: the SSL context for receivers' certificates, the loop's iteration, and threads."""
+    """What all connections share: the SSL context for receivers' certificates, the loop's iteration, and buffers."""
 
     context: ssl.SSLContext
     iteration: Iteration
-    threads: StepThreads
+    buffers: TlsBuffers
 
 
 def make_context(ca: Path | None) -> ssl.SSLContext:
@@ -141,7 +141,7 @@ def _session(destination: Destination, link: Link) -> aiohttp.ClientSession:
     connector = BoundedConnector(
         link.iteration,
         destination.target.url,
-        threads=link.threads,
+        buffers=link.buffers,
         resolver=_Checked(destination.addresses),
         use_dns_cache=False,
         force_close=True,

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
 from gateway.aio.nudge import Nudge
+from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.ledger.deliveries import claim_due
 from gateway.ledger.engine import Engine, is_postgres
 from gateway.ledger.ledger import Ledger
@@ -352,6 +353,24 @@ async def test_who_is_nudged_while_claims_rest_is_served_at_the_end_of_the_rest(
     await parts.relay.close(1.0)
     rests = await engine.read(lambda c: not is_postgres(c))
     assert claims[1] - claims[0] == pytest.approx(0.5 if rests else 0.1)
+
+
+async def test_all_connections_read_to_the_same_buffers(
+    parts: Set, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a megabyte was made anew for each webhook, and 64 may be sent at once."""
+    buffers, make = list[TlsBuffers](), TlsTransport.__init__
+
+    def noted(self: TlsTransport, context: Any, above: Any, shared: TlsBuffers, *more: Any, **options: Any) -> None:
+        buffers.append(shared)
+        make(self, context, above, shared, *more, **options)
+
+    monkeypatch.setattr(TlsTransport, "__init__", noted)
+    for number in range(3):
+        await parts.make_due(receiver.port, f"d{number}")
+    await parts.settle()
+    assert len(receiver.got) == len(buffers) == 3
+    assert len({*buffers}) == 1
 
 
 async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

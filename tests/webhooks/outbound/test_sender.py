@@ -17,7 +17,7 @@ from pytest_aiohttp import AiohttpRawServer
 from gateway.aio.bounded_connector import BoundedHandler
 from gateway.aio.tls.openssl import RECORDS_AT_ONCE
 from gateway.aio.tls.step_threads import StepThreads
-from gateway.aio.tls.transport import RECORD
+from gateway.aio.tls.transport import RECORD, TlsBuffers
 from gateway.aio.turn import MAX_CHUNKS
 from gateway.errors import SetupError
 from gateway.webhooks.egress.destination import Destination
@@ -40,7 +40,7 @@ def at(port: int, host: str = HOST, path: str = "/hook") -> Destination:
 
 @pytest.fixture
 async def link(hook_certificates: Path) -> Link:
-    return Link(make_context(hook_certificates / "ca.pem"), iteration_now(), StepThreads(time.monotonic))
+    return Link(make_context(hook_certificates / "ca.pem"), iteration_now(), TlsBuffers(StepThreads(time.monotonic)))
 
 
 async def test_it_is_delivered_and_little_is_told_of_us(
