@@ -69,6 +69,7 @@ def _ours(garbage: list[object]) -> Counter[str]:
 async def left(gateway: Running, act: Callable[[], Awaitable[None]]) -> Counter[str]:
     """What of the gateway's only a collection finds, by its type or name."""
     gc.collect()
+    gc.freeze()  # what earlier tests of this process have left is looked at once
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         await act()
