@@ -89,12 +89,9 @@ class Submission:
         """
         form, counted, has_waited = await self._body.finish(let_others, self._check)
         profile = self._profile_now() if has_waited or self._checked is None else self._checked
+        if await self._look_up(form):
+            profile = self._profile_now()
         self._lease.judge_by(profile)
-        if form.checkpoint:
-            await self._intake.checkpoints.check(self._lease.upstream, form.checkpoint, self._lease.owner)
-        self._destination = await self._intake.webhooks.destination(
-            form.removed.get("webhook_url"), self._lease.owner
-        )
         obeyed = self._intake.shape.page_fields
         pages = page_bound(
             form, counted, profile.pages_per_request, obeyed=obeyed, page_range_required=profile.needs_page_range
@@ -105,6 +102,17 @@ class Submission:
         except Refused as refused:
             raise _explained(refused, form, counted, pages, narrowing(form, obeyed)) from None
         return self._body.tail
+
+    async def _look_up(self, form: Form) -> bool:
+        """Checks what the form names beside its document; returns whether that may have taken a wait.
+
+        A webhook's host is looked up, for seconds.
+        """
+        webhook_url = form.removed.get("webhook_url")
+        if form.checkpoint:
+            await self._intake.checkpoints.check(self._lease.upstream, form.checkpoint, self._lease.owner)
+        self._destination = await self._intake.webhooks.destination(webhook_url, self._lease.owner)
+        return bool(form.checkpoint or webhook_url)
 
     def _check(self, form: Form) -> None:
         """Refuses a sender no longer permitted, or a form that asks for too much, before pages are counted for it."""
