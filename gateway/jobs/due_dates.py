@@ -10,6 +10,7 @@ from itertools import count
 from typing import Final
 
 from gateway.jobs.job import Job
+from gateway.jobs.owner_counts import OwnerCounts
 
 _SPARE: Final = 256
 
@@ -17,16 +18,21 @@ _SPARE: Final = 256
 class DueDates:
     """The dates. `job.ticket` names the one that counts."""
 
-    __slots__ = ("_current", "_heap", "_tickets")
+    __slots__ = ("_current", "_heap", "_owners", "_tickets")
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Job]] = []
         self._current: dict[Job, int] = {}
+        self._owners = OwnerCounts()
         self._tickets = count()
 
     def __len__(self) -> int:
         """How many jobs have a date."""
         return len(self._current)
+
+    def shared_by(self, owner: str) -> int:
+        """How many jobs share the requests, as one of this owner sees it (owner_counts.py)."""
+        return self._owners.shared_by(owner)
 
     @property
     def next_due(self) -> float:
@@ -35,6 +41,8 @@ class DueDates:
 
     def put(self, job: Job, due: float) -> bool:
         """Sets a job's date, in place of the one that it has; returns whether it is the soonest of all."""
+        if job not in self._current:
+            self._owners.add(job.owner)
         self._current[job] = job.ticket = next(self._tickets)
         heapq.heappush(self._heap, (due, job.ticket, job))
         if len(self._heap) > 2 * len(self._current) + _SPARE:
@@ -47,4 +55,5 @@ class DueDates:
         due, ticket, job = heapq.heappop(self._heap)
         if self._current.get(job) == ticket:
             del self._current[job]
+            self._owners.drop(job.owner)
         return due, ticket, job

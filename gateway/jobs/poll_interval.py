@@ -23,7 +23,8 @@ def interval(age: float, *, held: bool, followed: int = 0) -> float:
     """Seconds between two status requests for a job of this age, in seconds: a twentieth of it, from 1 s to 30 s.
 
     A job with a long poll is requested every 100 ms. When many jobs are `followed` (counted separately for those with
-    a long poll and the others), the interval grows, so that all together cause about 1000 or 200 requests a second.
+    a long poll and the others, for each owner as OwnerCounts.shared_by says), the interval grows, so that all
+    together cause about 1000 or 200 requests a second, up to twice that with several owners.
     """
     if held:
         return max(HELD_INTERVAL, followed / _MAX_HELD_A_SECOND)

@@ -29,6 +29,7 @@ from gateway.jobs.due_dates import DueDates
 from gateway.jobs.findings import Findings
 from gateway.jobs.job import Job
 from gateway.jobs.kept_answers import KeptAnswers
+from gateway.jobs.owner_counts import OwnerCounts
 from gateway.jobs.poll_interval import after_unread, interval
 from gateway.jobs.reading import is_answer
 from gateway.jobs.status_answer import RunningAnswer, StatusAnswer
@@ -76,6 +77,7 @@ class Watcher:
         self._wakes_at: float | None = None
         self._is_closed = False
         self._held: set[Job] = set()
+        self._held_of = OwnerCounts()
 
     def __repr__(self) -> str:
         closed = " closed" if self._is_closed else ""
@@ -105,7 +107,9 @@ class Watcher:
 
     def hold(self, job: Job) -> None:
         """Called when a long poll begins: requests the job's status now and often, until `let_go`."""
-        self._held.add(job)
+        if job not in self._held:
+            self._held.add(job)
+            self._held_of.add(job.owner)
         if not job.is_followed:
             job.is_followed = True
             self._background.start(self._adopt(job))
@@ -115,8 +119,9 @@ class Watcher:
 
     def let_go(self, job: Job) -> None:
         """Called when a long poll has ended, and is no waiter of the job any more."""
-        if not job.is_held:
+        if not job.is_held and job in self._held:
             self._held.discard(job)
+            self._held_of.drop(job.owner)
 
     def apply_changes(self, changes: Iterable[tuple[Job, str]]) -> None:
         """Applies other replicas' changes: stops following jobs they took or ended, unless a client waits here."""
@@ -231,7 +236,7 @@ class Watcher:
         return self._wall() - job.created_at
 
     def _interval(self, job: Job, age: float) -> float:
-        followed = len(self._held) if job.is_held else len(self._dates)
+        followed = (self._held_of if job.is_held else self._dates).shared_by(job.owner)
         return max(interval(age, held=job.is_held, followed=followed), after_unread(job.unread, held=job.is_held))
 
     async def _adopt(self, job: Job) -> None:

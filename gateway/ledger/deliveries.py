@@ -15,9 +15,10 @@ with the job's reservation would say no more: replicas of versions before leave 
 would not be found.)
 """
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -45,6 +46,7 @@ from gateway.ledger.statement import Statement
 _LOCK: Final = 0x686F_6F6B  # PostgreSQL's advisory lock for claims: "hook"
 _AT_ONCE: Final = 200
 _MAX_ROUNDS: Final = 20
+_ROUNDS_OF_OTHERS: Final = 4
 _LONGEST_LEASE: Final = 600.0  # seconds: the longest attempt, the time to note it, and clocks that differ
 _FREE: Final = {"leased_by": None, "next_at": None}
 _OF_JOB: Final = (deliveries.c.upstream == bindparam("at"), deliveries.c.request_id == bindparam("named"), WAITS)
@@ -159,9 +161,11 @@ class Bounds(NamedTuple):
 
 
 def claim_due(connection: Connection, me: str, now: float, until: float, bounds: Bounds) -> list[Due]:
-    """Claims due deliveries, the longest due first; no other process gets them before `until`.
+    """Claims due deliveries, of owners in turn, the longest due first; no other process gets them before `until`.
 
-    Claims run one after the other (on PostgreSQL by a lock), so the bound per destination holds across replicas.
+    Next comes who has the fewest attempts running: however many of one owner are due, and however long its receivers
+    take, another's first waits for no more than one place to become free. Claims run one after the other (on
+    PostgreSQL by a lock), so the bound per destination holds across replicas.
 
     Args:
         connection: of a transaction that writes.
@@ -176,12 +180,13 @@ def claim_due(connection: Connection, me: str, now: float, until: float, bounds:
     _count_running(connection, now, slots)
     chosen: dict[str, Row[Any]] = {}
     last: tuple[int, str] = (0, "")
-    for _ in range(_MAX_ROUNDS):
+    for number in range(_MAX_ROUNDS):
         rows = _due(connection, now, last, slots)
-        for row in rows:
-            if len(chosen) < bounds.most and slots.has_room(row.destination, row.owner):
-                chosen[row.id] = row
-                slots.take(row.destination, row.owner, me, 1)
+        others = _of_others(connection, now, slots, rows) if len(rows) == _AT_ONCE and not number else []
+        for row in _in_turn(
+            [row for row in (*rows, *others) if row.id not in chosen], slots, bounds.most - len(chosen)
+        ):
+            chosen[row.id] = row
         if len(chosen) >= bounds.most or len(rows) < _AT_ONCE:
             break
         last = rows[-1].next_at, rows[-1].id  # what had no room before has none now
@@ -258,16 +263,54 @@ def _give_up(connection: Connection, now: float, *late: ColumnElement[bool]) -> 
     return rows
 
 
+def _of_others(connection: Connection, now: float, slots: "_Slots", rows: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """What is due of owners that are not among these rows: the first of one owner's thousands hide all others'."""
+    found, seen = list[Row[Any]](), {row.owner for row in rows}
+    for _ in range(_ROUNDS_OF_OTHERS):
+        more = _due(connection, now, (0, ""), slots, without=seen)
+        found += more
+        seen |= {row.owner for row in more}
+        if len(more) < _AT_ONCE:
+            break
+    return found
+
+
+def _in_turn(rows: Sequence[Row[Any]], slots: "_Slots", most: int) -> list[Row[Any]]:
+    """Takes slots for up to `most` of these, each time for the owner that has the fewest; of its rows the first."""
+    waiting: dict[str, deque[Row[Any]]] = {}
+    for row in rows:
+        waiting.setdefault(row.owner, deque()).append(row)
+    turns = [(slots.running(owner), place, owner) for place, owner in enumerate(waiting)]
+    heapify(turns)
+    taken: list[Row[Any]] = []
+    while turns and len(taken) < most:
+        _, place, owner = turns[0]
+        found = next((one for one in _popped(waiting[owner]) if slots.has_room(one.destination, owner)), None)
+        if found is None:
+            heappop(turns)
+        else:
+            taken.append(found)
+            slots.take(found.destination, owner, slots.me, 1)
+            heapreplace(turns, (slots.running(owner), place, owner))
+    return taken
+
+
+def _popped(queue: deque[Row[Any]]) -> Iterator[Row[Any]]:
+    while queue:
+        yield queue.popleft()
+
+
 class _Slots:
     """How many slots each destination and owner has taken, and which of them are full."""
 
     def __init__(self, me: str, per_destination: int, per_owner: int | None, rooms: Mapping[Line, int]) -> None:
-        self._me = me
+        self.me = me
         self._per_destination = per_destination
         self._per_owner = per_owner
         self._rooms = rooms
         self._of_destination: Counter[str] = Counter()
         self._of_owner: Counter[str] = Counter()
+        self._running: Counter[str] = Counter()
         self._of_line: Counter[Line] = Counter()
         self.full_destinations: set[str] = set()
         self.full_owners: set[str] = set()
@@ -277,7 +320,8 @@ class _Slots:
         line = destination, owner
         self._of_destination[destination] += count
         self._of_line[line] += count
-        if by == self._me:
+        self._running[owner] += count
+        if by == self.me:
             self._of_owner[owner] += count
         if self._of_destination[destination] >= self._per_destination:
             self.full_destinations.add(destination)
@@ -285,6 +329,10 @@ class _Slots:
             self.full_owners.add(owner)
         if line in self._rooms and self._of_line[line] >= self._rooms[line]:
             self.full_lines.add(line)
+
+    def running(self, owner: str) -> int:
+        """How many attempts of an owner run, in all processes."""
+        return self._running[owner]
 
     def has_room(self, destination: str, owner: str) -> bool:
         return not (
@@ -304,8 +352,13 @@ def _count_running(connection: Connection, now: float, slots: _Slots) -> None:
         slots.take(row[0], row[1], row[2], int(row[3]))
 
 
-def _due(connection: Connection, now: float, last: tuple[int, str], slots: _Slots) -> Sequence[Row[Any]]:
-    """The batch of due deliveries behind `last`, the longest due first, without those that have no free slot."""
+def _due(
+    connection: Connection, now: float, last: tuple[int, str], slots: _Slots, without: Collection[str] = ()
+) -> Sequence[Row[Any]]:
+    """The batch of due deliveries behind `last`, the longest due first, without those that have no free slot.
+
+    `without`: not those of these owners, either.
+    """
     query = (
         select(deliveries)
         .where(
@@ -313,7 +366,7 @@ def _due(connection: Connection, now: float, last: tuple[int, str], slots: _Slot
             tuple_(deliveries.c.next_at, deliveries.c.id) > last,
             deliveries.c.state == DeliveryState.DUE,
             deliveries.c.destination.not_in(sorted(slots.full_destinations)),
-            deliveries.c.owner.not_in(sorted(slots.full_owners)),
+            deliveries.c.owner.not_in(sorted({*slots.full_owners, *without})),
             tuple_(deliveries.c.destination, deliveries.c.owner).not_in(sorted(slots.full_lines)),
         )
         .order_by(deliveries.c.next_at, deliveries.c.id)

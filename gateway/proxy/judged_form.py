@@ -76,16 +76,22 @@ class FormJudge:
         """
         form, counted, has_waited = await self._body.finish(let_others, self._check)
         profile = self._profile_now() if has_waited or self._checked is None else self._checked
-        upstream, owner = self._permit.route.upstream, self._permit.owner
-        if form.checkpoint:
-            await self._room.checkpoints.check(upstream, form.checkpoint, owner)
-        destination = await self._room.webhooks.destination(form.removed.get("webhook_url"), owner)
+        destination = await self._look_up(form)
+        if form.checkpoint or form.removed.get("webhook_url"):  # to look up a host may take seconds
+            profile = self._profile_now()
         obeyed, needs_range = self._room.page_fields, profile.needs_page_range
         most = profile.pages_per_request
         pages = page_bound(form, counted, most, obeyed=obeyed, page_range_required=needs_range)
         mode = form.mode if form.mode in _KNOWN_MODES else ""
         hint = _hint(form, counted, pages, narrowing(form, obeyed))
         return JudgedForm(Ask(pages, self._room.pricing.of(form.mode), mode), profile, destination, hint)
+
+    async def _look_up(self, form: Form) -> Destination | None:
+        """Checks what the form names beside its document; returns where its webhook goes."""
+        owner = self._permit.owner
+        if form.checkpoint:
+            await self._room.checkpoints.check(self._permit.route.upstream, form.checkpoint, owner)
+        return await self._room.webhooks.destination(form.removed.get("webhook_url"), owner)
 
     @property
     def tail(self) -> bytes:

@@ -273,7 +273,7 @@ async def test_behind_many_that_have_no_place_others_are_found(engine: Engine) -
         await plan_and_end(engine, f"b{number}", NOON - 1, destination=f"b{number}:443", owner="key:other")
     await engine.write(lambda c: _many(c, 450))
     found = await engine.write(lambda c: claim_due(c, "me", NOON, NOON + 60, Bounds(GREAT, 2, None, GREAT)))
-    assert [due.lease.id for due in found] == ["m000", "m001", "b0", "b1", "b2", "b3", "b4"]
+    assert [due.lease.id for due in found] == ["m000", "b0", "m001", "b1", "b2", "b3", "b4"]
 
 
 def _many(connection: Connection, count: int) -> None:
@@ -306,7 +306,7 @@ async def test_an_owner_has_its_share_of_places_and_what_is_paused_for_one_is_op
         found = await engine.write(lambda c: claim_due(c, me, NOON, NOON + 60, Bounds(GREAT, GREAT, rooms, 2)))
         return [due.lease.id for due in found]
 
-    assert await some("me", {("a0:443", "key:many"): 0}) == ["a1", "a2", "b"]
+    assert await some("me", {("a0:443", "key:many"): 0}) == ["a1", "b", "a2"]
     assert await some("me", {}) == []
     assert await some("other", {("a0:443", "key:many"): 1}) == ["a0", "a3"]
 
@@ -359,6 +359,36 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+@pytest.mark.parametrize("most", [4, 64])
+async def test_owners_take_turns_at_a_destination(engine: Engine, most: int) -> None:
+    """The longest due went first: beside 60 of a slow receiver another owner's waited for six minutes."""
+
+    def fill(connection: Connection) -> None:
+        for number in range(250):
+            plan(connection, planned(f"a{number:03}", owner="key:many"), NOON)
+            make_due(connection, "default", f"job-a{number:03}", "complete", NOON)
+
+    await engine.write(fill)
+    slow = await claim(engine, NOON + 1, each=4)
+    assert {due.owner for due in slow} == {"key:many"}
+    for name in ("b1", "b2"):
+        await plan_and_end(engine, name, NOON + 2, owner="key:few")
+    assert await claim(engine, NOON + 3, each=4) == []
+    for due in slow[:2]:
+        assert await engine.write(lambda c, due=due: mark_delivered(c, due.lease, OK, NOON + 4))  # type: ignore[misc]
+    claimed = await claim(engine, NOON + 5, me="another", most=most, each=4)
+    assert [due.lease.id for due in claimed] == ["b1", "b2"]
+
+
+async def test_a_turn_of_an_owner_is_a_row_that_has_room(engine: Engine) -> None:
+    for name in ("a1", "a2", "a3"):
+        await plan_and_end(engine, name)
+    await plan_and_end(engine, "a4", destination="another.example:443")
+    await plan_and_end(engine, "b1", owner="key:few")
+    claimed = await claim(engine, NOON + 1, each=2, most=4)
+    assert [due.lease.id for due in claimed] == ["a1", "b1", "a4"]
 
 
 async def test_of_fifty_claimers_in_three_processes_one_gets_each(engine: Engine, ledger_url: str) -> None:

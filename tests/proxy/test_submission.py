@@ -184,6 +184,17 @@ def test_who_lost_the_right_while_pages_were_counted_reserves_none() -> None:
     assert desk.told == ["counted"]
 
 
+@pytest.mark.parametrize(
+    "form", [Form(file=PDF, checkpoint="c1"), Form(file=PDF, removed={"webhook_url": "https://hooks.test/in"})]
+)
+def test_limits_that_were_lowered_while_a_host_was_looked_up_are_in_force(form: Form) -> None:
+    """To look up a webhook's host may take five seconds: the pages were reserved by the limits from before."""
+    desk = Desk(form, 4)
+    desk.profiles = [make_profile(pages_per_request=most) for most in (CAP, CAP, 3)]
+    assert refusal(desk.submission.reserve_pages(nobody_waits)).reason is Reason.TOO_MANY_PAGES
+    assert not any(one[0] == "reserve" for one in desk.told)
+
+
 def test_who_was_judged_in_this_very_moment_is_not_judged_again() -> None:
     """Nobody else has run since: neither the State nor the request can be another one."""
     desk = Desk()

@@ -9,6 +9,7 @@ Forwarding continues to its end even if the sender leaves: its next attempt gets
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -90,6 +91,7 @@ class Receiver:
         self._iteration = iteration
         self._forward = Forward(iteration)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._taking: Counter[str] = Counter()  # how many of each name
 
     def __repr__(self) -> str:
         return f"<Receiver taking={len(self._tasks)}>"
@@ -136,11 +138,21 @@ class Receiver:
         """
         judge = partial(self._judge, expected, body)
         judged = await judge()
-        if len(self._tasks) >= MAX_AT_ONCE:
+        name = judged.settings.name
+        # So one whose service hangs leaves the others their part.
+        share = max(1, MAX_AT_ONCE // max(1, len(self._settings())))
+        if len(self._tasks) >= MAX_AT_ONCE or self._taking[name] >= share:
             raise _later("Too many webhooks are being handed on.")
         task = asyncio.get_running_loop().create_task(self._take(judged, judge, request))
         keep_task(task, self._tasks)
+        self._taking[name] += 1
+        task.add_done_callback(partial(self._end, name))
         return await asyncio.shield(task)
+
+    def _end(self, name: str, _: "asyncio.Task[bytes]") -> None:
+        self._taking[name] -= 1
+        if not self._taking[name]:
+            del self._taking[name]
 
     async def close(self, within: float) -> None:
         """Waits up to `within` seconds for running forwards, then cancels them."""

@@ -438,6 +438,25 @@ async def test_so_many_are_handed_on_at_once(
     assert await take(taker, message("r3")) == PROCESSED
 
 
+async def test_one_whose_service_hangs_leaves_the_others_their_part(
+    engine: Engine, service: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """256 of one sender kept all others out, each with a 503, for as long as its service hung."""
+    monkeypatch.setattr("gateway.webhooks.inbound.inbound_receiver.MAX_AT_ONCE", 4)
+    names = [settings(service.port), settings(service.port, name="other")]
+    taker = Taker(Ledger(engine), lambda: names, clock, iteration_now())
+    service.gate = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(take(taker, message(f"r{number}"))) for number in range(2)]
+    await service.facts.until(lambda: len(service.got) == 2)
+    assert await refusal(taker, message("r3")) is Reason.LEDGER_UNAVAILABLE
+    body = message("r3")
+    tasks.append(loop.create_task(taker.take(expected_of(taker, "other", body), body)))
+    await service.facts.until(lambda: len(service.got) == 3)
+    service.gate.set()
+    assert await asyncio.gather(*tasks) == [PROCESSED] * 3
+
+
 async def test_without_the_ledger_nothing_is_handed_on(engine: Engine, service: Receiver, clock: Clock) -> None:
     faulty = Faulty(engine)
     faulty.is_away = True
