@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -25,9 +25,15 @@ END: Final = 2.0
 
 @asynccontextmanager
 async def listening_on(
-    sock: socket.socket, application: web.Application, tls: ssl.SSLContext | None, iteration: Iteration
+    sock: socket.socket,
+    application: web.Application,
+    tls: Callable[[], ssl.SSLContext] | None,
+    iteration: Iteration,
 ) -> AsyncIterator[Acceptor]:
-    """Serves while the context lasts; at its end, running requests get a few seconds to finish."""
+    """Serves while the context lasts; at its end, running requests get a few seconds to finish.
+
+    `tls` returns the TLS context that a handshake begins with; None: without TLS.
+    """
     runner = web.AppRunner(application, handle_signals=False, shutdown_timeout=END)
     await runner.setup()
     server = runner.server
@@ -35,14 +41,13 @@ async def listening_on(
     server.request_factory = with_origin_targets(server.request_factory)
     server.request_handler = in_turns(server.request_handler, iteration)
     loop = asyncio.get_running_loop()
-    context = None if tls is None else lambda: tls
 
     def connection_of(peer: Peer) -> AdminConnection:
         connection = AdminConnection(server, loop, peer, acceptor.release, iteration)
         acceptor.add_newcomer(connection)
         return connection
 
-    acceptor = Acceptor(sock, lambda: LIMITS, context, connection_of, iteration)
+    acceptor = Acceptor(sock, lambda: LIMITS, tls, connection_of, iteration)
     acceptor.start()
     try:
         yield acceptor

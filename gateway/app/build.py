@@ -314,7 +314,7 @@ async def _accept_administrators(
     certificates: Certificates | None,
     iteration: Iteration,
 ) -> Acceptor:
-    tls = None if certificates is None else certificates.listener_context
+    tls = None if certificates is None else certificates.for_handshake
     return await stack.enter_async_context(listening_on(listening, application, tls, iteration))
 
 

@@ -97,6 +97,11 @@ class StatusReader:
             self._take_text(coding.step())
             self._unreadable = self._unreadable or coding.fault
 
+    def catch_up(self) -> bool:
+        """Decodes one more step; returns whether more is left."""
+        self.go_on()
+        return self.is_behind
+
     def finding(self) -> Finding:
         """What the answer means; call it once all of the body was taken and decoded."""
         if self._status in GONE:

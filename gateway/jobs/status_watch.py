@@ -6,6 +6,7 @@ from gateway.jobs.job import Job
 from gateway.jobs.reading import StatusReader, has_no_text, is_answer
 from gateway.jobs.status_answer import MAX_CONTENT
 from gateway.jobs.unfinished_answers import UnfinishedAnswers
+from gateway.upstream.body_sink import GoOn
 from gateway.upstream.job_api import Finding, Said
 from gateway.upstream.response_head import ResponseHead
 
@@ -66,12 +67,14 @@ class StatusWatch:
         if is_answer(head.status):
             self.reader = StatusReader(self._job.shape, head)
 
-    def take(self, data: bytes) -> None:
-        """Takes the next bytes of the body."""
-        if self.reader is not None:
-            self.reader.take(data)
+    def take(self, data: bytes) -> GoOn | None:
+        """Takes the next bytes of the body; gives what undoes the rest of its coding, in steps, if any is left."""
+        reader = self.reader
+        if reader is not None:
+            reader.take(data)
         if self.content is not None:
             self.content = self.content + data if len(self.content) + len(data) <= self._most else None
+        return reader.catch_up if reader is not None and reader.is_behind else None
 
     async def end(self) -> None:
         """Called once the answer is whole: parses the rest of it, and processes what it means."""

@@ -13,6 +13,7 @@ from gateway.model.request import Delivery
 from gateway.model.routes import Kind
 from gateway.model.statuses import OK
 from gateway.proxy.forward_order import ForwardOrder
+from gateway.upstream.body_sink import GoOn
 from gateway.upstream.response_head import ResponseHead
 
 
@@ -35,9 +36,9 @@ class PollExamination:
         self._asked_before = job.mark_asked(clock()) if order.prepared.asks_status(job) else None
         watch.begin(answer)
 
-    def take(self, data: bytes) -> None:
-        """Takes the next bytes."""
-        self._watch.take(data)
+    def take(self, data: bytes) -> GoOn | None:
+        """Takes the next bytes; gives what it does, in turns, before it takes more, if anything."""
+        return self._watch.take(data)
 
     async def end(self) -> None:
         """Called once the answer is whole: notes what it said."""

@@ -7,6 +7,7 @@ midway, the connection is cut, never ended properly, so that no client takes the
 from gateway.errors import UpstreamTimeout
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.poll_examination import PollExamination
+from gateway.upstream.body_sink import GoOn
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.url_rewriter import UrlRewriter
 
@@ -56,15 +57,15 @@ class Download:
         if self._examination is not None:
             await self._examination.end()
 
-    def take(self, data: bytes) -> None:
-        """Called with the next piece of the body."""
+    def take(self, data: bytes) -> GoOn | None:
+        """Called with the next piece of the body; gives what its examination has to do before it gets more."""
         client = self._client
-        if self._examination is not None:
-            self._examination.take(data)
+        behind = None if self._examination is None else self._examination.take(data)
         self._send(data if self._rewriter is None else self._rewriter.take(data))
         if client.writing_paused:
             self._upstream.pause()
         self.set_clocks()
+        return behind
 
     def set_clocks(self) -> None:
         """Sets the deadline for the client's reading or the upstream's silence; not while the client still sends."""

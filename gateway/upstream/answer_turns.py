@@ -3,6 +3,9 @@
 A turn of the loop reads a bounded number of bytes and of chunks, and for so long; what is left over waits for the
 next turn. What the parser or the sink looks into comes in slices: what it costs may depend on what it says.
 
+A sink that is behind with what it was given (it undoes a content coding) goes on in turns, too, and meanwhile nothing
+is read: a megabyte that is coded may be a gigabyte.
+
 It knows its connection by `take`, and the transport, until that is lost (`close`).
 """
 
@@ -16,6 +19,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsTransport
 from gateway.aio.turn import SLICE, Turn
 from gateway.aio.unread import read_unread
+from gateway.upstream.body_sink import GoOn
 from gateway.upstream.response_reader import AnswerReader
 
 READ: Final = 16_384
@@ -38,6 +42,7 @@ class AnswerTurns:
         "_take",
         "_transport",
         "_turn",
+        "behind",
         "looks_inside",
         "peer",
     )
@@ -47,6 +52,7 @@ class AnswerTurns:
     ) -> None:
         self.peer: Hashable = None
         self.looks_inside = False  # the sink parses the body, or changes it
+        self.behind: GoOn | None = None  # what the sink has to do before it gets more of this answer
         self._iteration = iteration
         self._transport: asyncio.Transport | TlsTransport | None = transport
         self._reader = reader
@@ -95,7 +101,7 @@ class AnswerTurns:
         """Forgets what waits."""
         self._backlog = b""
 
-    async def hand_on(self, data: bytes, take: Callable[[bytes], None]) -> None:
+    async def hand_on(self, data: bytes, take: Callable[[bytes], GoOn | None]) -> None:
         """Gives a sink that looks inside what was held; when a turn is over, others have theirs."""
         for start in range(0, len(data), READ):
             if self._turn.is_over:
@@ -146,7 +152,7 @@ class AnswerTurns:
             turn.work()
             turn.spend(len(data), self._given(data))
             turn.rest()
-            if turn.is_over:
+            if turn.is_over or self._is_behind:
                 self._end_turn()
 
     @property
@@ -165,17 +171,17 @@ class AnswerTurns:
             place += len(piece)
             self._has_more = place < len(data)
             turn.spend(len(piece), self._given(piece))
-            if turn.is_over:
+            if turn.is_over or self._is_behind:
                 self._end_turn()
                 break
         turn.rest()
         return data[place:]
 
-    def _spend_on(self, data: bytes, take: Callable[[bytes], None]) -> None:
+    def _spend_on(self, data: bytes, take: Callable[[bytes], GoOn | None]) -> None:
         turn = self._turn
         is_begun = turn.is_at_work  # the answer's head may just be read
         turn.work()
-        take(data)
+        self.behind = take(data)
         turn.spend(len(data))
         if not is_begun:
             turn.rest()
@@ -183,18 +189,38 @@ class AnswerTurns:
     def _end_turn(self) -> None:
         """Lets others have a turn: libuv would go on while there is more, 8 MB at a time."""
         if self._transport is not None and not self._is_over:
-            self._is_over = True
             if not self._is_paused:
                 self._transport.pause_reading()
-            self._iteration.call_in_turn(self._begin_turn, self.peer)
+            self._wait_for_turn()
+
+    def _wait_for_turn(self) -> None:
+        self._is_over = True
+        self._iteration.call_in_turn(self._begin_turn, self.peer)
 
     def _begin_turn(self) -> None:
         self._is_over = False
         if not self._is_paused and self._transport is not None:
             self._read_on()
 
+    @property
+    def _is_behind(self) -> bool:
+        """Whether the sink has to go on before it gets more; behind the answer's end it does so by itself."""
+        return self.behind is not None and not self._reader.is_whole
+
+    def _catch_up(self) -> None:
+        """Lets the sink do what it is behind with, as far as this turn goes."""
+        turn = self._turn
+        turn.work()
+        while self._is_behind and not turn.is_over:
+            self.behind = self.behind if self.behind is not None and self.behind() else None
+        turn.rest()
+
     def _read_on(self) -> None:
         """Takes what waits, then reads on, unless that was too much again."""
+        self._catch_up()
+        if self._is_behind:
+            self._wait_for_turn()
+            return
         backlog, self._backlog = self._backlog, b""
         if backlog:
             self._read(backlog)

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple, Protocol
 
 from gateway.aio.drive import Drive
 from gateway.errors import UpstreamBrokeOff, UpstreamFailed, UpstreamTimeout
+from gateway.upstream.body_sink import GoOn
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool, Upstreams
 from gateway.upstream.repetition import may_go_again, may_go_on_used
@@ -34,8 +35,8 @@ class ResponseSink(Protocol):
     def begin(self, head: ResponseHead) -> None:
         """Takes its head."""
 
-    def take(self, data: bytes) -> None:
-        """Takes the next bytes of its body."""
+    def take(self, data: bytes) -> GoOn | None:
+        """Takes the next bytes of its body; gives what it does, in turns, before it takes more, if anything."""
 
     async def end(self) -> None:
         """Called once the whole answer was taken; other requests may run in between."""
@@ -64,10 +65,10 @@ class _InTime:
         self._heard = self._loop.time()
         self._sink.begin(head)
 
-    def take(self, data: bytes) -> None:
+    def take(self, data: bytes) -> GoOn | None:
         self._heard = self._loop.time()
         self._taken += len(data)
-        self._sink.take(data)
+        return self._sink.take(data)
 
     async def end(self) -> None:
         await self._sink.end()

@@ -22,7 +22,7 @@ import asyncio
 import select
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.aio.drive import Signal
 from gateway.aio.iteration import Iteration
@@ -30,19 +30,13 @@ from gateway.aio.reset import reset_at_end
 from gateway.aio.tls.transport import TlsTransport
 from gateway.errors import UpstreamBrokeOff, UpstreamFailed
 from gateway.upstream.answer_turns import READ, AnswerTurns
+from gateway.upstream.body_sink import BodySink
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.response_reader import AnswerReader
 from gateway.upstream.states import States
 
 _MAX_HELD_BYTES: Final = 131_072
 _HIGH_WATER: Final = 262_144
-
-
-class BodySink(Protocol):
-    """Takes the body of an answer, in order and whole pieces."""
-
-    def take(self, data: bytes) -> None:
-        """Takes the next bytes of the body."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -118,6 +112,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.held = bytearray()
         self._sink = None
         self._is_announced = self._turns.looks_inside = False
+        self._turns.behind = None
         self._reader.begin(bodiless=bodiless)
         self.transport.write(head)
         self._states.mark_head_sent(body_length)
@@ -197,7 +192,7 @@ class UpstreamConnection(asyncio.Protocol):
             if looks_inside:
                 await self._turns.hand_on(held, sink.take)
             else:
-                sink.take(held)
+                self._turns.behind = sink.take(held)
         self._sink = sink
         self.resume()
         if not self.is_answered and self.failure is None:
@@ -364,7 +359,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _deliver(self, data: bytes) -> None:
         if self._sink is not None:
-            self._sink.take(data)
+            self._turns.behind = self._sink.take(data)
             return
         self.held += data
         if len(self.held) > _MAX_HELD_BYTES:
@@ -392,7 +387,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.answered.set()
 
     def _let_go(self) -> None:
-        self._sink = None
+        self._sink = self._turns.behind = None
         self._on_early = None
         self.held = bytearray()
 

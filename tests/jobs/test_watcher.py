@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import re
+import zlib
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 import gateway.jobs.watcher
 from gateway.jobs.poll_interval import interval
+from gateway.jobs.reading import StatusReader
 from gateway.ledger.schema import JobState
 from gateway.ledger.watchers import adopt
 from gateway.limits.job_cost import Facts, Known
@@ -320,6 +322,29 @@ async def test_an_answer_that_is_cut_is_asked_for_ever_more_seldom(room: Room, c
     await room.turn(2.0)
     assert not job.is_running
     assert await room.used() == (4, 6, 0)
+
+
+async def test_of_a_coded_answer_no_more_is_read_than_is_undone(
+    room: Room, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 MB waited to be undone, of each answer that was asked for or polled at that time."""
+    coding = zlib.compressobj(wbits=31)
+    coded = coding.compress(b'{"a": "')
+    block = coding.compress(b" " * 1_000_000) + coding.flush(zlib.Z_FULL_FLUSH)
+    taken, waited, take = list[int](), list[int](), StatusReader.take
+
+    def noted(reader: StatusReader, data: bytes) -> None:
+        (waited if reader.is_behind else taken).append(len(data))
+        take(reader, data)
+
+    monkeypatch.setattr(StatusReader, "take", noted)
+    await room.begin_job()
+    container.raw["job"] = answer(coded + block * 2000, b"Content-Encoding: gzip")
+    room.seconds += 1.0
+    room.watcher.ask_due()
+    await eventually(lambda: bool(room.findings.unreadable["too_large"]))
+    assert sum(taken) > 1_000_000
+    assert sum(waited) < 500_000
 
 
 async def test_an_upstream_that_is_silent_holds_a_question_up_so_long_at_most(

@@ -89,8 +89,13 @@ class Line:
 
     # The examination
 
-    def see(self, data: bytes) -> None:
+    def see(self, data: bytes) -> Callable[[], bool]:
         self.told.append(("see", data))
+        return self.see_more
+
+    def see_more(self) -> bool:
+        """What is left of what it saw."""
+        return False
 
     async def seen(self) -> None:
         self.told.append("seen")
@@ -174,6 +179,12 @@ def test_the_examination_sees_what_the_upstream_said_before_the_client_gets_it()
     line.run(rewriter(), looks=True)
     assert line.told.index(("see", OLD + b"x")) < line.told.index("send", 1)
     assert ("see", OLD + b"x") in line.told
+
+
+def test_who_looks_inside_says_what_it_is_behind_with_and_nobody_else_is() -> None:
+    line = Line()
+    assert line.download(looks=True).take(b"ab") == line.see_more
+    assert line.download(rewriter()).take(b"ab") is None
 
 
 def test_the_examination_ends_when_all_was_written() -> None:

@@ -2,6 +2,7 @@ import ssl
 import subprocess
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -471,6 +472,36 @@ def test_where_one_certificate_serves_all_no_handshake_is_handed_on(
     assert certificates.for_handshake() is second.context
     certificates.swap([second, third])
     assert certificates.for_handshake() is certificates.listener_context
+
+
+@pytest.mark.parametrize("names", [["a.test"], ["a.test", "b.test"]])
+@pytest.mark.parametrize("tickets", [True, False])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_no_context_keeps_more_than_some_sessions_that_would_all_be_let_go_at_once(
+    authority: trustme.CA,
+    issue: Issue,
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+    version: ssl.TLSVersion,
+    tickets: bool,
+) -> None:
+    """20,480 of clients without tickets took 7 to 17 ms, in a reload or in the handshake in which they ended."""
+    monkeypatch.setattr("gateway.tls.contexts.MOST_SESSIONS", 3)
+    pairs = [load_pair(issue(name), "intermediate") for name in names]
+    certificates = Certificates(pairs, "intermediate")
+    client = client_context(authority)
+    client.minimum_version = client.maximum_version = version
+    if not tickets:
+        client.options |= ssl.OP_NO_TICKET
+    begun = list[ssl.SSLContext]()
+    for _ in range(10):
+        begun.append(certificates.for_handshake())
+        _, server = shake_hands(begun[-1], client, names[-1])
+        with suppress(ssl.SSLWantReadError):
+            server.unwrap()  # OpenSSL keeps no session of a connection that was cut off
+        assert begun[-1].session_stats()["number"] <= 3
+    has_cached = version is ssl.TLSVersion.TLSv1_2 and not tickets
+    assert len(set(begun)) == (4 if has_cached else 1)
 
 
 @pytest.mark.parametrize("name", ["default.test", "a.test", "unknown.test", None])

@@ -40,11 +40,12 @@ class Socket:
 class Connection:
     """What a connection is to its turns."""
 
-    def __init__(self, *, is_counted: bool) -> None:
+    def __init__(self, *, is_counted: bool, socket: Socket | None = None) -> None:
         self.iteration = Iteration(lambda: 0.0, asyncio.get_running_loop().call_soon)
-        self.socket = Socket()
+        self.socket = socket or Socket()
         self.taken: list[bytes] = []
-        reader = cast("AnswerReader", SimpleNamespace(is_counted=is_counted))
+        self.reader = SimpleNamespace(is_counted=is_counted, is_whole=False)
+        reader = cast("AnswerReader", self.reader)
         self.turns = AnswerTurns(self.iteration, cast("Any", self.socket), reader, self.take)
         self.chunks = 0
 
@@ -114,6 +115,74 @@ async def test_what_waits_when_the_transport_is_lost_is_taken_before_the_end() -
         await asyncio.sleep(0)
     assert sizes(connection) == [SLICE, SLICE, 1]
     assert ended == [2 * SLICE + 1]
+
+
+class Patient(Socket):
+    """One that may be told twice, as transports may."""
+
+    def pause_reading(self) -> None:
+        """Called when a turn is over, or nobody wants more."""
+        self.changes = 1
+
+    def resume_reading(self) -> None:
+        """Called when more is wanted."""
+        self.changes = 0
+
+
+class Behind(Connection):
+    """One whose sink has so many steps to do after each piece. Each takes a millisecond."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__(is_counted=True, socket=Patient())
+        self.now = 0.0
+        self.iteration.clock = lambda: self.now
+        self.turns.looks_inside = True
+        self.steps, self.left = steps, 0
+        self.in_turn, self.most_in_turn = 0, 0
+
+    def take(self, data: bytes) -> int:
+        """Gets the next piece, with nothing left of the one before."""
+        assert self.left == 0
+        self.left, self.turns.behind = self.steps, self.go_on
+        return super().take(data)
+
+    def go_on(self) -> bool:
+        """Does a step."""
+        self.left -= 1
+        self.in_turn += 1
+        self.most_in_turn = max(self.most_in_turn, self.in_turn)
+        self.now += 0.001
+        return self.left > 0
+
+
+async def test_a_sink_that_is_behind_catches_up_in_turns_before_it_gets_more() -> None:
+    """Of each coded answer 16 MB waited to be undone."""
+    behind = Behind(steps=10)
+    behind.turns.add(b"x" * 3 * READ)
+    assert (sizes(behind), behind.socket.reads()) == ([READ], False)
+    for _ in range(40):
+        behind.in_turn = 0
+        await asyncio.sleep(0)
+    assert (sizes(behind), behind.left, behind.socket.reads()) == ([READ] * 3, 0, True)
+    assert behind.most_in_turn <= 4
+
+
+async def test_a_sink_that_is_behind_gets_what_is_not_cut_no_sooner_and_a_pause_lasts() -> None:
+    behind = Behind(steps=2)
+    behind.turns.add(b"x")
+    behind.turns.pause()
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert (behind.left, behind.socket.reads()) == (2, False)
+    behind.turns.resume()
+    assert (behind.left, behind.socket.reads()) == (0, True)
+
+
+async def test_behind_the_end_of_an_answer_nobody_is_waited_for() -> None:
+    behind = Behind(steps=2)
+    behind.reader.is_whole = True
+    behind.turns.add(b"x")
+    assert (behind.left, behind.socket.reads(), behind.turns.has_unread) == (2, True, False)
 
 
 async def test_what_is_dropped_is_taken_by_nobody() -> None:

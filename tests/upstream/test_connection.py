@@ -19,7 +19,8 @@ from gateway.aio.drive import Drive
 from gateway.aio.iteration import Iteration
 from gateway.aio.turn import MAX_SECONDS
 from gateway.errors import UpstreamBrokeOff
-from gateway.upstream.connection import BodySink, UpstreamConnection
+from gateway.upstream.body_sink import BodySink
+from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool
 from gateway.upstream.target import UpstreamTarget
 from tests.support.pure import examples
