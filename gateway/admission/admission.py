@@ -1,13 +1,14 @@
 """Slots and pages of submits, held in the ledger while they run.
 
-A lease is taken before the body is invited, gets its pages as the last act before the body's end is released, and is
-closed on every path. A ledger write that fails is retried in the background. Until it succeeds, whatever may have
-been released counts as charged, so that no fault of ours can oversell a page. A mere slot is also freed by its
-expiry, so its retries end: in a long outage they would pile up for nothing.
+A lease gets its slot before the body is invited, and its pages as the last act before the body's end is released; one
+that went ahead gets both there. It is closed on every path. A ledger write that fails is retried in the background.
+Until it succeeds, whatever may have been released counts as charged, so that no fault of ours can oversell a page. A
+mere slot is also freed by its expiry, so its retries end: in a long outage they would pile up for nothing.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
@@ -56,13 +57,17 @@ class PagesRefused(Refused):
 
 
 class _LeaseParts(NamedTuple):
-    """What a lease works with. `held` are the reservations that are renewed while they run."""
+    """What a lease works with. `held` are the reservations that are renewed while they run.
+
+    `new` counts the leases of each account that have not asked for a slot.
+    """
 
     replica: Replica
     steps: Steps
     throttle: Throttle
     counts: Counts
     held: set[str]
+    new: Counter[str]
 
 
 class Admission:
@@ -79,7 +84,8 @@ class Admission:
         self._throttle = throttle
         self._counts = counts
         self._held: set[str] = set()
-        self._parts = _LeaseParts(replica, Steps(replica.ledger), throttle, counts, self._held)
+        self._new: Counter[str] = Counter()
+        self._parts = _LeaseParts(replica, Steps(replica.ledger), throttle, counts, self._held, self._new)
         self._new_id = new_id
 
     def __repr__(self) -> str:
@@ -90,27 +96,21 @@ class Admission:
         """How many submits have no answer yet."""
         return len(self._held)
 
-    async def admit(
-        self, permit: Permit, profile: Profile, reservation_ttl: float, ask: Ask | None = None
-    ) -> "Lease":
-        """Takes a submit's slot, and its pages with it where they are known by then.
-
-        Raises:
-            Refused: rate_limited, too_many_requests_in_flight, too_many_pages_in_flight, budget_exhausted or
-                ledger_unavailable; PagesRefused where it was for the pages that it asks for.
-        """
+    def lease(self, permit: Permit, profile: Profile, reservation_ttl: float) -> "Lease":
+        """A submit's lease, which has nothing yet; whoever takes it closes it."""
         claim = Claim(self._new_id(), permit.account, permit.owner, permit.route.upstream)
-        lease = Lease(self._parts, claim, profile, reservation_ttl)
-        try:
-            await lease.admit(ask)
-        except BaseException:
-            lease.close()
-            raise
-        return lease
+        return Lease(self._parts, claim, profile, reservation_ttl)
 
-    def has_refused(self, account: str, profile: Profile) -> bool:
-        """Whether the account was refused just now, and would be again."""
-        return self._throttle.has_refused(account, profile)
+    def may_go_ahead(self, account: str, profile: Profile) -> bool:
+        """Whether a submit may be worked on before it has a slot, for it would be let in by all that is known here.
+
+        As many of an account as it has slots left; none while the ledger is away, or where its last submit was
+        refused: then what is done for it would be done for nothing.
+        """
+        ledger = self._replica.ledger
+        if ledger.problem is not None or ledger.is_in_doubt:
+            return False
+        return self._throttle.would_let_in(account, profile, self._new[account])
 
     async def read_counts(self, permit: Permit) -> AccountCounts:
         """Returns an account's counts.
@@ -154,13 +154,15 @@ class Admission:
 class LeaseState(Enum):
     """How far a submit has come, and so what `close` does, which makes each of them OVER at once.
 
-        HELD ──reserve──> RESERVING ──mark_released──> RELEASED ──accept──> OVER     (an admit with pages: RESERVING)
-                              ▲                           │
-                              └───────mark_refused────────┘
+        NEW ──admit──> HELD ──reserve──> RESERVING ──mark_released──> RELEASED ──accept──> OVER
+         │                                ▲  ▲                           │
+         └────────────reserve─────────────┘  └───────mark_refused────────┘
 
-    An accept that fails leaves it RELEASED, and a refused admit, which took nothing, makes it OVER.
+    An accept that fails leaves it RELEASED; a refusal by the head alone, which took nothing, makes it OVER.
     """
 
+    NEW = "new"
+    """Has nothing and has asked for nothing: closing spends a token of the rate, as any other submit has."""
     HELD = "held"
     """Has a slot, or asks for one: closing gives it back, or lets it expire after some tries."""
     RESERVING = "reserving"
@@ -180,38 +182,54 @@ class Lease:
         self._profile = profile
         self._ttl = reservation_ttl
         self._doing: asyncio.Future[Any] | None = None
-        self._state = LeaseState.HELD
+        self._state = LeaseState.NEW
+        parts.new[claim.account] += 1
         self._shown: tuple[Profile, list[Limit], float] | None = None
 
     def __repr__(self) -> str:
         return f"<Lease {self._state.value} account={self._claim.account}>"
 
-    async def admit(self, ask: Ask | None = None) -> None:
-        """Takes the slot; with `ask` the pages, too, and then the body's end may be released.
+    @property
+    def is_new(self) -> bool:
+        """Whether it has asked for nothing yet."""
+        return self._state is LeaseState.NEW
+
+    async def admit(self) -> None:
+        """Takes the slot.
 
         Raises:
-            Refused: see Admission.admit.
+            Refused: rate_limited, too_many_requests_in_flight, too_many_pages_in_flight, budget_exhausted or
+                ledger_unavailable.
         """
-        now = self._parts.replica.wall()
+        self._advance(LeaseState.HELD)
+        await self._admit()
+
+    async def _admit(self, ask: Ask | None = None) -> None:
+        """Takes the slot, and with `ask` the pages, too."""
         self._parts.held.add(self._claim.id)
-        if ask is not None:
-            self._advance(LeaseState.RESERVING)
-        step = Admit(self._claim, self._profile, now, now + _LEASE_SECONDS, ask)
-        throttle, take = self._parts.throttle, partial(self._parts.steps.admit, step)
-        outcome: StepOutcome = await self._do(throttle.through(self._claim.account, self._profile, take))
+        now = self._parts.replica.wall()
+        outcome: StepOutcome = await self._do(self._through(now, ask))
         if outcome.denial is not None:
             self._end()  # nothing was taken that could be given back
         self._judge(outcome, now, PagesRefused if outcome.has_spent_token else Refused)
 
+    def _through(self, now: float, ask: Ask | None = None) -> Coroutine[Any, Any, StepOutcome]:
+        step = Admit(self._claim, self._profile, now, now + _LEASE_SECONDS, ask)
+        take = partial(self._parts.steps.admit, step)
+        return self._parts.throttle.through(self._claim.account, self._profile, take)
+
     async def reserve(self, ask: Ask) -> None:
-        """Reserves pages; when it returns, the end of the body may be released.
+        """Reserves pages, and takes the slot, too, if it has none; then the end of the body may be released.
 
         Raises:
             PagesRefused: too_many_pages_in_flight or budget_exhausted.
-            Refused: ledger_unavailable.
+            Refused: ledger_unavailable; without a slot also as `admit` does.
         """
-        now = self._parts.replica.wall()
+        now, was_new = self._parts.replica.wall(), self.is_new
         self._advance(LeaseState.RESERVING)
+        if was_new:
+            await self._admit(ask)
+            return
         try:
             step = Reserve(self._claim, self._profile, ask, now, now + _LEASE_SECONDS)
             outcome: StepOutcome = await self._do(self._parts.steps.reserve(step))
@@ -271,16 +289,32 @@ class Lease:
         last = self._state
         if last is not LeaseState.OVER:
             self._end()
-            self._parts.replica.background.start(self._finish(last))
+            self._parts.replica.background.start(self._spend() if last is LeaseState.NEW else self._finish(last))
+
+    async def _spend(self) -> None:
+        """Takes a slot and gives it back: who left before he had asked for one has spent his token all the same."""
+        with suppress(LedgerUnavailable):  # then nobody is let in, either
+            outcome = await self._through(self._parts.replica.wall())
+            if outcome.denial is None:
+                await self._finish(LeaseState.HELD)
 
     def _advance(self, state: LeaseState) -> None:
         if self._state is LeaseState.OVER:
             raise RuntimeError("the submit is over")  # what it would take or release now, nobody would give back
+        self._leave_new()
         self._state = state
 
     def _end(self) -> None:
+        self._leave_new()
         self._state = LeaseState.OVER
         self._parts.held.discard(self._claim.id)
+
+    def _leave_new(self) -> None:
+        new, account = self._parts.new, self._claim.account
+        if self._state is LeaseState.NEW:
+            new[account] -= 1
+            if not new[account]:
+                del new[account]
 
     def _judge(self, outcome: StepOutcome, now: float, refused: type[Refused]) -> None:
         profile, counts, account = self._profile, self._parts.counts, self._claim.account

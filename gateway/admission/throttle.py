@@ -10,12 +10,12 @@ import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.steps import MOST_OF_AN_ACCOUNT
-from gateway.limits.quotas import wait_for_submit
+from gateway.limits.quotas import AccountCounts, refuse_submit, wait_for_submit
 from gateway.limits.submit_decisions import StepOutcome
 from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
@@ -40,6 +40,7 @@ class Throttle:
         self._within = within
         self._gates: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._refused: OrderedDict[str, Remembered] = OrderedDict()
+        self._let_in: OrderedDict[str, AccountCounts] = OrderedDict()
 
     async def through(self, account: str, profile: Profile, ask: Callable[[], Awaitable[StepOutcome]]) -> StepOutcome:
         """Asks the ledger in the account's turn, or returns its cached refusal; in a task of its own.
@@ -68,9 +69,15 @@ class Throttle:
         except TimeoutError:
             raise LedgerUnavailable("too many submits of one account wait for it") from None
 
-    def has_refused(self, account: str, profile: Profile) -> bool:
-        """Whether the next submit would get a cached refusal."""
-        return self._remembered(account, profile) is not None
+    def would_let_in(self, account: str, profile: Profile, more: int) -> bool:
+        """Whether a submit would be let in with `more` others, by the counts of the account's last one that was.
+
+        False where none is known, or was refused since: then only the ledger can tell.
+        """
+        counts = self._let_in.get(account)
+        if counts is None or account in self._refused:
+            return False
+        return refuse_submit(profile, counts._replace(concurrent=counts.concurrent + more), self._wall()) is None
 
     def drop_refusal(self, account: str) -> None:
         """Drops a cached refusal, unless it was for the rate: something of this account is free again."""
@@ -98,10 +105,18 @@ class Throttle:
             is_rate = outcome.denial.reason is Reason.RATE_LIMITED
             wait = wait_for_submit(profile, outcome.after, now) if is_rate else _MOMENT
             self._refused[account] = Remembered(profile, outcome, now + wait)
-            self._refused.move_to_end(account)
-            if len(self._refused) > MAX_REMEMBERED:
-                self._refused.popitem(last=False)
+            _keep(self._refused, account)
+            self._let_in.pop(account, None)
+        elif outcome.has_spent_token:
+            self._let_in[account] = outcome.after
+            _keep(self._let_in, account)
         return outcome
+
+
+def _keep(remembered: OrderedDict[str, Any], account: str) -> None:
+    remembered.move_to_end(account)
+    if len(remembered) > MAX_REMEMBERED:
+        remembered.popitem(last=False)
 
 
 def _longest(profile: Profile) -> float:

@@ -45,7 +45,6 @@ from gateway.config.state import Live, routed_upstreams
 from gateway.errors import ClientGone, SetupError
 from gateway.keys.callers import CallerService
 from gateway.keys.key_changes import KeyService
-from gateway.limits.concurrency import forms_ahead
 from gateway.listener.accept import Acceptor, bind
 from gateway.listener.connections import Connections, accept_limits_of
 from gateway.listener.traffic import Traffic
@@ -227,7 +226,6 @@ def _handle_requests(
     admission, responses = ledger_parts.admission, Responses(date, time.monotonic)
     submits = SubmitRequests(
         admission=admission,
-        ahead=forms_ahead(),
         spool=ledger_parts.spool,
         counter=ledger_parts.counter,
         forwarder=forwarder,

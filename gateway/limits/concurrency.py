@@ -55,11 +55,6 @@ def plain_requests() -> Concurrency:
     return Concurrency(lambda profile: profile.concurrent_requests, subject)
 
 
-def forms_ahead() -> Concurrency:
-    """Counts forms that are judged before they have a slot: no more of an account than it has slots."""
-    return Concurrency(lambda profile: profile.concurrent_requests, "forms of this account are judged")
-
-
 def downloads() -> Concurrency:
     """Counts answers about jobs that are being read."""
     subject = "results are being read by this account (concurrent_downloads)"

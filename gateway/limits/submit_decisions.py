@@ -36,16 +36,15 @@ class Ask(NamedTuple):
 
 
 class StepOutcome(NamedTuple):
-    """The result of a step: the account's counts before and after it, and the denial, if it was refused."""
+    """The result of a step: the account's counts before and after it, and the denial, if it was refused.
+
+    `has_spent_token`: one of the bucket is taken; also by a submit that its head let in, and its pages kept out.
+    """
 
     before: AccountCounts
     after: AccountCounts
     denial: Denial | None = None
-
-    @property
-    def has_spent_token(self) -> bool:
-        """Whether its token of the bucket is taken; also of a submit that its head let in, and its pages kept out."""
-        return self.after.tat != self.before.tat
+    has_spent_token: bool = False
 
 
 def decide_submit(profile: Profile, counts: AccountCounts, now: float, ask: Ask | None = None) -> StepOutcome:
@@ -60,9 +59,10 @@ def decide_submit(profile: Profile, counts: AccountCounts, now: float, ask: Ask 
     tat, one = take_submit(profile, counts.tat, now), Used(requests=1)
     admitted = _plus(counts._replace(tat=tat, concurrent=counts.concurrent + 1), one, one)
     if ask is None:
-        return StepOutcome(counts, admitted)
+        return StepOutcome(counts, admitted, has_spent_token=True)
     pages = decide_pages(profile, ask, admitted, now)
-    return StepOutcome(counts, pages.after if pages.denial is None else counts._replace(tat=tat), pages.denial)
+    after = pages.after if pages.denial is None else counts._replace(tat=tat)
+    return StepOutcome(counts, after, pages.denial, has_spent_token=True)
 
 
 def decide_pages(

@@ -180,6 +180,7 @@ class ReadingTurns:
             nonlocal is_late
             is_late = True
             self._more_body.wake()
+            self.turn.rest()
 
         timer: asyncio.TimerHandle | None = None
         try:

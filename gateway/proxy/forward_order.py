@@ -15,10 +15,10 @@ from gateway.proxy.submission import Submission
 class ForwardOrder(NamedTuple):
     """One request to forward: the client, what to send where, and the record of the delivery.
 
-    `submit` is for requests that start jobs, `job` for those about a job; `content` is a body that was read whole and
-    checked: of a request about a job, or of a small submit. `delete_before` is set once a DELETE has made the job
-    unreadable: until then, by the loop's clock, the upstream may get it; later the id may be another job's.
-    `asking_poll` is set when other polls may wait for this one's answer.
+    `submit` is for requests that start jobs, `job` for those about a job; `content` is the body of those that have
+    one, read completely and checked. `delete_before` is set once a DELETE has made the job unreadable: until
+    then, by the loop's clock, the upstream may get it; later the id may be another job's. `asking_poll` is set
+    when other polls may wait for this one's answer.
     """
 
     client: ClientConnection
@@ -31,16 +31,6 @@ class ForwardOrder(NamedTuple):
     content: bytes | None = None
     delete_before: float | None = None
     asking_poll: AskingPoll | None = None
-
-    def release(self) -> None:
-        """Marks the point from which the upstream may have the whole request.
-
-        A submit's exchange then continues even if the client leaves, because the upstream's answer must be recorded.
-        Any other exchange has no consequences, and ends with its client.
-        """
-        if self.submit is not None:
-            self.client.finish_alone()
-            self.submit.mark_released()
 
     @property
     def is_streamed(self) -> bool:

@@ -132,7 +132,6 @@ class Forwarder:
                 peer=client.prefix,
             )
             if order.content is not None:
-                order.release()
                 upstream.send(order.content)
                 upstream.send_end()
             elif order.is_streamed:

@@ -73,18 +73,6 @@ async def _read(
     return whole
 
 
-async def read_at_hand(order: ForwardOrder) -> bytes:
-    """Reads a body that is here (ClientConnection.has_come): so it has no deadline, and waits for its turns alone."""
-    client, body, pieces = order.client, order.body, []
-    client.expect_body(order.prepared.headers.content_length)
-    while not (body.is_eof() and body.at_eof()):
-        pieces.append(await client.next_piece(body))
-    content = b"".join(pieces)
-    order.delivery.received = len(content)
-    await client.time_for(len(content))
-    return content
-
-
 @contextmanager
 def _counted(order: ForwardOrder, unverified: UnverifiedBodies) -> Iterator[Callable[[int], None]]:
     """Gives what counts the bytes of a body before they are kept, and may refuse them."""

@@ -27,18 +27,15 @@ class Intake(NamedTuple):
 
 
 class Submission:
-    """The steps of a submit that has its slot.
-
-    `destination` is where its webhook goes, of one whose form was judged before: its pages are reserved, too.
-    """
+    """The checks and steps of a submit while it is forwarded."""
 
     __slots__ = ("_destination", "_form", "_intake", "_lease")
 
-    def __init__(self, lease: Lease, form: FormJudge, intake: Intake, destination: Destination | None = None) -> None:
+    def __init__(self, lease: Lease, form: FormJudge, intake: Intake) -> None:
         self._lease = lease
         self._form = form
         self._intake = intake
-        self._destination = destination
+        self._destination: Destination | None = None
 
     @property
     def lines(self) -> tuple[bytes, ...]:
@@ -54,7 +51,7 @@ class Submission:
         return await self._form.take(data)
 
     async def reserve_pages(self, let_others: Callable[[], Awaitable[None]]) -> bytes:
-        """Called after the last byte: reserves the pages, then returns the end that was held back.
+        """Called after the last byte: takes the pages, and the slot where there is none; returns the body's end.
 
         `let_others` gives all others a turn.
 

@@ -33,7 +33,6 @@ class Upload:
         "_client",
         "_delivery",
         "_drive",
-        "_order",
         "_prepared",
         "_start",
         "_submit",
@@ -41,7 +40,6 @@ class Upload:
     )
 
     def __init__(self, order: ForwardOrder, upstream: UpstreamConnection, check_end: Callable[[], None]) -> None:
-        self._order = order
         self._client = order.client
         self._body = order.body
         self._prepared = order.prepared
@@ -139,7 +137,7 @@ class Upload:
             return is_last
         if is_last:
             self._check_end()
-            self._order.release()
+            self._release()
         self._upstream.send(data)
         if is_last:
             self._upstream.send_end()
@@ -152,6 +150,16 @@ class Upload:
         self._client.end_body()  # from here on the client is not what we wait for
         await self._client.time_for(self._delivery.received)  # the form is judged in one piece
         return passed + await submit.reserve_pages(self._client.let_others)
+
+    def _release(self) -> None:
+        """Marks the point from which the upstream may have the whole request.
+
+        A submit's exchange then continues even if the client leaves, because the upstream's answer must be recorded.
+        Any other exchange has no consequences, and ends with its client.
+        """
+        if self._submit is not None:
+            self._client.finish_alone()
+            self._submit.mark_released()
 
     async def _until_writable(self, watch_upstream: Callable[[], None]) -> None:
         upstream = self._upstream

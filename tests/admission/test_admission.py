@@ -110,8 +110,18 @@ class Desk:
         identity = Identity("ci", ACCOUNT, profile, account=ACCOUNT)
         return make_permit(identity=identity)
 
+    def lease(self, profile: Profile = PROFILE) -> Lease:
+        return self.admission.lease(self.permit(profile), profile, TTL)
+
     async def admit(self, profile: Profile = PROFILE, ask: Ask | None = None) -> Lease:
-        return await self.admission.admit(self.permit(profile), profile, TTL, ask)
+        """A slot; with `ask` the pages, too, at once."""
+        lease = self.lease(profile)
+        try:
+            await (lease.admit() if ask is None else lease.reserve(ask))
+        except BaseException:
+            lease.close()
+            raise
+        return lease
 
     async def reserved(self) -> Lease:
         lease = await self.admit()
@@ -170,7 +180,8 @@ async def test_all_keys_of_an_owner_have_its_turns_at_the_ledger(desk: Desk) -> 
     """A key whose owner has another name had all connections: half as an account, half as an owner."""
     permit = make_permit(identity=Identity("ci", "key:team", PROFILE, account=ACCOUNT))
     for ends in (True, False):
-        lease = await desk.admission.admit(permit, PROFILE, TTL)
+        lease = desk.admission.lease(permit, PROFILE, TTL)
+        await lease.admit()
         await lease.reserve(ASK)
         if ends:
             await lease.accept(None, None)
@@ -227,7 +238,7 @@ async def test_who_is_refused_the_pages_alone_is_told_so_and_a_smaller_one_is_as
     assert caught.value.denial.lines
     assert "held=0" in repr(desk.admission)
     assert desk.faulty.writes == 1
-    assert not desk.admission.has_refused(ACCOUNT, PROFILE)
+    assert desk.admission.may_go_ahead(ACCOUNT, PROFILE)
     assert await desk.counts() == pages(0, requests=0)
     counts = await desk.engine.read(lambda c: read_counts(c, ACCOUNT, NOON))
     assert counts.tat > NOON  # its token is spent
@@ -242,7 +253,66 @@ async def test_who_is_refused_by_the_head_is_not_told_of_pages(desk: Desk) -> No
         await desk.admit(ask=ASK)
     assert not isinstance(caught.value, PagesRefused)
     assert caught.value.denial.reason is Reason.TOO_MANY_REQUESTS_IN_FLIGHT
-    assert desk.admission.has_refused(ACCOUNT, PROFILE)
+    assert not desk.admission.may_go_ahead(ACCOUNT, PROFILE)
+
+
+async def test_who_leaves_before_a_slot_was_asked_for_has_spent_a_token(desk: Desk) -> None:
+    """Or a key could have us work for it, as often as it likes, by leaving in time."""
+    lease = desk.lease()
+    assert (repr(lease), lease.is_new) == (f"<Lease new account={ACCOUNT}>", True)
+    lease.close()
+    lease.close()
+    await desk.quiet()
+    assert await desk.rows() == []
+    assert await desk.counts() == pages(0, requests=0)
+    counts = await desk.engine.read(lambda c: read_counts(c, ACCOUNT, NOON))
+    assert counts.tat > NOON
+    assert desk.hooks.settled == [(ACCOUNT, 0, 0)]
+
+
+async def test_who_leaves_before_that_while_the_ledger_is_away_leaves_nothing_to_be_told(desk: Desk) -> None:
+    desk.faulty.faults = ["before"]
+    desk.lease().close()
+    await desk.quiet()
+    assert desk.faulty.writes == 1
+    assert await desk.counts() == pages(0, requests=0)
+
+
+async def test_as_many_go_ahead_as_would_be_let_in(desk: Desk) -> None:
+    """By the counts of the last one that was: before it, and after one was refused, the ledger alone can tell."""
+    may = partial(desk.admission.may_go_ahead, ACCOUNT, PROFILE)
+    assert not may()
+    first = await desk.admit()
+    assert may()
+    second = desk.lease()
+    assert may()
+    third = desk.lease()
+    assert not may()
+    third.close()
+    assert may()
+    await desk.quiet()
+    await second.admit()
+    assert may()
+    await desk.admit()
+    assert not may()
+    assert await refusal(desk.admit()) is Reason.TOO_MANY_REQUESTS_IN_FLIGHT
+    first.close()
+    await desk.quiet()
+    assert not may()
+    await desk.admit()
+    assert not may()
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_none_goes_ahead_while_the_ledger_is_away(desk: Desk, is_known: bool) -> None:
+    await desk.admit()
+    assert desk.admission.may_go_ahead(ACCOUNT, PROFILE)
+    if is_known:
+        desk.faulty.faults = ["before"]
+        assert await refusal(desk.admit()) is Reason.LEDGER_UNAVAILABLE
+    else:
+        desk.ledger.is_in_doubt = True
+    assert not desk.admission.may_go_ahead(ACCOUNT, PROFILE)
 
 
 @pytest.mark.parametrize("fault", UNKNOWN)

@@ -91,23 +91,44 @@ async def test_what_others_may_give_back_is_remembered_for_a_moment_alone() -> N
 
 async def test_what_was_refused_for_its_pages_is_nothing_that_others_are_refused_for() -> None:
     """A smaller document may fit."""
-    full = StepOutcome(AccountCounts(), AccountCounts(tat=NOON + 1), Denial(Reason.BUDGET_EXHAUSTED, "Too many."))
+    why = Denial(Reason.BUDGET_EXHAUSTED, "Too many.")
+    full = StepOutcome(AccountCounts(), AccountCounts(tat=NOON + 1), why, has_spent_token=True)
     throttle, ledger = Throttle(Clock(), 1), Asked(full)
     for asked in (1, 2):
         assert await throttle.through("key:a", profile(), ledger) == full
         assert ledger.count == asked
-    assert not throttle.has_refused("key:a", profile())
+    assert throttle.would_let_in("key:a", profile(), 0)
 
 
-async def test_whether_an_account_would_be_refused_can_be_asked_without_being_it() -> None:
-    limits = profile(concurrent_requests=1)
-    throttle, ledger = Throttle(Clock(), 1), Asked(denied(FULL, limits))
-    assert not throttle.has_refused("key:a", limits)
-    await throttle.through("key:a", limits, ledger)
-    assert throttle.has_refused("key:a", limits)
-    assert not throttle.has_refused("key:b", limits)
+LET_IN = StepOutcome(AccountCounts(), AccountCounts(tat=NOON + 1, concurrent=1), has_spent_token=True)
+
+
+async def test_what_would_be_let_in_follows_from_the_last_one_that_was() -> None:
+    limits, clock = profile(concurrent_requests=3), Clock()
+    throttle = Throttle(clock, 1)
+    assert not throttle.would_let_in("key:a", limits, 0)
+    await throttle.through("key:a", limits, Asked(LET_IN))
+    assert [throttle.would_let_in("key:a", limits, more) for more in (0, 1, 2)] == [True, True, False]
+    assert not throttle.would_let_in("key:b", limits, 0)
+    assert not throttle.would_let_in("key:a", profile(concurrent_requests=1), 0)
+    await throttle.through("key:a", limits, Asked(LET_IN._replace(after=RATE)))
+    assert not throttle.would_let_in("key:a", limits, 0)
+    clock.now += 60
+    assert throttle.would_let_in("key:a", limits, 0)
+
+
+async def test_after_a_refusal_nothing_is_known_until_one_is_let_in() -> None:
+    limits, clock = profile(concurrent_requests=1), Clock()
+    throttle = Throttle(clock, 1)
+    free = LET_IN._replace(after=AccountCounts(tat=NOON + 1))
+    await throttle.through("key:a", limits, Asked(free))
+    await throttle.through("key:a", limits, Asked(denied(FULL, limits)))
+    assert not throttle.would_let_in("key:a", limits, 0)
+    clock.now += 100
     throttle.drop_refusal("key:a")
-    assert not throttle.has_refused("key:a", limits)
+    assert not throttle.would_let_in("key:a", limits, 0)
+    await throttle.through("key:a", limits, Asked(free))
+    assert throttle.would_let_in("key:a", limits, 0)
 
 
 async def test_what_is_given_back_does_not_earn_a_rate() -> None:

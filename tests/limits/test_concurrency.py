@@ -1,4 +1,4 @@
-from gateway.limits.concurrency import downloads, forms_ahead, plain_requests
+from gateway.limits.concurrency import downloads, plain_requests
 from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
 
@@ -32,10 +32,3 @@ def test_downloads_have_a_bound_of_their_own_which_may_be_asked_first() -> None:
     denial = places.check("a", profile)
     assert denial is not None
     assert denial.detail == "1 results are being read by this account (concurrent_downloads)."
-
-
-def test_no_more_forms_of_an_account_are_judged_ahead_than_it_has_slots() -> None:
-    places = forms_ahead()
-    assert [places.take("a", PROFILE) is None for _ in range(3)] == [True, True, False]
-    places.give_back("a")
-    assert places.take("a", PROFILE) is None

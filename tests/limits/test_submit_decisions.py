@@ -12,7 +12,15 @@ def test_an_admitted_submit_takes_a_slot_a_token_and_counts_in_day_and_month() -
     before = AccountCounts()
     decided = decide_submit(make_profile(requests_per_minute=60), before, NOON)
     one = Used(requests=1)
-    assert decided == StepOutcome(before, AccountCounts(tat=NOON + 1, concurrent=1, day=one, month=one))
+    admitted = AccountCounts(tat=NOON + 1, concurrent=1, day=one, month=one)
+    assert decided == StepOutcome(before, admitted, has_spent_token=True)
+
+
+def test_a_token_is_spent_also_where_it_is_too_small_to_be_seen_in_the_bucket() -> None:
+    """Sixty seconds divided by 10**12 are less than the smallest part of the seconds since the epoch."""
+    counts = AccountCounts(tat=NOON)
+    decided = decide_submit(make_profile(requests_per_minute=10**12), counts, NOON)
+    assert (decided.denial, decided.after.tat, decided.has_spent_token) == (None, NOON, True)
 
 
 def test_a_submit_that_is_refused_by_its_head_takes_nothing() -> None:
@@ -27,9 +35,8 @@ def test_a_submit_whose_pages_are_known_takes_all_at_once() -> None:
     before, profile = AccountCounts(), make_profile(requests_per_minute=60)
     decided = decide_submit(profile, before, NOON, ASK)
     apart = decide_pages(profile, ASK, decide_submit(profile, before, NOON).after, NOON)
-    assert decided == StepOutcome(before, apart.after)
+    assert decided == StepOutcome(before, apart.after, has_spent_token=True)
     assert decided.after.day == Used(1, 3, 15)
-    assert decided.has_spent_token
 
 
 def test_a_submit_that_is_refused_for_its_pages_has_spent_its_token() -> None:
