@@ -260,7 +260,7 @@ class Lease:
                 self._parts.replica.background.start(self._end_another_owners(job.request_id, now))
             raise UpstreamBrokeOff("The upstream gave this job the id of another one.", arrived=True) from None
         self._end()
-        self._parts.throttle.drop_refusal(self._claim.account)
+        self._parts.throttle.free_slot(self._claim.account)
 
     async def _end_another_owners(self, request_id: str, now: float) -> None:
         """Makes the job of an id unreadable, if it is another owner's: what the upstream has there now is not his.
@@ -366,7 +366,7 @@ class Lease:
                 continue
             if settled is not None:
                 self._parts.counts.pages(*settled)
-            self._parts.throttle.drop_refusal(self._claim.account)
+            self._parts.throttle.free_slot(self._claim.account)
             return
         log.error("a place could not be given back; it will expire")
 

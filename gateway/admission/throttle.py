@@ -72,12 +72,21 @@ class Throttle:
     def would_let_in(self, account: str, profile: Profile, more: int) -> bool:
         """Whether a submit would be let in with `more` others, by the counts of the account's last one that was.
 
-        False where none is known, or was refused since: then only the ledger can tell.
+        After a refusal only the ledger can tell, until it lets one in; of an account that is new here one may try.
         """
         counts = self._let_in.get(account)
-        if counts is None or account in self._refused:
+        if account in self._refused:
             return False
+        if counts is None:
+            return more == 0
         return refuse_submit(profile, counts._replace(concurrent=counts.concurrent + more), self._wall()) is None
+
+    def free_slot(self, account: str) -> None:
+        """Notes that one of its slots is free again."""
+        counts = self._let_in.get(account)
+        if counts is not None:
+            self._let_in[account] = counts._replace(concurrent=max(0, counts.concurrent - 1))
+        self.drop_refusal(account)
 
     def drop_refusal(self, account: str) -> None:
         """Drops a cached refusal, unless it was for the rate: something of this account is free again."""
@@ -93,8 +102,7 @@ class Throttle:
         left = known.until - self._wall()
         denial = known.outcome.denial
         if denial is None or known.profile != profile or not 0 < left <= _longest(profile):
-            del self._refused[account]
-            return None
+            return None  # it stays, until one is let in: the ledger has to be asked
         if denial.reason is not Reason.RATE_LIMITED:
             return known.outcome
         return known.outcome._replace(denial=replace(denial, retry_after=math.ceil(left)))
@@ -108,6 +116,7 @@ class Throttle:
             _keep(self._refused, account)
             self._let_in.pop(account, None)
         elif outcome.has_spent_token:
+            self._refused.pop(account, None)
             self._let_in[account] = outcome.after
             _keep(self._let_in, account)
         return outcome

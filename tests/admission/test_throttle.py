@@ -106,10 +106,9 @@ LET_IN = StepOutcome(AccountCounts(), AccountCounts(tat=NOON + 1, concurrent=1),
 async def test_what_would_be_let_in_follows_from_the_last_one_that_was() -> None:
     limits, clock = profile(concurrent_requests=3), Clock()
     throttle = Throttle(clock, 1)
-    assert not throttle.would_let_in("key:a", limits, 0)
     await throttle.through("key:a", limits, Asked(LET_IN))
     assert [throttle.would_let_in("key:a", limits, more) for more in (0, 1, 2)] == [True, True, False]
-    assert not throttle.would_let_in("key:b", limits, 0)
+    assert [throttle.would_let_in("key:b", limits, more) for more in (0, 1)] == [True, False]  # it is new
     assert not throttle.would_let_in("key:a", profile(concurrent_requests=1), 0)
     await throttle.through("key:a", limits, Asked(LET_IN._replace(after=RATE)))
     assert not throttle.would_let_in("key:a", limits, 0)
@@ -125,10 +124,30 @@ async def test_after_a_refusal_nothing_is_known_until_one_is_let_in() -> None:
     await throttle.through("key:a", limits, Asked(denied(FULL, limits)))
     assert not throttle.would_let_in("key:a", limits, 0)
     clock.now += 100
-    throttle.drop_refusal("key:a")
+    await throttle.through("key:a", limits, Asked(denied(FULL, limits)))
+    assert not throttle.would_let_in("key:a", limits, 0)
+    clock.now += 100
     assert not throttle.would_let_in("key:a", limits, 0)
     await throttle.through("key:a", limits, Asked(free))
     assert throttle.would_let_in("key:a", limits, 0)
+
+
+async def test_a_slot_that_is_free_again_is_one_that_would_be_let_in() -> None:
+    limits = profile(concurrent_requests=1)
+    throttle = Throttle(Clock(), 1)
+    await throttle.through("key:a", limits, Asked(LET_IN))
+    assert not throttle.would_let_in("key:a", limits, 0)
+    for _ in range(2):
+        throttle.free_slot("key:a")
+        assert [throttle.would_let_in("key:a", limits, more) for more in (0, 1)] == [True, False]
+
+
+async def test_an_account_of_which_something_is_free_again_may_try() -> None:
+    limits = profile(concurrent_requests=1)
+    throttle = Throttle(Clock(), 1)
+    await throttle.through("key:a", limits, Asked(denied(FULL, limits)))
+    throttle.drop_refusal("key:a")
+    assert [throttle.would_let_in("key:a", limits, more) for more in (0, 1)] == [True, False]
 
 
 async def test_what_is_given_back_does_not_earn_a_rate() -> None:

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from tests.support.backend import Backend
 from tests.support.forms import form
-from tests.support.gateway import ADMIN_KEY, KEY, Running, Start, submit
+from tests.support.gateway import ADMIN_KEY, BOTH_WAYS, KEY, Running, Start, submit
 from tests.support.jobs import Jobs, Used, comes_to, complete, poll
 from tests.support.waiting import eventually
 
@@ -27,18 +28,22 @@ async def shown(gateway: Running) -> None:
     await eventually(lambda: bool(gateway.gateway.jobs.checkpoints.seen))
 
 
-def naming(checkpoint: str, key: str = KEY) -> bytes:
-    return submit(form(None, checkpoint_id=checkpoint, page_schema="{}"), key=key)
+def naming(checkpoint: str, key: str = KEY, *, chunked: bool = False) -> bytes:
+    return submit(form(None, checkpoint_id=checkpoint, page_schema="{}"), key=key, chunked=chunked)
 
 
-async def test_a_checkpoint_is_for_whom_it_was_shown_to(gateway: Running, backend: Backend, jobs: Jobs) -> None:
-    (await gateway.ask(naming("cp-1"), b"POST")).is_refusal(404, "job_not_found")  # nobody has seen it yet
+@BOTH_WAYS
+async def test_a_checkpoint_is_for_whom_it_was_shown_to(
+    gateway: Running, backend: Backend, jobs: Jobs, *, chunked: bool
+) -> None:
+    named = partial(naming, chunked=chunked)
+    (await gateway.ask(named("cp-1"), b"POST")).is_refusal(404, "job_not_found")  # nobody has seen it yet
     await shown(gateway)
-    assert (await gateway.ask(naming("cp-1"), b"POST")).status == 200
+    assert (await gateway.ask(named("cp-1"), b"POST")).status == 200
     assert backend.requests[-1].body == form(None, checkpoint_id="cp-1", page_schema="{}")
     started = jobs.started
-    theirs = (await gateway.ask(naming("cp-1", ADMIN_KEY), b"POST")).is_refusal(404, "job_not_found")
-    nobodys = (await gateway.ask(naming("cp-2", ADMIN_KEY), b"POST")).is_refusal(404, "job_not_found")
+    theirs = (await gateway.ask(named("cp-1", ADMIN_KEY), b"POST")).is_refusal(404, "job_not_found")
+    nobodys = (await gateway.ask(named("cp-2", ADMIN_KEY), b"POST")).is_refusal(404, "job_not_found")
     assert {**theirs, "request_id": ""} == {**nobodys, "request_id": ""}
     await comes_to(gateway, Used(), ADMIN_KEY)
     assert jobs.started == started
@@ -88,11 +93,12 @@ async def test_a_container_without_checkpoints_has_a_field_like_any_other(start:
     assert jobs.started == 1
 
 
-async def test_a_page_beside_one_does_not_make_it_a_page(start: Start, jobs: Jobs) -> None:
+@BOTH_WAYS
+async def test_a_page_beside_one_does_not_make_it_a_page(start: Start, jobs: Jobs, *, chunked: bool) -> None:
     """The container may take the checkpoint, which may have any number of pages."""
     gateway = await start(profiles={"default": {"pages_per_request": 40, "pages_in_flight": 60}})
     await shown(gateway)
-    body = submit(form(checkpoint_id="cp-1"))
+    body = submit(form(checkpoint_id="cp-1"), chunked=chunked)
     await comes_to(gateway, Used(pages=1, requests=1))
     assert (await gateway.ask(body, b"POST")).status == 200
     await comes_to(gateway, Used(in_flight=40, pages=41, requests=2))

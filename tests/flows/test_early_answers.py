@@ -31,6 +31,7 @@ def sent(dice: random.Random, number: int) -> bytes:
             request("POST", target, body=body),
             request("POST", target, "Transfer-Encoding: chunked") + chunks(body[:50], body),
             submit(form(pdf(3), langs=str(number))),
+            submit(form(pdf(3), langs=str(number)), chunked=True),
             submit(form(langs=str(number)), chunked=True),
         )
     )

@@ -57,9 +57,9 @@ async def readiness(gateway: Running, wanted: bool) -> None:
     await comes_true(holds, within=40)
 
 
-async def refused(gateway: Running, key: str = KEY) -> None:
+async def refused(gateway: Running, key: str = KEY, *, chunked: bool = False) -> None:
     async with asyncio.timeout(15):
-        response = await gateway.ask(submit(key=key), b"POST")
+        response = await gateway.ask(submit(key=key, chunked=chunked), b"POST")
     problem = response.is_refusal(503, "ledger_unavailable")
     assert response.value(b"retry-after") == b"2"
     assert "sqlite" not in problem["detail"].lower()
@@ -78,7 +78,7 @@ async def test_a_lock_that_is_held_too_long(how: str, start: Start, backend: Bac
     kept = await gateway.connect()
     with locked(gateway, how):
         await refused(gateway)
-        await refused(gateway, secret)
+        await refused(gateway, secret, chunked=True)
         for job, key in (("job-root", ADMIN_KEY), ("job-led", secret), ("job-1", KEY)):
             assert (await kept.ask(poll(job, key))).status == 200
             assert (await gateway.ask(poll(job, key))).status == 200
@@ -89,6 +89,7 @@ async def test_a_lock_that_is_held_too_long(how: str, start: Start, backend: Bac
     assert gateway.metric("gateway_ledger_up") == 1
     assert (await gateway.ask(submit(form(pdf(2))), b"POST")).status == 200
     await comes_to(gateway, Used(0, 5, 5, 2))
+    await comes_to(gateway, Used(), secret)
     told = [event["event"] for event in gateway.events if str(event["event"]).startswith("ledger is")]
     assert told[-2:] == ["ledger is unavailable", "ledger is available"]
     assert jobs.started == 2
@@ -101,10 +102,10 @@ async def test_a_lock_that_is_soon_let_go_is_waited_for(start: Start, backend: B
     backend.script = Jobs()
     gateway = await start(ledger={"timeout": "5s"})
     with locked(gateway) as lock:
-        asked = asyncio.ensure_future(gateway.ask(submit(), b"POST"))
-        await eventually(lambda: gateway.metric("gateway_requests_in_flight") == 1)
+        asked = [asyncio.ensure_future(gateway.ask(submit(chunked=chunked), b"POST")) for chunked in (False, True)]
+        await eventually(lambda: gateway.metric("gateway_requests_in_flight") == 2)
         lock.execute("COMMIT")
-        assert (await asked).status == 200
+        assert [(await one).status for one in asked] == [200, 200]
 
 
 async def test_a_ledger_that_goes_before_the_pages_are_reserved(start: Start, backend: Backend) -> None:
@@ -130,20 +131,23 @@ async def test_a_ledger_that_goes_before_the_job_is_noted(start: Start, backend:
 
     async def script(connection: Connection) -> None:
         await connection.request()
+        number = len(backend.requests)
         await answers.wait()
-        connection.send(answer(b'{"success": true, "request_id": "job-1"}'))
+        connection.send(answer(b'{"success": true, "request_id": "job-%d"}' % number))
         await connection.end()
 
     backend.script = script
-    client = await gateway.connect()
-    client.send(submit(form(pdf(3))))
-    await backend.got(1)
+    clients = [await gateway.connect() for _ in range(2)]
+    for number, client in enumerate(clients):
+        client.send(submit(form(pdf(3)), chunked=bool(number)))
+        await backend.got(number + 1)
     with locked(gateway):
         answers.set()
-        response = await client.response(b"POST")
-        response.is_refusal(503, "ledger_unavailable")
-        assert b"job-1" not in response.body
-    await comes_to(gateway, Used(0, 3, 3, 1))
+        for client in clients:
+            response = await client.response(b"POST")
+            response.is_refusal(503, "ledger_unavailable")
+            assert b"job-" not in response.body
+    await comes_to(gateway, Used(0, 6, 6, 2))
 
 
 async def test_a_settlement_that_could_not_be_written_is_tried_at_the_next_poll(

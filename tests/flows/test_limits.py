@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import product
 from typing import Any
 from unittest.mock import patch
 
@@ -14,7 +15,7 @@ import pytest
 from tests.support.backend import OK, Backend, Connection, obliging
 from tests.support.client import Response
 from tests.support.forms import IMAGE, Document, form, image, pdf, unknown
-from tests.support.gateway import ADMIN_KEY, AWAY_KEY, KEY, PLAIN, Running, Start, request, submit
+from tests.support.gateway import ADMIN_KEY, AWAY_KEY, BOTH_WAYS, KEY, PLAIN, Running, Start, request, submit
 from tests.support.jobs import Jobs, Used, comes_to, complete, me, poll, used
 from tests.support.waiting import eventually
 
@@ -255,23 +256,25 @@ async def test_pages_in_flight_are_bounded_until_jobs_are_settled(start: Start, 
     assert (await gateway.ask(submit(form(pdf(3))), b"POST")).status == 200
 
 
-async def test_pages_of_one_request_are_bounded(start: Start, backend: Backend, jobs: Jobs) -> None:
+@BOTH_WAYS
+async def test_pages_of_one_request_are_bounded(start: Start, backend: Backend, jobs: Jobs, *, chunked: bool) -> None:
     gateway = await limited(start, pages_per_request=2)
-    response = await gateway.ask(submit(form(pdf(3))), b"POST")
+    sent = partial(submit, chunked=chunked)
+    response = await gateway.ask(sent(form(pdf(3))), b"POST")
     problem = response.is_refusal(413, "too_many_pages")
     assert "3 pages" in problem["detail"]
     assert "pages_per_request" in problem["detail"]
     tells_limits(response)
-    (await gateway.ask(submit(form(pdf(3), page_range="0-2")), b"POST")).is_refusal(413, "too_many_pages")
-    (await gateway.ask(submit(form(None, max_pages="3", page_range="x")), b"POST")).is_refusal(400, "bad_page_range")
+    (await gateway.ask(sent(form(pdf(3), page_range="0-2")), b"POST")).is_refusal(413, "too_many_pages")
+    (await gateway.ask(sent(form(None, max_pages="3", page_range="x")), b"POST")).is_refusal(400, "bad_page_range")
     await never_whole(backend)
     await comes_to(gateway, Used())
     for fields, pages in (({"page_range": "1-2"}, 2), ({"max_pages": "2"}, 4), ({"page_range": "0-999"}, None)):
-        response = await gateway.ask(submit(form(pdf(3), **fields)), b"POST")
+        response = await gateway.ask(sent(form(pdf(3), **fields)), b"POST")
         assert response.status == (413 if pages is None else 200)
         if pages is not None:
             assert (await used(gateway)).pages == pages
-    assert (await gateway.ask(submit(form(unknown())), b"POST")).status == 200  # as many as one request may have
+    assert (await gateway.ask(sent(form(unknown())), b"POST")).status == 200  # as many as one request may have
     await comes_to(gateway, Used(0, 6, 6, 3))
     assert jobs.started == 3
 
@@ -294,18 +297,19 @@ async def test_pages_of_one_request_are_bounded(start: Start, backend: Backend, 
     ids=str,
 )
 async def test_pages_are_asked_for_plainly(fields: dict[str, str], gateway: Running, backend: Backend) -> None:
-    response = await gateway.ask(submit(form(IMAGE, **fields)), b"POST")
-    problem = response.is_refusal(400, "bad_page_range")
-    assert next(iter(fields)) in problem["detail"]
-    tells_limits(response)
+    for chunked in (False, True):
+        response = await gateway.ask(submit(form(IMAGE, **fields), chunked=chunked), b"POST")
+        problem = response.is_refusal(400, "bad_page_range")
+        assert next(iter(fields)) in problem["detail"]
+        tells_limits(response)
     await never_whole(backend)
     await comes_to(gateway, Used())
 
 
 async def test_a_page_range_may_be_asked_for(start: Start, backend: Backend, jobs: Jobs) -> None:
     gateway = await limited(start, page_range="required")
-    for body in (form(), form(page_range=" "), form(max_pages="1")):
-        problem = (await gateway.ask(submit(body), b"POST")).is_refusal(422, "field_refused")
+    for body, chunked in product((form(), form(page_range=" "), form(max_pages="1")), (False, True)):
+        problem = (await gateway.ask(submit(body, chunked=chunked), b"POST")).is_refusal(422, "field_refused")
         assert "page_range" in problem["detail"]
     await never_whole(backend)
     await comes_to(gateway, Used())
@@ -326,9 +330,10 @@ async def test_a_body_has_a_size(start: Start, backend: Backend) -> None:
 
 async def test_the_spool_has_a_size(start: Start, backend: Backend, jobs: Jobs) -> None:
     gateway = await start(body={"spool_limit": "1KB"})
-    response = await gateway.ask(submit(form(pdf(3))), b"POST")
-    response.is_refusal(503, "spool_full")
-    tells_limits(response)
+    for chunked in (False, True):
+        response = await gateway.ask(submit(form(pdf(3)), chunked=chunked), b"POST")
+        response.is_refusal(503, "spool_full")
+        tells_limits(response)
     await never_whole(backend)
     await comes_to(gateway, Used())
     assert (await gateway.ask(submit(form(image(bytes(5000)))), b"POST")).status == 200
@@ -423,11 +428,12 @@ async def test_polls_have_a_rate_of_their_own(start: Start, backend: Backend, jo
 # Soft limits and metrics
 
 
-async def test_a_soft_limit_is_told_once_it_is_crossed(start: Start, jobs: Jobs) -> None:
+@BOTH_WAYS
+async def test_a_soft_limit_is_told_once_it_is_crossed(start: Start, jobs: Jobs, *, chunked: bool) -> None:
     gateway = await limited(start, pages_per_day=10, requests_per_month=100, soft_limit=0.5)
-    first = await gateway.ask(submit(form(pdf(4))), b"POST")
+    first = await gateway.ask(submit(form(pdf(4)), chunked=chunked), b"POST")
     assert first.value(b"x-gateway-soft-limit") is None
-    second = await gateway.ask(submit(form(pdf(2))), b"POST")
+    second = await gateway.ask(submit(form(pdf(2)), chunked=chunked), b"POST")
     assert second.value(b"x-gateway-soft-limit") == b"pages_per_day"
     event = await gateway.says("soft limit crossed")
     assert (event["account"], event["limit"], event["level"]) == ("key:ci", "pages_per_day", "warning")
@@ -437,15 +443,16 @@ async def test_a_soft_limit_is_told_once_it_is_crossed(start: Start, jobs: Jobs)
     limits = (await me(gateway))["limits"]
     assert limits["pages_per_day"]["soft_limit_crossed"] is True
     assert "soft_limit_crossed" not in limits["requests_per_month"]
-    third = await gateway.ask(submit(form(pdf(1))), b"POST")
+    third = await gateway.ask(submit(form(pdf(1)), chunked=chunked), b"POST")
     assert third.value(b"x-gateway-soft-limit") == b"pages_per_day"
     assert [event["event"] for event in gateway.events].count("soft limit crossed") == 1
     assert jobs.started == 3
 
 
-async def test_what_is_left_is_told_with_each_submit(start: Start, jobs: Jobs) -> None:
+@BOTH_WAYS
+async def test_what_is_left_is_told_with_each_submit(start: Start, jobs: Jobs, *, chunked: bool) -> None:
     gateway = await limited(start, requests_per_minute=10, pages_per_day=100, requests_per_month=50)
-    response = await gateway.ask(submit(form(pdf(3))), b"POST")
+    response = await gateway.ask(submit(form(pdf(3)), chunked=chunked), b"POST")
     assert response.status == 200
     policy, left = response.value(POLICY) or b"", response.value(LEFT) or b""
     assert b'"requests_per_minute";q=10;w=60, "pages_per_day";q=100;w=86400, "requests_per_month";q=50;w=' in policy
@@ -465,7 +472,8 @@ async def test_what_is_left_is_told_with_each_submit(start: Start, jobs: Jobs) -
 @pytest.mark.parametrize("limits", [{"pages_per_day": 10}, {"pages_in_flight": 10, "pages_per_request": 10}], ids=str)
 async def test_of_fifty_at_once_ten_fit(limits: dict[str, int], start: Start, backend: Backend, jobs: Jobs) -> None:
     gateway = await limited(start, **limits)
-    answers = await asyncio.gather(*(gateway.ask(submit(), b"POST") for _ in range(50)))
+    sent = [submit(chunked=number % 2 == 0) for number in range(50)]
+    answers = await asyncio.gather(*(gateway.ask(one, b"POST") for one in sent))
     passed = [answer for answer in answers if answer.status == 200]
     refused = {(answer.status, answer.reason) for answer in answers if answer.status != 200}
     assert len(passed) == 10
@@ -487,7 +495,8 @@ async def test_of_fifty_at_once_as_many_run_as_may(start: Start, backend: Backen
         connection.send(OK)
 
     backend.script = script
-    asked = [asyncio.ensure_future(gateway.ask(submit(), b"POST")) for _ in range(50)]
+    sent = [submit(chunked=number % 2 == 0) for number in range(50)]
+    asked = [asyncio.ensure_future(gateway.ask(one, b"POST")) for one in sent]
     await backend.got(7)
     await gateway.finished(43)
     answers.set()

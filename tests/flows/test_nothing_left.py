@@ -17,8 +17,8 @@ import pytest
 
 import gateway as package
 from tests.support.backend import Backend, Connection, answer, closing_after
-from tests.support.forms import BOUNDARY, form
-from tests.support.gateway import AWAY_KEY, ENVIRON, KEY, Running, Start, request, submit
+from tests.support.forms import BOUNDARY, form, pdf
+from tests.support.gateway import AWAY_KEY, BOTH_WAYS, ENVIRON, KEY, Running, Start, request, submit
 from tests.support.jobs import PROCESSING, ledger_path
 from tests.support.loop import steps
 from tests.support.waiting import eventually
@@ -45,13 +45,17 @@ ANSWERED = {
     "bad-chunk": _POST + _CHUNKED + b"\r\nzz\r\n",
     "result": request(),
     "no-job": request(target="/api/v1/marker/canary-nobodys"),
-    "submit": submit(form()),
-    "refused-submit": submit(form(None)),
+    "submit": submit(form(pdf(1))),
+    "streamed-submit": submit(form(pdf(1)), chunked=True),
+    "submit-with-a-fault": submit(form(page_range="x")),
+    "streamed-submit-with-a-fault": submit(form(page_range="x"), chunked=True),
+    "submit-of-too-much": submit(form(None)),
     "health": b"GET /gateway/v1/alive HTTP/1.1\r\n" + _HOST + b"\r\n",
 }  # fmt: skip
 BROKEN_OFF = {
     "nothing": b"",
     "half-a-head": b"GET / HTTP/1.1\r\n" + _HOST + b"X: " + b"a" * 60_000,
+    "half-a-small-form": submit(form(pdf(1)))[:-9],
     "half-a-form": _POST + _LENGTH + form()[:90],
     "half-a-chunk": _POST + _CHUNKED + b"\r\nffff\r\n" + form()[:90],
 }
@@ -104,13 +108,14 @@ async def test_of_a_request_that_is_broken_off(gateway: Running, sent: bytes) ->
     assert await left(gateway, act) == Counter()
 
 
-async def test_of_a_client_that_leaves_at_once_behind_a_whole_request(gateway: Running) -> None:
+@pytest.mark.parametrize("sent", [request("HEAD"), submit(form(pdf(1)))], ids=["poll", "submit"])
+async def test_of_a_client_that_leaves_at_once_behind_a_whole_request(gateway: Running, sent: bytes) -> None:
     """The gateway is about to connect to the container, or has connected in this very iteration of the loop."""
 
     async def act() -> None:
         for iterations in range(25):
             client = await gateway.connect()
-            client.send(request("HEAD"))
+            client.send(sent)
             await steps(iterations)
             client.abort()
 
@@ -118,19 +123,21 @@ async def test_of_a_client_that_leaves_at_once_behind_a_whole_request(gateway: R
     assert await left(gateway, act) == Counter()
 
 
-async def test_of_a_request_that_the_upstream_fails(gateway: Running, backend: Backend) -> None:
+@pytest.mark.parametrize("sent", [request(), submit(), submit(chunked=True)], ids=["poll", "submit", "streamed"])
+async def test_of_a_request_that_the_upstream_fails(gateway: Running, backend: Backend, sent: bytes) -> None:
     backend.script = closing_after(b"")
 
     async def act() -> None:
         async with await gateway.connect() as client:
-            assert (await client.ask(request())).status == 502
+            assert (await client.ask(sent)).status == 502
 
     await act()  # what is made once
     assert await left(gateway, act) == Counter()
 
 
+@BOTH_WAYS
 async def test_of_a_submit_whose_webhook_has_a_host_without_an_address(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch, *, chunked: bool
 ) -> None:
     def find_none(_: str, __: int) -> list[object]:
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
@@ -138,7 +145,7 @@ async def test_of_a_submit_whose_webhook_has_a_host_without_an_address(
     monkeypatch.setattr("gateway.webhooks.egress.resolver.find_addresses", find_none)
     target = {"secret": {"env": "OUT"}, "allow": ["nobody.test"]}
     gateway = await start(webhooks={"out": target}, environ={**ENVIRON, "OUT": "flow-secret-0123456789"})
-    sent = submit(form(webhook_url="https://nobody.test/hook"))
+    sent = submit(form(webhook_url="https://nobody.test/hook"), chunked=chunked)
 
     async def act() -> None:
         async with await gateway.connect() as client:
@@ -148,18 +155,32 @@ async def test_of_a_submit_whose_webhook_has_a_host_without_an_address(
     assert await left(gateway, act) == Counter()
 
 
-async def test_of_a_submit_that_the_ledger_fails(start: Start) -> None:
+@BOTH_WAYS
+async def test_of_a_submit_whose_pages_are_too_many(start: Start, *, chunked: bool) -> None:
+    gateway = await start(profiles={"default": {"pages_per_day": 2, "requests_per_minute": 60}})
+
+    async def act() -> None:
+        async with await gateway.connect() as client:
+            refused = await client.ask(submit(form(pdf(3)), chunked=chunked), b"POST")
+            refused.is_refusal(403, "budget_exhausted")
+
+    await act()  # what is made once
+    assert await left(gateway, act) == Counter()
+
+
+@BOTH_WAYS
+async def test_of_a_submit_that_the_ledger_fails(start: Start, *, chunked: bool) -> None:
     gateway = await start()
 
     async def act() -> None:
         async with await gateway.connect() as client:
-            (await client.ask(submit(), b"POST")).is_refusal(503, "ledger_unavailable")
+            (await client.ask(submit(chunked=chunked), b"POST")).is_refusal(503, "ledger_unavailable")
 
     with _without_a_file(Path(ledger_path(gateway))):
         await act()  # what is made once
         found = await left(gateway, act)
     # What the gateway itself asks each second fails, too, perhaps just then: of that nothing is said here.
-    of_submits = ("Admit", "Admission", "Claim", "Exchange", "Lease", "Steps", "Submi", "_Lane")
+    of_submits = ("Admi", "Claim", "Exchange", "Form", "Judged", "Lease", "Steps", "Submi", "_Lane")
     assert [name for name in found if name.startswith(of_submits)] == []
 
 
@@ -174,7 +195,10 @@ def _without_a_file(path: Path) -> Iterator[None]:
         kept.rename(path)
 
 
-async def test_of_a_submit_to_which_the_upstream_gives_the_id_of_another_one(start: Start, backend: Backend) -> None:
+@BOTH_WAYS
+async def test_of_a_submit_to_which_the_upstream_gives_the_id_of_another_one(
+    start: Start, backend: Backend, *, chunked: bool
+) -> None:
     async def script(connection: Connection) -> None:
         while True:
             await connection.request()
@@ -185,7 +209,7 @@ async def test_of_a_submit_to_which_the_upstream_gives_the_id_of_another_one(sta
 
     async def act() -> None:
         async with await gateway.connect() as client:
-            (await client.ask(submit(), b"POST")).is_refusal(502, "upstream_broke_off")
+            (await client.ask(submit(chunked=chunked), b"POST")).is_refusal(502, "upstream_broke_off")
 
     assert (await gateway.ask(submit(), b"POST")).status == 200
     await act()  # what is made once

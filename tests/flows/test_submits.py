@@ -1,21 +1,20 @@
 """Submits on their way: forms only, byte for byte, their end held back; whatever goes wrong, nothing stays taken."""
 
 import asyncio
-import os
-import signal
 import sqlite3
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from itertools import product
 
 import pytest
 
 from tests.support.backend import Backend, Connection, Script, answer, closing_after, obliging
 from tests.support.client import Client, Response
+from tests.support.counting import stopped_workers
 from tests.support.forms import BOUNDARY, FORM_TYPE, IMAGE, Document, form, image, pdf, unknown
-from tests.support.gateway import ADMIN_KEY, KEY, SUBMIT, Running, Start, request, submit
+from tests.support.gateway import ADMIN_KEY, BOTH_WAYS, KEY, SUBMIT, Running, Start, request, submit
 from tests.support.jobs import Jobs, Used, comes_to, ledger_path, used
-from tests.support.process import descendants
 from tests.support.waiting import eventually
 
 # Three directories of one entry each
@@ -88,10 +87,11 @@ async def test_the_most_that_a_job_may_cost_is_reserved(
 ) -> None:
     gateway = await start(profiles={"default": {"pages_per_request": 40}})
     body = form(document, **(fields or {"mode": "fast"}))
-    assert (await gateway.ask(submit(body), b"POST")).status == 200
-    assert await used(gateway) == Used(0, pages, pages, 1)
-    assert backend.requests[0].body == body
-    assert jobs.started == 1
+    for number, chunked in enumerate((False, True), 1):
+        assert (await gateway.ask(submit(body, chunked=chunked), b"POST")).status == 200
+        assert await used(gateway) == Used(0, number * pages, number * pages, number)
+    assert [arrived.body for arrived in backend.requests] == [body, body]
+    assert jobs.started == 2
 
 
 @pytest.mark.parametrize("name", ["file_url", "webhook_url"])
@@ -100,8 +100,9 @@ async def test_fields_that_send_the_container_elsewhere_are_refused_unless_allow
 ) -> None:
     gateway = await start()
     body = form(IMAGE, **{name: "http://169.254.169.254/canary"})
-    for sent in (body, body.replace(name.encode(), name.upper().encode()), form(None, **{f"{name}[]": "canary"})):
-        response = await gateway.ask(submit(sent), b"POST")
+    others = body.replace(name.encode(), name.upper().encode()), form(None, **{f"{name}[]": "canary"})
+    for sent, chunked in product((body, *others), (False, True)):
+        response = await gateway.ask(submit(sent, chunked=chunked), b"POST")
         problem = response.is_refusal(422, "field_refused")
         assert name in problem["detail"]
         assert b"canary" not in response.body
@@ -162,12 +163,13 @@ BODIES = {
 async def test_what_parsers_may_read_differently_is_refused(
     name: str, bytewise: bool, gateway: Running, backend: Backend
 ) -> None:
-    client = await gateway.connect()
-    sent = submit(BODIES[name])
-    await client.send_bytewise(sent, at_most=3000) if bytewise else client.send(sent)
-    response = await client.response(b"POST")
-    response.is_refusal(415, "unsupported_media_type")
-    assert response.value(b"ratelimit") is not None
+    for chunked in (False, True):
+        client = await gateway.connect()
+        sent = submit(BODIES[name], chunked=chunked)
+        await client.send_bytewise(sent, at_most=3000) if bytewise else client.send(sent)
+        response = await client.response(b"POST")
+        response.is_refusal(415, "unsupported_media_type")
+        assert response.value(b"ratelimit") is not None
     await never_whole(backend)
     await comes_to(gateway, Used())
 
@@ -176,12 +178,13 @@ async def test_what_parsers_may_read_differently_is_refused(
 async def test_a_form_that_ends_too_early_is_malformed(cut: int, gateway: Running, backend: Backend) -> None:
     body = form(pdf(1), page_range="0")
     is_whole = cut == 2  # only the line end behind the last delimiter is missing
-    response = await gateway.ask(submit(body[:-cut]), b"POST")
+    responses = [await gateway.ask(submit(body[:-cut], chunked=chunked), b"POST") for chunked in (False, True)]
     if is_whole:
-        assert response.status == 200
-        assert backend.requests[0].body == body[:-cut]
+        assert [response.status for response in responses] == [200, 200]
+        assert [arrived.body for arrived in backend.requests] == [body[:-cut]] * 2
         return
-    response.is_refusal(400, "body_malformed")
+    for response in responses:
+        response.is_refusal(400, "body_malformed")
     await never_whole(backend)
     await comes_to(gateway, Used())
 
@@ -258,12 +261,13 @@ async def test_a_client_that_leaves_while_pages_are_reserved_takes_all_back(
     await comes_to(gateway, Used())
 
 
+@BOTH_WAYS
 async def test_a_client_that_leaves_while_its_place_is_taken_gives_it_back(
-    gateway: Running, backend: Backend, locked: Callable[[], sqlite3.Connection]
+    gateway: Running, backend: Backend, locked: Callable[[], sqlite3.Connection], *, chunked: bool
 ) -> None:
     lock = locked()
     client = await gateway.connect()
-    client.send(submit())
+    client.send(submit(chunked=chunked))
     await eventually(lambda: gateway.metric("gateway_requests_in_flight") == 1)
     client.abort()
     (event,) = await gateway.finished(1)
@@ -279,23 +283,6 @@ async def test_a_client_that_leaves_within_its_form_gives_all_back(gateway: Runn
         client.abort()
     await never_whole(backend)
     await comes_to(gateway, Used())
-
-
-@asynccontextmanager
-async def stopped_workers(gateway: Running) -> AsyncIterator[None]:
-    """The processes that count pages stand still: whoever's turn it is to be counted waits."""
-    warm = await gateway.ask(submit(form(pdf(5001))), b"POST")  # starts one, and starts no job
-    assert warm.status == 413
-    workers = [pid for pid in descendants(os.getpid()) if "gateway/uploads/pages/worker" in command_of(pid)]
-    assert workers
-    for pid in workers:
-        os.kill(pid, signal.SIGSTOP)
-    yield
-
-
-def command_of(pid: int) -> str:
-    with open(f"/proc/{pid}/cmdline") as file:  # noqa: PTH123 -- procfs
-        return file.read()
 
 
 async def test_a_client_that_leaves_while_its_pages_are_counted_gives_all_back(
@@ -357,16 +344,16 @@ async def test_an_answer_while_the_submit_waits_ends_its_connection(
     await comes_to(gateway, Used())
 
 
-async def patient(gateway: Running) -> Response:
+async def patient(gateway: Running, *, chunked: bool) -> Response:
     """Submits a page, and waits for as long as 320 such may take a busy machine."""
     async with await gateway.connect() as client:
-        return await client.ask(submit(form(pdf(1))), b"POST", within=100)
+        return await client.ask(submit(form(pdf(1)), chunked=chunked), b"POST", within=100)
 
 
 async def test_many_documents_at_once_are_all_counted(start: Start, jobs: Jobs) -> None:
     profile = {"requests_per_minute": 1000, "pages_in_flight": 5000}
     gateway = await start(body={"count_timeout": "3s"}, profiles={"default": profile})
-    responses = await asyncio.gather(*(patient(gateway) for _ in range(320)))
+    responses = await asyncio.gather(*(patient(gateway, chunked=bool(number % 2)) for number in range(320)))
     refused = [response.body for response in responses if response.status != 200]
     assert refused == []
     assert await used(gateway) == Used(0, 320, 320, 320)
@@ -381,18 +368,20 @@ async def test_a_document_that_is_not_counted_in_time_costs_what_a_request_may(
         assert (await gateway.ask(submit(form(pdf(3))), b"POST")).status == 200
         assert await used(gateway) == Used(0, 40, 40, 1)
     for key in (KEY, ADMIN_KEY):  # whose document took too long is not counted for a while, and others are
-        assert (await gateway.ask(submit(form(pdf(3)), key=key), b"POST")).status == 200
-    assert await used(gateway) == Used(0, 80, 80, 2)
-    assert await used(gateway, ADMIN_KEY) == Used(0, 3, 3, 1)
-    assert jobs.started == 3
-    assert len(backend.requests) == 3
+        for chunked in (False, True):
+            assert (await gateway.ask(submit(form(pdf(3)), key=key, chunked=chunked), b"POST")).status == 200
+    assert await used(gateway) == Used(0, 120, 120, 3)
+    assert await used(gateway, ADMIN_KEY) == Used(0, 6, 6, 2)
+    assert jobs.started == 5
+    assert len(backend.requests) == 5
 
 
 async def test_a_page_range_beyond_the_cap_is_refused_before_anything_is_counted(start: Start, jobs: Jobs) -> None:
     gateway = await start(body={"count_timeout": "60s"}, profiles={"default": {"pages_per_request": 40}})
     async with stopped_workers(gateway):
-        refused = await gateway.ask(submit(form(pdf(3), page_range="0-40")), b"POST")
-        refused.is_refusal(413, "too_many_pages")
+        for chunked in (False, True):
+            refused = await gateway.ask(submit(form(pdf(3), page_range="0-40"), chunked=chunked), b"POST")
+            refused.is_refusal(413, "too_many_pages")
     await comes_to(gateway, Used())
     assert jobs.started == 0
 
@@ -402,8 +391,9 @@ async def test_a_page_range_beyond_the_cap_is_refused_before_anything_is_counted
 
 async def test_an_upstream_that_is_not_there_costs_nothing(gateway: Running, backend: Backend) -> None:
     await backend.hang_up()
-    response = await gateway.ask(submit(form(pdf(3))), b"POST")
-    response.is_refusal(502, "upstream_unreachable")
+    for chunked in (False, True):
+        response = await gateway.ask(submit(form(pdf(3)), chunked=chunked), b"POST")
+        response.is_refusal(502, "upstream_unreachable")
     await comes_to(gateway, Used())
 
 
@@ -441,9 +431,10 @@ async def test_a_job_that_the_upstream_refuses_costs_nothing(status: str, gatewa
             connection.send(answer(content, status=status.encode() + b" Any"))
 
     backend.script = script
-    response = await gateway.ask(submit(form(pdf(3))), b"POST")
-    assert (response.status, response.reason, response.body) == (int(status), None, content)
-    assert response.value(b"ratelimit") is not None
+    for chunked in (False, True):
+        response = await gateway.ask(submit(form(pdf(3)), chunked=chunked), b"POST")
+        assert (response.status, response.reason, response.body) == (int(status), None, content)
+        assert response.value(b"ratelimit") is not None
     await comes_to(gateway, Used())
 
 
@@ -452,14 +443,17 @@ async def test_a_job_that_the_upstream_refuses_costs_nothing(status: str, gatewa
     [b'{"success": false, "error": "no"}', b'{"success": false, "request_id": "job-1"}'],
     ids=["bare", "id"],
 )
-async def test_a_job_that_failed_at_once_costs_nothing(content: bytes, gateway: Running, backend: Backend) -> None:
+@BOTH_WAYS
+async def test_a_job_that_failed_at_once_costs_nothing(
+    content: bytes, gateway: Running, backend: Backend, *, chunked: bool
+) -> None:
     async def script(connection: Connection) -> None:
         await connection.request()
         connection.send(answer(content))
         await obliging(connection)
 
     backend.script = script
-    assert (await gateway.ask(submit(form(pdf(3))), b"POST")).status == 200
+    assert (await gateway.ask(submit(form(pdf(3)), chunked=chunked), b"POST")).status == 200
     failed = Used(0, 0, 0, 0 if b"job" not in content else 1)
     await comes_to(gateway, failed)
 
@@ -476,13 +470,14 @@ async def test_a_job_that_failed_at_once_costs_nothing(content: bytes, gateway: 
     ],
     ids=["nothing", "a-part", "garbage", "too-large", "coded", "part-of-a-refusal"],
 )
+@BOTH_WAYS
 async def test_a_job_whose_answer_is_lost_stays_charged(
-    script: Script, status: int | None, reason: str | None, gateway: Running, backend: Backend
+    script: Script, status: int | None, reason: str | None, gateway: Running, backend: Backend, *, chunked: bool
 ) -> None:
     """The upstream had the whole request: the job may run, whatever became of its answer."""
     backend.script = script
     client = await gateway.connect()
-    client.send(submit(form(pdf(3))))
+    client.send(submit(form(pdf(3)), chunked=chunked))
     if status is not None and reason is not None:
         (await client.response(b"POST")).is_refusal(status, reason)
         await comes_to(gateway, Used(0, 3, 3, 1))
@@ -497,11 +492,15 @@ async def test_silence_behind_the_end_stays_charged(start: Start, backend: Backe
 
     backend.script = script
     gateway = await start(upstream={"read_timeout": "200ms"})
-    (await gateway.ask(submit(form(pdf(3))), b"POST")).is_refusal(504, "upstream_timeout")
-    await comes_to(gateway, Used(0, 3, 3, 1))
+    for number, chunked in enumerate((False, True), 1):
+        (await gateway.ask(submit(form(pdf(3)), chunked=chunked), b"POST")).is_refusal(504, "upstream_timeout")
+        await comes_to(gateway, Used(0, 3 * number, 3 * number, number))
 
 
-async def test_a_client_that_leaves_behind_the_end_has_its_job(gateway: Running, backend: Backend) -> None:
+@BOTH_WAYS
+async def test_a_client_that_leaves_behind_the_end_has_its_job(
+    gateway: Running, backend: Backend, *, chunked: bool
+) -> None:
     answers = asyncio.Event()
 
     async def script(connection: Connection) -> None:
@@ -512,7 +511,7 @@ async def test_a_client_that_leaves_behind_the_end_has_its_job(gateway: Running,
 
     backend.script = script
     client = await gateway.connect()
-    client.send(submit(form(pdf(3))))
+    client.send(submit(form(pdf(3)), chunked=chunked))
     await backend.got(1)
     client.abort()
     assert await used(gateway) == Used(1, 3, 3, 1)
@@ -536,15 +535,16 @@ def dripping(head: bytes, begins: asyncio.Event) -> Script:
     return script
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("leaves", ["before the head", "behind the head"])
 async def test_a_refusal_that_drips_keeps_nothing_of_a_client_that_left(
-    leaves: str, gateway: Running, backend: Backend
+    leaves: str, gateway: Running, backend: Backend, *, chunked: bool
 ) -> None:
     """Each byte gave it another read_timeout: place, pages and connections were held for ever."""
     begins = asyncio.Event()
     backend.script = dripping(b"HTTP/1.1 422 No", begins)
     client = await gateway.connect()
-    client.send(submit(form(pdf(3))))
+    client.send(submit(form(pdf(3)), chunked=chunked))
     await backend.got(1)
     if leaves == "behind the head":
         begins.set()
@@ -578,7 +578,8 @@ async def test_an_acceptance_that_drips_has_one_read_timeout_and_stays_charged(
     await comes_to(gateway, Used(0, 3, 3, 1))
 
 
-async def test_two_jobs_of_one_id_are_never_one(gateway: Running, backend: Backend) -> None:
+@BOTH_WAYS
+async def test_two_jobs_of_one_id_are_never_one(gateway: Running, backend: Backend, *, chunked: bool) -> None:
     async def script(connection: Connection) -> None:
         while True:
             await connection.request()
@@ -586,7 +587,7 @@ async def test_two_jobs_of_one_id_are_never_one(gateway: Running, backend: Backe
 
     backend.script = script
     assert (await gateway.ask(submit(form(pdf(2))), b"POST")).status == 200
-    (await gateway.ask(submit(form(pdf(3))), b"POST")).is_refusal(502, "upstream_broke_off")
+    (await gateway.ask(submit(form(pdf(3)), chunked=chunked), b"POST")).is_refusal(502, "upstream_broke_off")
     await comes_to(gateway, Used(0, 5, 5, 2))
 
 

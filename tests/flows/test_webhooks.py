@@ -17,7 +17,7 @@ from gateway.webhooks import verify
 from tests.support.backend import Backend
 from tests.support.client import Response
 from tests.support.forms import form, pdf
-from tests.support.gateway import ADMIN_KEY, ENVIRON, Running, Start, request, submit
+from tests.support.gateway import ADMIN_KEY, BOTH_WAYS, ENVIRON, Running, Start, request, submit
 from tests.support.jobs import Jobs, complete
 from tests.support.waiting import DEADLINE, eventually
 from tests.webhooks.receivers import Receiver, receiving, server_context
@@ -40,12 +40,13 @@ def url(receiver: Receiver) -> str:
     return f"https://localhost:{receiver.port}/hook?token=of-the-client"
 
 
+@BOTH_WAYS
 async def test_the_end_of_a_job_that_nobody_polls_is_told(
-    start: Start, backend: Backend, jobs: Jobs, receiver: Receiver, certificates: Path
+    start: Start, backend: Backend, jobs: Jobs, receiver: Receiver, certificates: Path, *, chunked: bool
 ) -> None:
     gateway = await start(jobs={}, webhooks=out(certificates), environ=ENVIRONMENT)
     body = form(pdf(2), webhook_url=url(receiver), webhook_secret="of-the-client", mode="fast")
-    accepted = await gateway.ask(submit(body), b"POST")
+    accepted = await gateway.ask(submit(body, chunked=chunked), b"POST")
     assert accepted.status == 200
     arrived = next(found for found in backend.requests if found.method == b"POST")
     assert b"webhook" not in arrived.body
@@ -103,10 +104,11 @@ async def test_no_job_starts_whose_webhook_may_not_be_sent(
     named: str, start: Start, backend: Backend, jobs: Jobs, certificates: Path
 ) -> None:
     gateway = await start(jobs={}, webhooks=out(certificates), environ=ENVIRONMENT)
-    response = await gateway.ask(submit(form(webhook_url=named)), b"POST")
-    problem = response.is_refusal(422, "field_refused")
-    assert problem["detail"].startswith("webhook_url")
-    assert named not in problem["detail"]
+    for chunked in (False, True):
+        response = await gateway.ask(submit(form(webhook_url=named), chunked=chunked), b"POST")
+        problem = response.is_refusal(422, "field_refused")
+        assert problem["detail"].startswith("webhook_url")
+        assert named not in problem["detail"]
     assert (jobs.started, backend.requests) == (0, [])
 
 

@@ -39,9 +39,13 @@ async def client(engine, number):
     while True:
         turn += 1
         claim = make_claim(f"{name}-{number}-{turn}", f"key:{number}")
-        await engine.write(lambda c: admit(c, claim, profile, NOON, NOON + 60))
-        print("admitted", claim.id)
-        await engine.write(lambda c: reserve(c, claim, profile, Ask(3, 2, "fast"), NOON, NOON + 60))
+        ask = Ask(3, 2, "fast")
+        if turn % 2:
+            await engine.write(lambda c: admit(c, claim, profile, NOON, NOON + 60))
+            print("admitted", claim.id)
+            await engine.write(lambda c: reserve(c, claim, profile, ask, NOON, NOON + 60))
+        else:  # a small one, with its place
+            await engine.write(lambda c: admit(c, claim, profile, NOON, NOON + 60, ask))
         print("reserved", claim.id)
         if turn % 5 == 0:
             await engine.write(lambda c: cancel(c, claim, NOON))

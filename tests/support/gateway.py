@@ -52,6 +52,10 @@ To start a gateway takes a tenth of a second, and tables have hundreds of rows.
 """
 
 
+BOTH_WAYS: Final = pytest.mark.parametrize("chunked", [False, True], ids=["at-once", "streamed"])
+"""Runs a test with a submit that is judged before it has a place, and with one that streams: for `submit`."""
+
+
 def request(
     method: str = "GET",
     target: str = RESULT,
