@@ -3,6 +3,7 @@
     admit ──> reserve ──> accept ──> facts (jobs.record_facts)  the upstream took the job, and its end was seen
       │          │  └───> lose ────> (expires)           released, but the answer was lost: charged, unless settled
       └──────────┴──────> cancel                         nothing was released, or the upstream refused: all refunded
+    An admit that names its pages is one with the reserve.
 
 States (schema.Stage), and who moves each:
     ADMITTED  has a slot. Its Lease (admission.py) reserves or cancels; the row of one that is cancelled goes.

@@ -186,6 +186,7 @@ class Handler:
             evidence = Evidence(cached.address, client.peer.certificate)
             attempt = await self._parts.login.attempt(state, headers.known, evidence, exchange.started)
             exchange.authentication, exchange.key_id = attempt.label, attempt.key_id
+            exchange.owner = attempt.identity.owner if attempt.identity is not None else None
             identity = attempt.identity_or_refuse()
             check_access(route, identity, cached.address)
             client.note_identity()

@@ -274,7 +274,7 @@ async def test_a_client_that_leaves_while_its_place_is_taken_gives_it_back(
     assert (event["status"], event["reason"]) == (499, "client_gone")
     lock.execute("COMMIT")
     await comes_to(gateway, Used())
-    await backend.got_nothing()
+    await never_whole(backend)
 
 
 async def test_a_client_that_leaves_within_its_form_gives_all_back(gateway: Running, backend: Backend) -> None:

@@ -34,6 +34,7 @@ _MEMORY: Final = 512 * 1_048_576  # bytes of address space
 _SECONDS: Final = 10.0
 _PATIENCE: Final = 60.0  # seconds that a document may wait for its turn
 _BUDGET: Final = 10.0  # CPU seconds for each owner and minute
+_START_COST: Final = 0.05  # CPU seconds: what a start usually takes
 MAX_ANSWERS: Final = 1000  # after so many a worker is replaced, against any leak in it
 _REAP_SECONDS: Final = 0.05  # between checks whether the killed workers have ended
 SUSPENDED: Final = 60.0  # seconds of suspension for each document in a row that was killed for its time
@@ -64,6 +65,7 @@ class PageCounter:
         self._history = CountHistory()
         self._turns = FairQueue(processes, lambda owner, size: self._history.outlook(owner, size, self._now()))
         self._suspended = Suspensions(SUSPENDED)
+        self._start_cost = _START_COST  # of the last worker that was ready
         self._idle: list[WorkerProcess] = []
         self._busy: set[WorkerProcess] = set()
         self._ending: list[WorkerProcess] = []
@@ -150,12 +152,14 @@ class PageCounter:
         spent, lost, shown = _Spent(worker, self._now(), 0.0), 0.0, 0
         try:
             await worker.ready()
+            self._start_cost = worker.start_seconds
             spent = _Spent(worker, self._now(), worker.cpu_seconds)
             pages = await worker.ask(fd, content)
             shown = 0 if pages is None else os.fstat(fd).st_size
         except BaseException:
             self._end(worker)
-            lost = worker.start_seconds  # another will be started in its place, for whoever comes next
+            # Another will be started in its place, for whoever comes next. This one may have no start behind it yet.
+            lost = self._start_cost
             raise
         finally:
             self._busy.discard(worker)

@@ -380,6 +380,19 @@ async def test_who_ends_a_worker_pays_for_the_next_ones_start_and_not_who_comes_
         assert spending.of("key:ann", now()) < 0.2
 
 
+async def test_who_leaves_before_a_worker_has_begun_to_run_pays_for_a_start(make_counter: MakeCounter) -> None:
+    """In its first milliseconds it has used none that can be measured: 300 starts in three seconds cost nothing."""
+    spending = CpuBudgets(10.0)
+    counter = make_counter(spending=spending)
+    with file_of(sample_pdf(1)) as file:
+        for _ in range(3):
+            leaves = asyncio.get_running_loop().create_task(counter.count(file.fileno(), "key:eve"))
+            await eventually(lambda: has(counter, "busy=1"))
+            leaves.cancel()
+            await asyncio.gather(leaves, return_exceptions=True)
+    assert spending.of("key:eve", now()) > 0.1
+
+
 async def test_who_leaves_while_a_worker_starts_pays_for_that_much_of_it(
     make_counter: MakeCounter, tmp_path: Path
 ) -> None:
