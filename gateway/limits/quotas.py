@@ -1,8 +1,9 @@
 """An account's counts against its profile, and whether one more submit fits: pure decisions on counts.
 
-The rate limit of submits is here, too. Each submit is decided twice: `refuse_submit` before its body, or, where that is
-small, right before `refuse_pages` (rate, concurrency, budgets and pages in flight already used up); `refuse_pages`
-before the body's end is released (pages and spend). The ledger counts what was decided in the same transaction, so there can be no race.
+The rate limit of submits is here, too. Each submit is decided twice: by `refuse_submit` before its body, or, where
+that is small, right before the other (rate, concurrency, budgets and pages in flight already used up), and by
+`refuse_pages` before the body's end is released (pages and spend). The ledger counts what was decided in the same
+transaction, so there can be no race.
 """
 
 import math
