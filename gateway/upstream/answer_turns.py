@@ -94,7 +94,11 @@ class AnswerTurns:
         """Reads on."""
         if self._transport is not None and self._is_paused:
             self._is_paused = False
-            if not self._is_over:
+            if self._is_over:
+                return
+            if self._iteration.is_full and (self._backlog or self._is_behind):  # many clients may read on at once
+                self._wait_for_turn()
+            else:
                 self._read_on()
 
     def drop(self) -> None:

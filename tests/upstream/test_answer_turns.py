@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.aio.iteration import Iteration
+from gateway.aio.iteration import MAX_SECONDS, Iteration
 from gateway.aio.turn import MAX_BYTES, SLICE
 from gateway.upstream.answer_turns import READ, AnswerTurns
 from gateway.upstream.response_reader import AnswerReader
@@ -127,6 +127,47 @@ class Patient(Socket):
     def resume_reading(self) -> None:
         """Called when more is wanted."""
         self.changes = 0
+
+
+class Costly(Connection):
+    """One of many of one loop: what it takes costs time."""
+
+    SECONDS = 0.0002
+
+    def __init__(self, iteration: Iteration, seconds: list[float]) -> None:
+        super().__init__(is_counted=True, socket=Patient())
+        self.seconds = seconds
+        self.turns = AnswerTurns(iteration, cast("Any", self.socket), cast("AnswerReader", self.reader), self.take)
+        self.turns.looks_inside = True
+
+    def take(self, data: bytes) -> int:
+        """Advances the clock."""
+        self.seconds[0] += self.SECONDS
+        return super().take(data)
+
+
+async def until_all_were_served(iteration: Iteration) -> None:
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert not iteration.is_scheduled
+
+
+async def test_of_many_clients_that_read_on_at_once_most_wait_for_a_turn() -> None:
+    seconds = [0.0]
+    iteration = Iteration(lambda: seconds[0], asyncio.get_running_loop().call_soon)
+    connections = [Costly(iteration, seconds) for _ in range(400)]  # as many requests as an account has by default
+    iteration.add(1.0, 0)
+    for connection in connections:
+        connection.turns.add(b"x" * 10 * READ)
+        connection.turns.pause()
+    await until_all_were_served(iteration)
+    assert sum(len(sizes(connection)) for connection in connections) == 0
+    for connection in connections:
+        connection.turns.resume()
+    assert seconds[0] <= 2 * MAX_SECONDS + 4 * Costly.SECONDS
+    await until_all_were_served(iteration)
+    assert all(sizes(connection) == [READ] * 10 for connection in connections)
+    assert all(connection.socket.reads() and not connection.turns.has_unread for connection in connections)
 
 
 class Behind(Connection):
