@@ -30,9 +30,9 @@ class DueDates:
         """How many jobs have a date."""
         return len(self._current)
 
-    def shared_by(self, owner: str) -> int:
-        """How many jobs share the requests, as one of this owner sees it (owner_counts.py)."""
-        return self._owners.shared_by(owner)
+    def shared_by(self, job: Job) -> int:
+        """How many jobs share the requests, as this one sees it (owner_counts.py), with a date or without."""
+        return self._owners.shared_by(job.owner, others=job not in self._current)
 
     @property
     def next_due(self) -> float:

@@ -28,10 +28,11 @@ class OwnerCounts:
         if not self._owners[owner]:
             del self._owners[owner]
 
-    def shared_by(self, owner: str) -> int:
-        """How many jobs share the requests, as a job of this owner sees it.
+    def shared_by(self, owner: str, *, others: bool = False) -> int:
+        """How many jobs share the requests, as a job of this owner sees it; with `others` it is not counted here.
 
         All, but no more than if each owner had as many as this one: so one that has thousands makes no other wait.
         Together they are asked about at most twice as often as if each saw all.
         """
-        return min(self._all, self._owners[owner] * len(self._owners))
+        owners = len(self._owners) + (others and owner not in self._owners)
+        return min(self._all + others, (self._owners[owner] + others) * owners)

@@ -236,7 +236,7 @@ class Watcher:
         return self._wall() - job.created_at
 
     def _interval(self, job: Job, age: float) -> float:
-        followed = (self._held_of if job.is_held else self._dates).shared_by(job.owner)
+        followed = self._held_of.shared_by(job.owner) if job.is_held else self._dates.shared_by(job)
         return max(interval(age, held=job.is_held, followed=followed), after_unread(job.unread, held=job.is_held))
 
     async def _adopt(self, job: Job) -> None:

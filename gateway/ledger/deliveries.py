@@ -22,13 +22,16 @@ from heapq import heapify, heappop, heapreplace
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Connection,
     Row,
+    String,
     bindparam,
     delete,
     func,
     insert,
+    literal,
     or_,
     select,
     text,
@@ -367,13 +370,26 @@ def _due(
             deliveries.c.state == DeliveryState.DUE,
             deliveries.c.destination.not_in(sorted(slots.full_destinations)),
             deliveries.c.owner.not_in(sorted({*slots.full_owners, *without})),
-            tuple_(deliveries.c.destination, deliveries.c.owner).not_in(sorted(slots.full_lines)),
+            _is_none_of(sorted(slots.full_lines), is_postgres(connection)),
         )
         .order_by(deliveries.c.next_at, deliveries.c.id)
         .limit(_AT_ONCE)
         .with_for_update(skip_locked=True)
     )
     return connection.execute(query).all()
+
+
+def _is_none_of(lines: Sequence[Line], on_postgres: bool) -> ColumnElement[bool]:
+    """Whether a delivery is in none of these lines.
+
+    PostgreSQL hashes what a subquery gives, but compares a row with each tuple of a list: beside 300,000 deliveries
+    at a thousand paused lines a claim took 4 s.
+    """
+    line = tuple_(deliveries.c.destination, deliveries.c.owner)
+    if not on_postgres:
+        return line.not_in(lines)
+    columns = ([line[place] for line in lines] for place in (0, 1))
+    return line.not_in(select(*(func.unnest(literal(column, ARRAY(String))) for column in columns)))
 
 
 def _claim(connection: Connection, rows: Sequence[Row[Any]], me: str, until: float) -> list[Due]:

@@ -12,11 +12,11 @@ from gateway.upstream.job_api import JobShape
 from tests.support.pure import PROPERTY
 
 
-def jobs(count: int) -> list[Job]:
+def jobs(count: int, owners: int = 1) -> list[Job]:
     no = frozenset[str]()
     shape = JobShape("default", "request_id", None, None, "{path}/{id}", "status", no, no, no, None, None, None)
     refs = (JobRef("default", f"j{number}", "r1") for number in range(count))
-    return [Job(ref, "key:ci", shape, "/api/v1/marker", 0.0) for ref in refs]
+    return [Job(ref, f"key:{place % owners}", shape, "/api/v1/marker", 0.0) for place, ref in enumerate(refs)]
 
 
 def taken(dates: DueDates) -> list[tuple[float, Job]]:
@@ -58,3 +58,14 @@ def test_outdated_dates_are_no_jobs_and_do_not_pile_up() -> None:
         dates.pop()
         came_up += 1
     assert came_up < 300
+
+
+def test_a_job_whose_date_was_taken_out_shares_what_all_share() -> None:
+    """A watcher takes the date out, and then asks how many share: owners of one job had no share, and no bound."""
+    dates, known = DueDates(), jobs(3, owners=3)
+    assert dates.shared_by(known[0]) == 1
+    for job in known:
+        dates.put(job, 1.0)
+    assert [dates.shared_by(job) for job in known] == [3, 3, 3]
+    _, _, job = dates.pop()
+    assert (len(dates), dates.shared_by(job)) == (2, 3)

@@ -25,6 +25,12 @@ def test_who_has_few_jobs_sees_few() -> None:
     assert (counts.shared_by("key:many"), len(counts)) == (500, 500)
 
 
+def test_who_is_not_counted_sees_itself_beside_all_others() -> None:
+    counts = counted({"key:many": 500, "key:few": 1})
+    seen = [counts.shared_by(owner, others=True) for owner in ("key:many", "key:few", "key:none")]
+    assert seen == [502, 4, 3]
+
+
 @PROPERTY
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=20))
 def test_together_they_ask_at_most_twice_as_often(jobs: list[int]) -> None:
