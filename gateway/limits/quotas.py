@@ -98,10 +98,10 @@ def take_submit(profile: Profile, tat: float, now: float) -> float:
     return take(_believable(tat, now, rate), now, 1, rate)
 
 
-def wait_for_submit(profile: Profile, counts: AccountCounts, now: float) -> float:
-    """Seconds until the rate allows another submit; 0.0 if it does now."""
+def wait_for_submit(profile: Profile, counts: AccountCounts, now: float, more: int = 1) -> float:
+    """Seconds until the rate allows so many more submits; 0.0 if it does now."""
     rate = per_minute(profile.requests_per_minute)
-    return wait_for(_believable(counts.tat, now, rate), now, 1, rate)
+    return wait_for(_believable(counts.tat, now, rate), now, more, rate)
 
 
 def refuse_submit(profile: Profile, counts: AccountCounts, now: float) -> Denial | None:

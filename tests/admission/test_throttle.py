@@ -116,6 +116,15 @@ async def test_what_would_be_let_in_follows_from_the_last_one_that_was() -> None
     assert throttle.would_let_in("key:a", limits, 0)
 
 
+async def test_no_more_would_be_let_in_at_once_than_there_are_tokens() -> None:
+    """A hundred were counted for the one token that was there; where the bucket is far in debt it is not believed."""
+    limits = profile(requests_per_minute=5, concurrent_requests=400)
+    throttle = Throttle(Clock(), 1)
+    await throttle.through("key:a", limits, Asked(LET_IN._replace(after=AccountCounts(tat=NOON + 36))))
+    let_in = [throttle.would_let_in("key:a", limits, others) for others in (0, 1, 2, 10, 100)]
+    assert let_in == [True, True, False, False, False]
+
+
 async def test_after_a_refusal_nothing_is_known_until_one_is_let_in() -> None:
     limits, clock = profile(concurrent_requests=1), Clock()
     throttle = Throttle(clock, 1)
