@@ -59,7 +59,7 @@ class PagesRefused(Refused):
 class _LeaseParts(NamedTuple):
     """What a lease works with. `held` are the reservations that are renewed while they run.
 
-    `new` counts the leases of each account that have not asked for a slot.
+    `new` counts the leases of each account of which it is not known yet whether they have a slot.
     """
 
     replica: Replica
@@ -183,6 +183,7 @@ class Lease:
         self._ttl = reservation_ttl
         self._doing: asyncio.Future[Any] | None = None
         self._state = LeaseState.NEW
+        self._is_in_new = True
         parts.new[claim.account] += 1
         self._shown: tuple[Profile, list[Limit], float] | None = None
 
@@ -209,6 +210,7 @@ class Lease:
         self._parts.held.add(self._claim.id)
         now = self._parts.replica.wall()
         outcome: StepOutcome = await self._do(self._through(now, ask))
+        self._leave_new()
         if outcome.denial is not None:
             self._end()  # nothing was taken that could be given back
         self._judge(outcome, now, PagesRefused if outcome.has_spent_token else Refused)
@@ -294,24 +296,26 @@ class Lease:
     async def _spend(self) -> None:
         """Takes a slot and gives it back: who left before he had asked for one has spent his token all the same."""
         with suppress(LedgerUnavailable):  # then nobody is let in, either
-            outcome = await self._through(self._parts.replica.wall())
+            try:
+                outcome = await self._through(self._parts.replica.wall())
+            finally:
+                self._leave_new()
             if outcome.denial is None:
                 await self._finish(LeaseState.HELD)
 
     def _advance(self, state: LeaseState) -> None:
         if self._state is LeaseState.OVER:
             raise RuntimeError("the submit is over")  # what it would take or release now, nobody would give back
-        self._leave_new()
         self._state = state
 
     def _end(self) -> None:
-        self._leave_new()
         self._state = LeaseState.OVER
         self._parts.held.discard(self._claim.id)
 
     def _leave_new(self) -> None:
         new, account = self._parts.new, self._claim.account
-        if self._state is LeaseState.NEW:
+        if self._is_in_new:
+            self._is_in_new = False
             new[account] -= 1
             if not new[account]:
                 del new[account]
@@ -351,6 +355,7 @@ class Lease:
     async def _finish(self, last: LeaseState) -> None:
         if self._doing is not None:
             await asyncio.gather(self._doing, return_exceptions=True)
+        self._leave_new()
         faults = 0
         for wait in chain(RETRY_DELAYS, () if last is LeaseState.HELD else repeat(RETRY_DELAYS[-1])):
             await asyncio.sleep(wait)

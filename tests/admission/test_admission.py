@@ -294,8 +294,8 @@ async def test_as_many_go_ahead_as_would_be_let_in(desk: Desk) -> None:
     third = desk.lease()
     assert not may()
     third.close()
-    assert may()
     await desk.quiet()
+    assert may()
     await second.admit()
     assert may()
     await desk.admit()
@@ -306,6 +306,35 @@ async def test_as_many_go_ahead_as_would_be_let_in(desk: Desk) -> None:
     assert may()  # a slot is free
     await desk.admit()
     assert not may()
+
+
+async def test_who_has_asked_counts_until_it_is_known_what_the_ledger_said(desk: Desk) -> None:
+    """Where it is far away, all who came meanwhile went ahead for the places of those who had asked."""
+    may = partial(desk.admission.may_go_ahead, ACCOUNT, PROFILE)
+    (await desk.admit()).close()
+    await desk.quiet()
+    assert may()
+    desk.gated.gate.clear()
+    asking = asyncio.ensure_future(desk.admit(ask=ASK))
+    left = desk.lease()
+    leaving = desk.lease()
+    admitted = asyncio.ensure_future(leaving.admit())
+    await asyncio.sleep(0)
+    assert not may()
+    left.close()
+    admitted.cancel()
+    await asyncio.wait([admitted])
+    leaving.close()
+    assert not may()
+    desk.gated.gate.set()
+    (await asking).close()
+    await desk.quiet()
+    new = [desk.lease(), desk.lease()]
+    assert may()
+    for lease in new:
+        lease.close()
+    await desk.quiet()
+    assert desk.admission.running == 0
 
 
 @pytest.mark.parametrize("is_known", [True, False])
