@@ -184,6 +184,7 @@ class Lease:
         self._doing: asyncio.Future[Any] | None = None
         self._state = LeaseState.NEW
         self._is_in_new = True
+        self._asked_at = 0.0
         parts.new[claim.account] += 1
         self._shown: tuple[Profile, list[Limit], float] | None = None
 
@@ -208,12 +209,28 @@ class Lease:
     async def _admit(self, ask: Ask | None = None) -> None:
         """Takes the slot, and with `ask` the pages, too."""
         self._parts.held.add(self._claim.id)
-        now = self._parts.replica.wall()
-        outcome: StepOutcome = await self._do(self._through(now, ask))
+        self._asked_at = self._parts.replica.wall()
+        self._know(await self._do(self._through(self._asked_at, ask)))
+
+    async def until_known(self) -> None:
+        """Waits for what the ledger says of its slot, and asks for one first, if that was not done.
+
+        For what ends a submit before its pages were reserved: a limit is said first, and the limits are known.
+
+        Raises:
+            Refused: as `admit` does.
+        """
+        if self.is_new:
+            await self.admit()
+        elif self._shown is None and self._doing is not None:
+            with suppress(PagesRefused):  # its head was let in
+                self._know(await self._do(self._doing))
+
+    def _know(self, outcome: StepOutcome) -> None:
         self._leave_new()
         if outcome.denial is not None:
             self._end()  # nothing was taken that could be given back
-        self._judge(outcome, now, PagesRefused if outcome.has_spent_token else Refused)
+        self._judge(outcome, self._asked_at, PagesRefused if outcome.has_spent_token else Refused)
 
     def _through(self, now: float, ask: Ask | None = None) -> Coroutine[Any, Any, StepOutcome]:
         step = Admit(self._claim, self._profile, now, now + _LEASE_SECONDS, ask)

@@ -256,6 +256,49 @@ async def test_who_is_refused_by_the_head_is_not_told_of_pages(desk: Desk) -> No
     assert not desk.admission.may_go_ahead(ACCOUNT, PROFILE)
 
 
+@pytest.mark.parametrize("asked", [10, 101, None], ids=["let in", "too many pages", "nothing"])
+async def test_who_no_longer_waits_for_the_ledger_may_wait_for_what_it_says(desk: Desk, asked: int | None) -> None:
+    """Whoever asked for nothing asks for the slot; pages that are too many are no matter of the head."""
+    lease = desk.lease()
+    if asked is not None:
+        desk.gated.gate.clear()
+        asking = asyncio.ensure_future(lease.reserve(Ask(asked, 5, "fast")))
+        await eventually(lambda: bool(desk.gated.turns))
+        asking.cancel()
+        await asyncio.wait([asking])
+        desk.gated.gate.set()
+    assert not lease.lines
+    for _ in range(2):
+        await lease.until_known()
+        assert b'"pages_per_day";r=%d' % (90 if asked == 10 else 100) in lease.lines[1]
+    lease.close()
+    await desk.quiet()
+    assert await desk.counts() == pages(0, requests=0)
+
+
+async def test_who_no_longer_waits_for_the_ledger_is_refused_by_what_it_says(desk: Desk) -> None:
+    limits = make_profile(concurrent_requests=1)
+    await desk.admit(limits)
+    for waits in (True, False):
+        lease = desk.lease(limits)
+        if waits:
+            desk.gated.gate.clear()
+            asking = asyncio.ensure_future(lease.reserve(ASK))
+            await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait([asking])
+            desk.gated.gate.set()
+        assert await refusal(lease.until_known()) is Reason.TOO_MANY_REQUESTS_IN_FLIGHT
+        lease.close()
+    assert desk.admission.running == 1
+    desk.faulty.faults = ["before"]
+    desk.now += 1
+    lease = desk.lease(limits)
+    assert await refusal(lease.until_known()) is Reason.LEDGER_UNAVAILABLE
+    lease.close()
+    await desk.quiet()
+
+
 async def test_who_leaves_before_a_slot_was_asked_for_has_spent_a_token(desk: Desk) -> None:
     """Or a key could have us work for it, as often as it likes, by leaving in time."""
     lease = desk.lease()
