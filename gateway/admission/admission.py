@@ -370,9 +370,10 @@ class Lease:
             del doing, step
 
     async def _finish(self, last: LeaseState) -> None:
-        if self._doing is not None:
-            await asyncio.gather(self._doing, return_exceptions=True)
+        was_refused = await self._is_refused_late()
         self._leave_new()
+        if was_refused:
+            return  # nothing was taken that could be given back
         faults = 0
         for wait in chain(RETRY_DELAYS, () if last is LeaseState.HELD else repeat(RETRY_DELAYS[-1])):
             await asyncio.sleep(wait)
@@ -391,6 +392,13 @@ class Lease:
             self._parts.throttle.free_slot(self._claim.account)
             return
         log.error("a place could not be given back; it will expire")
+
+    async def _is_refused_late(self) -> bool:
+        """Waits for a step that nobody waits for any more; returns whether it was the slot's, and refused."""
+        if self._doing is None:
+            return False
+        outcome: Any = (await asyncio.gather(self._doing, return_exceptions=True))[0]
+        return self._shown is None and isinstance(outcome, StepOutcome) and outcome.denial is not None
 
     async def _cancel(self) -> Settled:
         pages = await self._parts.steps.cancel(Cancel(self._claim, self._parts.replica.wall()))

@@ -299,6 +299,23 @@ async def test_who_no_longer_waits_for_the_ledger_is_refused_by_what_it_says(des
     await desk.quiet()
 
 
+@pytest.mark.parametrize("ask", [None, ASK], ids=["slot", "both"])
+async def test_who_leaves_before_he_is_refused_is_remembered_as_refused(desk: Desk, ask: Ask | None) -> None:
+    """Nothing was taken that could be given back: its next one went ahead, and was worked on for nothing."""
+    limits = make_profile(requests_per_day=1)
+    await (await desk.admit(limits, ASK)).accept(JOB)
+    desk.gated.gate.clear()
+    asking = asyncio.ensure_future(desk.admit(limits, ask))
+    await asyncio.sleep(0)
+    writes = desk.faulty.writes
+    asking.cancel()
+    await asyncio.wait([asking])
+    desk.gated.gate.set()
+    await desk.quiet()
+    assert not desk.admission.may_go_ahead(ACCOUNT, limits)
+    assert desk.faulty.writes == writes + 1
+
+
 async def test_who_leaves_before_a_slot_was_asked_for_has_spent_a_token(desk: Desk) -> None:
     """Or a key could have us work for it, as often as it likes, by leaving in time."""
     lease = desk.lease()
