@@ -89,10 +89,17 @@ class Throttle:
         self.drop_refusal(account)
 
     def drop_refusal(self, account: str) -> None:
-        """Drops a cached refusal, unless it was for the rate: something of this account is free again."""
+        """Drops a cached refusal, unless it was for the rate: something of this account is free again.
+
+        A budget is seldom what is free: so its refusal stays, and the ledger is asked.
+        """
         known = self._refused.get(account)
         denial = known.outcome.denial if known is not None else None
-        if denial is not None and denial.reason is not Reason.RATE_LIMITED:
+        if known is None or denial is None or denial.reason is Reason.RATE_LIMITED:
+            return
+        if denial.reason is Reason.BUDGET_EXHAUSTED:
+            self._refused[account] = known._replace(until=0.0)
+        else:
             del self._refused[account]
 
     def _remembered(self, account: str, profile: Profile) -> StepOutcome | None:
