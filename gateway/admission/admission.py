@@ -59,7 +59,7 @@ class PagesRefused(Refused):
 class _LeaseParts(NamedTuple):
     """What a lease works with. `held` are the reservations that are renewed while they run.
 
-    `new` counts the leases of each account that have not asked for a slot.
+    `new` counts the leases of each account of which it is not known yet whether they have a slot.
     """
 
     replica: Replica
@@ -183,6 +183,8 @@ class Lease:
         self._ttl = reservation_ttl
         self._doing: asyncio.Future[Any] | None = None
         self._state = LeaseState.NEW
+        self._is_in_new = True
+        self._asked_at = 0.0
         parts.new[claim.account] += 1
         self._shown: tuple[Profile, list[Limit], float] | None = None
 
@@ -207,11 +209,28 @@ class Lease:
     async def _admit(self, ask: Ask | None = None) -> None:
         """Takes the slot, and with `ask` the pages, too."""
         self._parts.held.add(self._claim.id)
-        now = self._parts.replica.wall()
-        outcome: StepOutcome = await self._do(self._through(now, ask))
+        self._asked_at = self._parts.replica.wall()
+        self._know(await self._do(self._through(self._asked_at, ask)))
+
+    async def until_known(self) -> None:
+        """Waits for what the ledger says of its slot, and asks for one first, if that was not done.
+
+        For what ends a submit before its pages were reserved: a limit is said first, and the limits are known.
+
+        Raises:
+            Refused: as `admit` does.
+        """
+        if self.is_new:
+            await self.admit()
+        elif self._shown is None and self._doing is not None:
+            with suppress(PagesRefused):  # its head was let in
+                self._know(await self._do(self._doing))
+
+    def _know(self, outcome: StepOutcome) -> None:
+        self._leave_new()
         if outcome.denial is not None:
             self._end()  # nothing was taken that could be given back
-        self._judge(outcome, now, PagesRefused if outcome.has_spent_token else Refused)
+        self._judge(outcome, self._asked_at, PagesRefused if outcome.has_spent_token else Refused)
 
     def _through(self, now: float, ask: Ask | None = None) -> Coroutine[Any, Any, StepOutcome]:
         step = Admit(self._claim, self._profile, now, now + _LEASE_SECONDS, ask)
@@ -294,24 +313,26 @@ class Lease:
     async def _spend(self) -> None:
         """Takes a slot and gives it back: who left before he had asked for one has spent his token all the same."""
         with suppress(LedgerUnavailable):  # then nobody is let in, either
-            outcome = await self._through(self._parts.replica.wall())
+            try:
+                outcome = await self._through(self._parts.replica.wall())
+            finally:
+                self._leave_new()
             if outcome.denial is None:
                 await self._finish(LeaseState.HELD)
 
     def _advance(self, state: LeaseState) -> None:
         if self._state is LeaseState.OVER:
             raise RuntimeError("the submit is over")  # what it would take or release now, nobody would give back
-        self._leave_new()
         self._state = state
 
     def _end(self) -> None:
-        self._leave_new()
         self._state = LeaseState.OVER
         self._parts.held.discard(self._claim.id)
 
     def _leave_new(self) -> None:
         new, account = self._parts.new, self._claim.account
-        if self._state is LeaseState.NEW:
+        if self._is_in_new:
+            self._is_in_new = False
             new[account] -= 1
             if not new[account]:
                 del new[account]
@@ -349,8 +370,10 @@ class Lease:
             del doing, step
 
     async def _finish(self, last: LeaseState) -> None:
-        if self._doing is not None:
-            await asyncio.gather(self._doing, return_exceptions=True)
+        was_refused = await self._is_refused_late()
+        self._leave_new()
+        if was_refused:
+            return  # nothing was taken that could be given back
         faults = 0
         for wait in chain(RETRY_DELAYS, () if last is LeaseState.HELD else repeat(RETRY_DELAYS[-1])):
             await asyncio.sleep(wait)
@@ -369,6 +392,13 @@ class Lease:
             self._parts.throttle.free_slot(self._claim.account)
             return
         log.error("a place could not be given back; it will expire")
+
+    async def _is_refused_late(self) -> bool:
+        """Waits for a step that nobody waits for any more; returns whether it was the slot's, and refused."""
+        if self._doing is None:
+            return False
+        outcome: Any = (await asyncio.gather(self._doing, return_exceptions=True))[0]
+        return self._shown is None and isinstance(outcome, StepOutcome) and outcome.denial is not None
 
     async def _cancel(self) -> Settled:
         pages = await self._parts.steps.cancel(Cancel(self._claim, self._parts.replica.wall()))

@@ -15,8 +15,8 @@ from weakref import WeakValueDictionary
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.steps import MOST_OF_AN_ACCOUNT
-from gateway.limits.quotas import AccountCounts, refuse_submit, wait_for_submit
-from gateway.limits.submit_decisions import StepOutcome
+from gateway.limits.quotas import AccountCounts, wait_for_submit
+from gateway.limits.submit_decisions import StepOutcome, fits_beside
 from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
 
@@ -69,8 +69,8 @@ class Throttle:
         except TimeoutError:
             raise LedgerUnavailable("too many submits of one account wait for it") from None
 
-    def would_let_in(self, account: str, profile: Profile, more: int) -> bool:
-        """Whether a submit would be let in with `more` others, by the counts of the account's last one that was.
+    def would_let_in(self, account: str, profile: Profile, others: int) -> bool:
+        """Whether a submit would be let in after so many others, by the counts of the account's last one that was.
 
         After a refusal only the ledger can tell, until it lets one in; of an account that is new here one may try.
         """
@@ -78,8 +78,8 @@ class Throttle:
         if account in self._refused:
             return False
         if counts is None:
-            return more == 0
-        return refuse_submit(profile, counts._replace(concurrent=counts.concurrent + more), self._wall()) is None
+            return others == 0
+        return fits_beside(profile, counts, others, self._wall())
 
     def free_slot(self, account: str) -> None:
         """Notes that one of its slots is free again."""
@@ -89,10 +89,17 @@ class Throttle:
         self.drop_refusal(account)
 
     def drop_refusal(self, account: str) -> None:
-        """Drops a cached refusal, unless it was for the rate: something of this account is free again."""
+        """Drops a cached refusal, unless it was for the rate: something of this account is free again.
+
+        A budget is seldom what is free: so its refusal stays, and the ledger is asked.
+        """
         known = self._refused.get(account)
         denial = known.outcome.denial if known is not None else None
-        if denial is not None and denial.reason is not Reason.RATE_LIMITED:
+        if known is None or denial is None or denial.reason is Reason.RATE_LIMITED:
+            return
+        if denial.reason is Reason.BUDGET_EXHAUSTED:
+            self._refused[account] = known._replace(until=0.0)
+        else:
             del self._refused[account]
 
     def _remembered(self, account: str, profile: Profile) -> StepOutcome | None:

@@ -98,10 +98,10 @@ def take_submit(profile: Profile, tat: float, now: float) -> float:
     return take(_believable(tat, now, rate), now, 1, rate)
 
 
-def wait_for_submit(profile: Profile, counts: AccountCounts, now: float) -> float:
-    """Seconds until the rate allows another submit; 0.0 if it does now."""
+def wait_for_submit(profile: Profile, counts: AccountCounts, now: float, more: int = 1) -> float:
+    """Seconds until the rate allows so many more submits; 0.0 if it does now."""
     rate = per_minute(profile.requests_per_minute)
-    return wait_for(_believable(counts.tat, now, rate), now, 1, rate)
+    return wait_for(_believable(counts.tat, now, rate), now, more, rate)
 
 
 def refuse_submit(profile: Profile, counts: AccountCounts, now: float) -> Denial | None:
@@ -155,7 +155,7 @@ def limits_of(profile: Profile, counts: AccountCounts, now: float, windows: Wind
     """All limits of an account that are counted, the submit rate first."""
     rate = per_minute(profile.requests_per_minute)
     debt = min(max(0.0, _believable(counts.tat, now, rate) - now), rate.burst / rate.per_second)
-    spent = math.ceil(round(debt * rate.per_second, 6))
+    spent = math.ceil(round(debt * rate.per_second, 2))  # as coarse as buckets: of seconds since 1970 little is left
     return [
         Limit("requests_per_minute", profile.requests_per_minute, spent, now + debt, _MINUTE),
         Limit("concurrent_requests", profile.concurrent_requests, counts.concurrent),

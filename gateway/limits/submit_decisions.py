@@ -15,6 +15,7 @@ from gateway.limits.quotas import (
     refuse_pages,
     refuse_submit,
     take_submit,
+    wait_for_submit,
 )
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial
@@ -63,6 +64,15 @@ def decide_submit(profile: Profile, counts: AccountCounts, now: float, ask: Ask 
     pages = decide_pages(profile, ask, admitted, now)
     after = pages.after if pages.denial is None else counts._replace(tat=tat)
     return StepOutcome(counts, after, pages.denial, has_spent_token=True)
+
+
+def fits_beside(profile: Profile, counts: AccountCounts, others: int, now: float) -> bool:
+    """Whether a submit would be let in by its head after so many others, each of which takes a page at least."""
+    if wait_for_submit(profile, counts, now, others + 1):
+        return False
+    more = Used(requests=others, pages=others)
+    taken = counts._replace(concurrent=counts.concurrent + others, pages_in_flight=counts.pages_in_flight + others)
+    return refuse_submit(profile, _plus(taken, more, more), now) is None
 
 
 def decide_pages(

@@ -152,6 +152,7 @@ class Forwarder:
         framing = _framing(prepared, answer, closes)
         if order.submit is not None and answer.status not in SUCCESS:
             order.submit.mark_refused()
+            await order.submit.until_known()
         if order.submit is not None and answer.status in SUCCESS:
             client.expect(
                 prepared.upstream.read_timeout, _silence

@@ -67,6 +67,14 @@ class Submission:
             raise judged.explained(refused) from None
         return self._form.tail
 
+    async def until_known(self) -> None:
+        """Called before an answer that is no job is passed on: it may have come before the slot was asked for.
+
+        Raises:
+            Refused: the account has reached a limit.
+        """
+        await self._lease.until_known()
+
     @property
     def is_released(self) -> bool:
         """Whether the end of the body went upstream."""

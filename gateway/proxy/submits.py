@@ -90,6 +90,5 @@ class SubmitRequests(NamedTuple):
         try:
             await self.forwarder.forward(order)
         except (Refused, UpstreamFailed):
-            if lease.is_new:
-                await lease.admit()
+            await lease.until_known()
             raise

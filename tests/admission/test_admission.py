@@ -256,6 +256,66 @@ async def test_who_is_refused_by_the_head_is_not_told_of_pages(desk: Desk) -> No
     assert not desk.admission.may_go_ahead(ACCOUNT, PROFILE)
 
 
+@pytest.mark.parametrize("asked", [10, 101, None], ids=["let in", "too many pages", "nothing"])
+async def test_who_no_longer_waits_for_the_ledger_may_wait_for_what_it_says(desk: Desk, asked: int | None) -> None:
+    """Whoever asked for nothing asks for the slot; pages that are too many are no matter of the head."""
+    lease = desk.lease()
+    if asked is not None:
+        desk.gated.gate.clear()
+        asking = asyncio.ensure_future(lease.reserve(Ask(asked, 5, "fast")))
+        await eventually(lambda: bool(desk.gated.turns))
+        asking.cancel()
+        await asyncio.wait([asking])
+        desk.gated.gate.set()
+    assert not lease.lines
+    for _ in range(2):
+        await lease.until_known()
+        assert b'"pages_per_day";r=%d' % (90 if asked == 10 else 100) in lease.lines[1]
+    lease.close()
+    await desk.quiet()
+    assert await desk.counts() == pages(0, requests=0)
+
+
+async def test_who_no_longer_waits_for_the_ledger_is_refused_by_what_it_says(desk: Desk) -> None:
+    limits = make_profile(concurrent_requests=1)
+    await desk.admit(limits)
+    for waits in (True, False):
+        lease = desk.lease(limits)
+        if waits:
+            desk.gated.gate.clear()
+            asking = asyncio.ensure_future(lease.reserve(ASK))
+            await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait([asking])
+            desk.gated.gate.set()
+        assert await refusal(lease.until_known()) is Reason.TOO_MANY_REQUESTS_IN_FLIGHT
+        lease.close()
+    assert desk.admission.running == 1
+    desk.faulty.faults = ["before"]
+    desk.now += 1
+    lease = desk.lease(limits)
+    assert await refusal(lease.until_known()) is Reason.LEDGER_UNAVAILABLE
+    lease.close()
+    await desk.quiet()
+
+
+@pytest.mark.parametrize("ask", [None, ASK], ids=["slot", "both"])
+async def test_who_leaves_before_he_is_refused_is_remembered_as_refused(desk: Desk, ask: Ask | None) -> None:
+    """Nothing was taken that could be given back: its next one went ahead, and was worked on for nothing."""
+    limits = make_profile(requests_per_day=1)
+    await (await desk.admit(limits, ASK)).accept(JOB)
+    desk.gated.gate.clear()
+    asking = asyncio.ensure_future(desk.admit(limits, ask))
+    await asyncio.sleep(0)
+    writes = desk.faulty.writes
+    asking.cancel()
+    await asyncio.wait([asking])
+    desk.gated.gate.set()
+    await desk.quiet()
+    assert not desk.admission.may_go_ahead(ACCOUNT, limits)
+    assert desk.faulty.writes == writes + 1
+
+
 async def test_who_leaves_before_a_slot_was_asked_for_has_spent_a_token(desk: Desk) -> None:
     """Or a key could have us work for it, as often as it likes, by leaving in time."""
     lease = desk.lease()
@@ -294,8 +354,8 @@ async def test_as_many_go_ahead_as_would_be_let_in(desk: Desk) -> None:
     third = desk.lease()
     assert not may()
     third.close()
-    assert may()
     await desk.quiet()
+    assert may()
     await second.admit()
     assert may()
     await desk.admit()
@@ -306,6 +366,35 @@ async def test_as_many_go_ahead_as_would_be_let_in(desk: Desk) -> None:
     assert may()  # a slot is free
     await desk.admit()
     assert not may()
+
+
+async def test_who_has_asked_counts_until_it_is_known_what_the_ledger_said(desk: Desk) -> None:
+    """Where it is far away, all who came meanwhile went ahead for the places of those who had asked."""
+    may = partial(desk.admission.may_go_ahead, ACCOUNT, PROFILE)
+    (await desk.admit()).close()
+    await desk.quiet()
+    assert may()
+    desk.gated.gate.clear()
+    asking = asyncio.ensure_future(desk.admit(ask=ASK))
+    left = desk.lease()
+    leaving = desk.lease()
+    admitted = asyncio.ensure_future(leaving.admit())
+    await asyncio.sleep(0)
+    assert not may()
+    left.close()
+    admitted.cancel()
+    await asyncio.wait([admitted])
+    leaving.close()
+    assert not may()
+    desk.gated.gate.set()
+    (await asking).close()
+    await desk.quiet()
+    new = [desk.lease(), desk.lease()]
+    assert may()
+    for lease in new:
+        lease.close()
+    await desk.quiet()
+    assert desk.admission.running == 0
 
 
 @pytest.mark.parametrize("is_known", [True, False])

@@ -8,7 +8,7 @@ import pytest
 from gateway.admission.throttle import Throttle
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.steps import MOST_OF_AN_ACCOUNT
-from gateway.limits.quotas import AccountCounts, refuse_submit
+from gateway.limits.quotas import AccountCounts, Used, refuse_submit
 from gateway.limits.submit_decisions import StepOutcome
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial, Reason
@@ -116,6 +116,15 @@ async def test_what_would_be_let_in_follows_from_the_last_one_that_was() -> None
     assert throttle.would_let_in("key:a", limits, 0)
 
 
+async def test_no_more_would_be_let_in_at_once_than_there_are_tokens() -> None:
+    """A hundred were counted for the one token that was there; where the bucket is far in debt it is not believed."""
+    limits = profile(requests_per_minute=5, concurrent_requests=400)
+    throttle = Throttle(Clock(), 1)
+    await throttle.through("key:a", limits, Asked(LET_IN._replace(after=AccountCounts(tat=NOON + 36))))
+    let_in = [throttle.would_let_in("key:a", limits, others) for others in (0, 1, 2, 10, 100)]
+    assert let_in == [True, True, False, False, False]
+
+
 async def test_after_a_refusal_nothing_is_known_until_one_is_let_in() -> None:
     limits, clock = profile(concurrent_requests=1), Clock()
     throttle = Throttle(clock, 1)
@@ -148,6 +157,17 @@ async def test_an_account_of_which_something_is_free_again_may_try() -> None:
     await throttle.through("key:a", limits, Asked(denied(FULL, limits)))
     throttle.drop_refusal("key:a")
     assert [throttle.would_let_in("key:a", limits, more) for more in (0, 1)] == [True, False]
+
+
+async def test_an_account_whose_budget_is_used_up_is_asked_about_and_does_not_try() -> None:
+    """Each job of its that began had one more worked on for nothing."""
+    limits = profile(requests_per_day=1)
+    throttle, ledger = Throttle(Clock(), 1), Asked(denied(AccountCounts(day=Used(1)), limits))
+    await throttle.through("key:a", limits, ledger)
+    throttle.free_slot("key:a")
+    assert not throttle.would_let_in("key:a", limits, 0)
+    await throttle.through("key:a", limits, ledger)
+    assert ledger.count == 2
 
 
 async def test_what_is_given_back_does_not_earn_a_rate() -> None:

@@ -524,6 +524,27 @@ async def test_who_leaves_while_his_place_is_taken_leaves_no_connection(gateway:
     await comes_to(gateway, Used())
 
 
+@BOTH_WAYS
+@pytest.mark.parametrize("document", [pdf(3), image()], ids=["pdf", "image"])
+async def test_an_answer_that_comes_before_the_body_has_the_limits_as_any_other(
+    document: Document, start: Start, backend: Backend, *, chunked: bool
+) -> None:
+    """It came while nothing was asked, or while the ledger was asked for slot and pages."""
+
+    async def busy(connection: Connection) -> None:
+        connection.send(b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy")
+        connection.finish()
+
+    backend.script = busy
+    gateway = await start(profiles={"default": {"requests_per_minute": 2}})
+    for left in (1, 0):
+        refused = await gateway.ask(submit(form(document), chunked=chunked), b"POST")
+        assert (refused.status, refused.reason) == (503, None)
+        assert refused.values(b"ratelimit")[0].startswith(b'"requests_per_minute";r=%d;' % left)
+        await comes_to(gateway, Used())
+    (await gateway.ask(submit(form(document), chunked=chunked), b"POST")).is_refusal(429, "rate_limited")
+
+
 # Who leaves
 
 

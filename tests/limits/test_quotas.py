@@ -215,6 +215,15 @@ def test_a_debt_that_may_be_is_to_be_paid(ahead: float) -> None:
     assert take_submit(profile, NOON + ahead, NOON) == NOON + ahead + 1
 
 
+@pytest.mark.parametrize("rate", [1, 200, 1000, 10_000, 1_000_000])
+def test_each_submit_is_shown_as_one_of_the_rate(rate: int) -> None:
+    """Sums of seconds since the epoch are exact to a quarter of a microsecond: of 10,000, the first took two."""
+    profile = make(requests_per_minute=rate)
+    for now in (NOON + part / 7 for part in range(100)):
+        tat = take_submit(profile, 0.0, now)
+        assert limits_of(profile, AccountCounts(tat=tat), now)[0].used == 1
+
+
 @pytest.mark.parametrize("ahead", [121, 3600, 86_400 * 40])
 def test_a_debt_that_can_only_come_of_a_clock_that_was_set_back_is_forgotten(ahead: float) -> None:
     profile = make(requests_per_minute=60)

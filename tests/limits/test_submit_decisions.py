@@ -1,7 +1,16 @@
 """Submits of one account, decided one after the other."""
 
+import pytest
+
 from gateway.limits.quotas import AccountCounts, Uncounted, Used
-from gateway.limits.submit_decisions import Ask, StepOutcome, decide_in_turn, decide_pages, decide_submit
+from gateway.limits.submit_decisions import (
+    Ask,
+    StepOutcome,
+    decide_in_turn,
+    decide_pages,
+    decide_submit,
+    fits_beside,
+)
 from gateway.model.reasons import Reason
 from tests.support.ledgers import NOON, make_profile
 
@@ -55,6 +64,31 @@ def test_a_submit_that_is_refused_by_its_head_has_spent_none_whatever_its_pages(
     assert decided.denial is not None
     assert decided.denial.reason is Reason.TOO_MANY_REQUESTS_IN_FLIGHT
     assert not decided.has_spent_token
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"requests_per_minute": 6},
+        {"concurrent_requests": 6},
+        {"pages_in_flight": 6},
+        {"pages_per_day": 6},
+        {"pages_per_month": 6},
+        {"requests_per_day": 6},
+        {"requests_per_month": 6},
+    ],
+    ids=lambda limits: next(iter(limits)),
+)
+def test_as_many_fit_beside_each_other_as_would_be_let_in_one_after_the_other(limits: dict[str, int]) -> None:
+    profile, used = make_profile(**limits), Used(2, 2)
+    tat = NOON + 2 * 60 / profile.requests_per_minute
+    counts = AccountCounts(tat=tat, concurrent=2, pages_in_flight=2, day=used, month=used)
+    assert [fits_beside(profile, counts, others, NOON) for others in (0, 3, 4, 400)] == [True, True, False, False]
+    for _ in range(4):
+        decided = decide_submit(profile, counts, NOON, Ask(1, 5, "fast"))
+        assert decided.denial is None
+        counts = decided.after
+    assert decide_submit(profile, counts, NOON).denial is not None
 
 
 def test_pages_count_in_flight_and_in_day_and_month() -> None:
