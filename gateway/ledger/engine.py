@@ -25,6 +25,13 @@ class OwnTurn(StrEnum):
 
 
 _OWN: Final = frozenset(OwnTurn)
+OF_WEBHOOKS: Final = "(webhooks)"
+"""The turn of webhooks that go out: as an owner's, for there may be very many, and a late one stops no submit."""
+
+
+def turn_of_sender(name: str) -> str:
+    """The turn of webhooks that come in by this name, as an owner's: whoever sends very many delays only these."""
+    return f"(webhooks in: {name})"
 
 
 def is_postgres(connection: Connection) -> bool:
@@ -33,7 +40,7 @@ def is_postgres(connection: Connection) -> bool:
 
 
 def is_of_an_owner(turn: str) -> bool:
-    """Whether a turn is an owner's, not the gateway's own."""
+    """Whether a turn is an owner's, or as an owner's, not the gateway's own: its faults may be of its own making."""
     return bool(turn) and turn not in _OWN
 
 

@@ -22,6 +22,7 @@ from gateway.aio.in_turn import run_in_later_turn, run_in_turn
 from gateway.aio.iteration import Iteration
 from gateway.errors import LedgerUnavailable, Refused, ledger_unavailable, refuse
 from gateway.http.strict_json import read_object
+from gateway.ledger.engine import turn_of_sender
 from gateway.ledger.inbound_webhooks import Message, Taken, give_back, handled, take
 from gateway.ledger.ledger import Ledger
 from gateway.model.reasons import RETRY_SOON, Denial, Reason
@@ -214,7 +215,8 @@ class Receiver:
         while True:
             now, (settings, incoming) = self._wall(), judged
             until = int(now + settings.timeout + LEASE_SECONDS)
-            taken = await self._ledger.write(lambda c: take(c, settings.name, incoming.message, now, until))  # noqa: B023 -- it is awaited here
+            work = partial(take, name=settings.name, message=incoming.message, now=now, until=until)
+            taken = await self._ledger.write(work, in_turn_of=turn_of_sender(settings.name))
             if taken is not Taken.BUSY:
                 return judged, until if taken is Taken.FIRST else None
             await asyncio.sleep(LOOK_EVERY)
@@ -237,7 +239,9 @@ class Receiver:
         for pause in RETRY_DELAYS:
             await asyncio.sleep(pause)
             try:
-                await self._ledger.write(lambda c: handled(c, name, message, lease, until))
+                await self._ledger.write(
+                    lambda c: handled(c, name, message, lease, until), in_turn_of=turn_of_sender(name)
+                )
             except LedgerUnavailable:
                 continue
             return
@@ -247,7 +251,7 @@ class Receiver:
     async def _forget(self, name: str, message: Message, lease: int) -> None:
         # Only once: by the time of a retry, another process may have a lease that ends in the same second.
         try:
-            await self._ledger.write(lambda c: give_back(c, name, message, lease))
+            await self._ledger.write(lambda c: give_back(c, name, message, lease), in_turn_of=turn_of_sender(name))
         except LedgerUnavailable:
             log.warning("webhook waits for its lease", webhook=name)
 

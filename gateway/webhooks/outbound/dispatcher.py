@@ -22,7 +22,7 @@ from gateway.aio.nudge import Nudge
 from gateway.aio.periodic import until_next
 from gateway.aio.tls.step_threads import StepThreads
 from gateway.aio.tls.transport import TlsBuffers
-from gateway.errors import LedgerUnavailable, Refused, SetupError, whereabouts
+from gateway.errors import LedgerUnavailable, OwnerWaited, Refused, SetupError, whereabouts
 from gateway.ledger.deliveries import (
     Bounds,
     DeliveryLease,
@@ -35,7 +35,7 @@ from gateway.ledger.deliveries import (
     release,
     schedule_retry,
 )
-from gateway.ledger.engine import is_postgres
+from gateway.ledger.engine import OF_WEBHOOKS, is_postgres
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.news import Question
 from gateway.model.times import Times
@@ -143,6 +143,8 @@ class Dispatcher:
                 if self._clock() >= look_at:
                     look_at = self._clock() + _LOOK_EVERY
                     await self.look_after()
+            except OwnerWaited as error:
+                log.warning("webhooks wait for the ledger", why=str(error))
             except LedgerUnavailable:
                 pass  # the ledger has logged it
             except Exception as error:  # noqa: BLE001 -- after any error, webhooks must still be sent
@@ -173,7 +175,8 @@ class Dispatcher:
         # Per owner, so that one owner's slow receivers don't block the others.
         share = max(1, parts.out.most_in_flight // _SHARE)
         bounds = Bounds(room, most, rooms, share)
-        claimed, took = await self._ledger.write(self._timed(lambda c: claim_due(c, self._me, now, until, bounds)))
+        claim = self._timed(lambda c: claim_due(c, self._me, now, until, bounds))
+        claimed, took = await self._ledger.write(claim, in_turn_of=OF_WEBHOOKS)
         self._claims_at = self._clock() + (_REST * took if took > _QUICK else 0.0)
         loop = asyncio.get_running_loop()
         for place, due in enumerate(claimed):
@@ -213,7 +216,7 @@ class Dispatcher:
         if left:
             await asyncio.wait(left)
             with suppress(LedgerUnavailable):  # then they are sent when the leases expire
-                await self._ledger.write(lambda c: release(c, [*left.values()], self._wall()))
+                await self._ledger.write(lambda c: release(c, [*left.values()], self._wall()), in_turn_of=OF_WEBHOOKS)
 
     async def _parts_now(self) -> _DispatcherParts | None:
         """The present settings, made ready; None, with a log event, while they are unusable."""
@@ -296,14 +299,15 @@ class Dispatcher:
             result = Result.DEAD if at is None else result
         self.metrics.count_attempt(result)
         log_attempt(due, attempt, result, None if at is None else at - now)
+        if at is not None:
+            note = partial(schedule_retry, lease=due.lease, outcome=outcome, next_at=at)
+        elif result is Result.DELIVERED:
+            note = partial(mark_delivered, lease=due.lease, outcome=outcome, now=now)
+        else:
+            note = partial(mark_dead, lease=due.lease, outcome=outcome, now=now)
         while self._clock() < deadline:
             try:
-                if result is Result.DELIVERED:
-                    await self._ledger.write(lambda c: mark_delivered(c, due.lease, outcome, now))
-                elif at is not None:
-                    await self._ledger.write(lambda c: schedule_retry(c, due.lease, outcome, at))
-                else:
-                    await self._ledger.write(lambda c: mark_dead(c, due.lease, outcome, now))
+                await self._ledger.write(note, in_turn_of=OF_WEBHOOKS)
             except LedgerUnavailable:
                 await asyncio.sleep(NOTE_AGAIN)
             else:

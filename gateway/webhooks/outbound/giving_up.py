@@ -14,6 +14,7 @@ import structlog
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.deliveries import GivenUp, Line, give_up, give_up_untried
+from gateway.ledger.engine import OF_WEBHOOKS
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts
 from gateway.model.times import Times
@@ -74,7 +75,7 @@ class GivingUp:
     async def _give_up_batches(self, late: Callable[..., list[GivenUp]]) -> None:
         now = self._wall()
         for _ in range(_BATCHES):
-            given_up = await self._ledger.write(lambda c: late(c, now=now))
+            given_up = await self._ledger.write(lambda c: late(c, now=now), in_turn_of=OF_WEBHOOKS)
             if not given_up:
                 break
             for delivery in given_up:

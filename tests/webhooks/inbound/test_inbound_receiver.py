@@ -21,7 +21,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.shared_context import PAUSE
 from gateway.config.settings.webhooks import WebhookIn
 from gateway.errors import Refused
-from gateway.ledger.engine import Engine
+from gateway.ledger.engine import Engine, is_of_an_owner
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import received
 from gateway.model.reasons import Reason
@@ -101,6 +101,23 @@ async def refusal(taker: Taker, body: bytes = b"", headers: Headers | None = Non
         await taker.take(expected_of(taker, name, body, headers), body)
     assert "canary" not in str(caught.value.denial)
     return caught.value.denial.reason
+
+
+async def test_a_sender_has_its_own_turn_at_the_ledger(
+    taker: Taker, ledger: Ledger, service: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of one sender's filled the turn of the gateway's own work; one that came late stopped all submits."""
+    turns, write = set[str](), ledger.write
+
+    async def noted(work: Any, *, in_turn_of: str = "") -> Any:
+        turns.add(in_turn_of)
+        return await write(work, in_turn_of=in_turn_of)
+
+    monkeypatch.setattr(ledger, "write", noted)
+    assert await take(taker) == PROCESSED
+    service.answers = [503]
+    assert await refusal(taker, message("r2")) is Reason.UPSTREAM_UNREACHABLE
+    assert [is_of_an_owner(turn) for turn in turns] == [True]
 
 
 async def test_it_is_handed_on_once(taker: Taker, service: Receiver, clock: Clock) -> None:

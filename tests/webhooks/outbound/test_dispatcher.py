@@ -17,8 +17,9 @@ from structlog.testing import capture_logs
 
 from gateway.aio.nudge import Nudge
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
+from gateway.errors import OwnerWaited
 from gateway.ledger.deliveries import claim_due
-from gateway.ledger.engine import Engine, is_postgres
+from gateway.ledger.engine import Engine, is_of_an_owner, is_postgres
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts
 from gateway.ledger.schema import DeliveryState
@@ -319,6 +320,27 @@ async def test_claims_that_take_long_are_seldom(
     parts.now += 0.8
     await parts.settle()
     assert (claims, len(receiver.got)) == (2, 4)
+
+
+async def test_a_claim_that_the_ledger_does_not_end_in_time_stops_no_submits(
+    ledger: Ledger, hook_certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With very many due, one took longer than ledger.timeout: the ledger counted as unavailable, for all owners."""
+    parts = Set(ledger, hook_certificates)
+    await parts.make_due(1)
+
+    async def is_late(*_: Any, in_turn_of: str = "") -> Any:
+        assert is_of_an_owner(in_turn_of)
+        raise OwnerWaited("no answer within ledger.timeout")
+
+    monkeypatch.setattr(ledger, "write", is_late)
+    with capture_logs() as logs:
+        task = asyncio.get_running_loop().create_task(parts.relay.run())
+        await eventually(lambda: bool(logs))
+        task.cancel()
+    assert logs[0] == {
+        "event": "webhooks wait for the ledger", "why": "no answer within ledger.timeout", "log_level": "warning",
+    }  # fmt: skip
 
 
 async def test_who_is_nudged_while_claims_rest_is_served_at_the_end_of_the_rest(
