@@ -324,14 +324,16 @@ async def test_postgresql_looks_a_paused_line_up_and_does_not_go_through_all_of_
 
         event.listen(connection, "before_cursor_execute", note)
         claim_due(connection, "me", NOON, NOON + 60, Bounds(GREAT, GREAT, rooms, 2))
+        give_up(connection, list(rooms)[:100], NOON - 10, NOON)
         event.remove(connection, "before_cursor_execute", note)
         queries = [(text, values) for text, values in asked if "SKIP LOCKED" in text]
         return [
             "\n".join(connection.exec_driver_sql(f"EXPLAIN {text}", values).scalars()) for text, values in queries
         ]
 
-    (plan_of_claim,) = await engine.write(work)
+    plan_of_claim, plan_of_end = await engine.write(work)
     assert "(hashed SubPlan" in plan_of_claim, plan_of_claim
+    assert "= 'd9:443'" not in plan_of_end, plan_of_end
 
 
 async def test_they_are_listed_counted_and_forgotten(engine: Engine) -> None:
