@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -25,6 +26,7 @@ from gateway.http.strict_json import read_object
 from gateway.ledger.engine import turn_of_sender
 from gateway.ledger.inbound_webhooks import Message, Taken, give_back, handled, take
 from gateway.ledger.ledger import Ledger
+from gateway.limits.pauses import doubled
 from gateway.model.reasons import RETRY_SOON, Denial, Reason
 from gateway.model.request import BodyLimit
 from gateway.policy.body_limits import check_length
@@ -35,6 +37,7 @@ from gateway.webhooks.signature import STANDARD_ID
 
 LEASE_SECONDS: Final = 10.0  # longer than the longest wait for forward_to
 LOOK_EVERY: Final = 0.25  # seconds
+_LONGEST: Final = 8  # times LOOK_EVERY: with hundreds of copies, four looks a second of each are half a processor
 MAX_AT_ONCE: Final = 256
 _PIECE: Final = 262_144  # bytes of a body; each secret takes a fifth of a millisecond for them
 RETRY_DELAYS: Final = (0.0, 0.5, 2.0)  # seconds
@@ -212,6 +215,7 @@ class Receiver:
 
         Where other settings are in force after a wait, it is judged again.
         """
+        looks = count()
         while True:
             now, (settings, incoming) = self._wall(), judged
             until = int(now + settings.timeout + LEASE_SECONDS)
@@ -219,7 +223,7 @@ class Receiver:
             taken = await self._ledger.write(work, in_turn_of=turn_of_sender(settings.name))
             if taken is not Taken.BUSY:
                 return judged, until if taken is Taken.FIRST else None
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(doubled(LOOK_EVERY, next(looks), _LONGEST * LOOK_EVERY))
             if self._find(settings.name) is not settings:
                 judged = await judge()
 

@@ -120,6 +120,23 @@ async def test_a_sender_has_its_own_turn_at_the_ledger(
     assert [is_of_an_owner(turn) for turn in turns] == [True]
 
 
+async def test_copies_look_ever_more_seldom_whether_the_first_was_taken(
+    taker: Taker, engine: Engine, service: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """250 copies of one that a service did not answer looked a thousand times a second: half a processor."""
+    monkeypatch.setattr("gateway.webhooks.inbound.inbound_receiver.LOOK_EVERY", 0.05)
+    faulty = Faulty(engine)
+    counting = Taker(Ledger(faulty), lambda: [settings(service.port)], clock, iteration_now())
+    service.gate = asyncio.Event()
+    first = asyncio.ensure_future(take(taker))
+    await service.facts.until(lambda: service.running == 1)
+    copy = asyncio.ensure_future(take(counting))
+    await asyncio.sleep(1.0)
+    assert 2 <= faulty.writes <= 6  # at 0, 50, 150, 350, 750 ms
+    service.gate.set()
+    assert [await first, await copy] == [PROCESSED, ALREADY]
+
+
 async def test_it_is_handed_on_once(taker: Taker, service: Receiver, clock: Clock) -> None:
     assert [await take(taker) for _ in range(3)] == [PROCESSED, ALREADY, ALREADY]
     (got,) = service.got
