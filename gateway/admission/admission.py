@@ -104,8 +104,8 @@ class Admission:
     def may_go_ahead(self, account: str, profile: Profile) -> bool:
         """Whether a submit may be worked on before it has a slot, for it would be let in by all that is known here.
 
-        As many of an account as it has slots left; none while the ledger is away, or where its last submit was
-        refused: then what is done for it would be done for nothing.
+        As many of an account as it has slots, tokens and budgets left; none while the ledger is away, or where its
+        last submit was refused: then what is done for it would be done for nothing.
         """
         ledger = self._replica.ledger
         if ledger.problem is not None or ledger.is_in_doubt:

@@ -2,7 +2,7 @@
 
 All accounts share one queue to the ledger. An account that submits more than it may would fill it with requests whose
 answer is known, and delay all other submits. So a refusal is cached: for as long as it must hold (a rate), or for
-half a second (slots or pages that may be given back at any time).
+half a second (slots, pages or budgets, which may be given back at any time).
 """
 
 import asyncio

@@ -26,11 +26,12 @@ class OwnTurn(StrEnum):
 
 _OWN: Final = frozenset(OwnTurn)
 OF_WEBHOOKS: Final = "(webhooks)"
-"""The turn of webhooks that go out: as an owner's, for there may be very many, and a late one stops no submit."""
+"""The turn of webhooks that go out: as an owner's, for there may be very many. On PostgreSQL a late one makes the
+ledger doubtful, not away: a write of the gateway's own decides."""
 
 
 def turn_of_sender(name: str) -> str:
-    """The turn of webhooks that come in by this name, as an owner's: whoever sends very many delays only these."""
+    """The turn of webhooks that come in by this name, as an owner's: whoever sends very many delays these first."""
     return f"(webhooks in: {name})"
 
 

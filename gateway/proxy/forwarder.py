@@ -152,7 +152,9 @@ class Forwarder:
         framing = _framing(prepared, answer, closes)
         if order.submit is not None and answer.status not in SUCCESS:
             order.submit.mark_refused()
+            client.expect_nothing()  # the ledger's answer has a deadline of its own
             await order.submit.until_known()
+            client.expect(prepared.upstream.read_timeout, _silence)
         if order.submit is not None and answer.status in SUCCESS:
             client.expect(
                 prepared.upstream.read_timeout, _silence

@@ -71,7 +71,7 @@ class Submission:
         """Called before an answer that is no job is passed on: it may have come before the slot was asked for.
 
         Raises:
-            Refused: the account has reached a limit.
+            Refused: the account has reached a limit, or ledger_unavailable.
         """
         await self._lease.until_known()
 

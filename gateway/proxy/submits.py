@@ -52,8 +52,9 @@ class SubmitRequests(NamedTuple):
         """
         permit = order.prepared.permit
         goes_ahead = await self._may_go_ahead(order)
+        form, intake = self._form(state, order), self._intake(order)
         lease = self.admission.lease(permit, permit.profile, state.reservation_ttl)
-        submission = self._submission(state, order, lease)
+        submission = Submission(lease, form, intake)
         try:
             if not goes_ahead:
                 await lease.admit()
@@ -74,17 +75,20 @@ class SubmitRequests(NamedTuple):
             return False
         return await order.client.has_come(order.body, length, SHORTLY) and may(permit.account, permit.profile)
 
-    def _submission(self, state: State, order: ForwardOrder, lease: Lease) -> Submission:
+    def _form(self, state: State, order: ForwardOrder) -> FormJudge:
         prepared, permit = order.prepared, order.prepared.permit
         shape = prepared.job_shape
         rules_now = partial(self.still_permitted.form_rules, shape, permit.profile.pages_per_request)
         boundary, whose = prepared.boundary or b"", (permit.account, permit.owner)
         body = SubmitBody(boundary, rules_now, self.spool, self.counter, *whose)
         room = FormRoom(shape.page_fields, state.pricing, self.jobs.checkpoints, self.webhooks)
-        form = FormJudge(body, permit, partial(self.still_permitted.check, order), room)
+        return FormJudge(body, permit, partial(self.still_permitted.check, order), room)
+
+    def _intake(self, order: ForwardOrder) -> Intake:
+        prepared = order.prepared
         begin_job = partial(self.jobs.begin_job, prepared)
         end = self.jobs.registry.end_another_owners
-        return Submission(lease, form, Intake(shape, permit.path, begin_job, end, self.webhooks))
+        return Intake(prepared.job_shape, prepared.permit.path, begin_job, end, self.webhooks)
 
     async def _forward(self, order: ForwardOrder, lease: Lease) -> None:
         try:

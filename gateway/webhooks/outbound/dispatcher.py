@@ -312,6 +312,7 @@ class Dispatcher:
                 await asyncio.sleep(NOTE_AGAIN)
             else:
                 return
+        log.warning("webhook outcome not noted", delivery=due.lease.id)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         del self._tasks[task]

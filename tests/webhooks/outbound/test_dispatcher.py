@@ -539,8 +539,10 @@ async def test_an_outcome_that_can_not_be_noted_at_all_is_another_attempt(
     faulty.is_away = True
     receiver.gate.set()
     await eventually(lambda: parts.ledger.problem is not None)
-    parts.now += 1000
-    await parts.idle()
+    with capture_logs() as logs:
+        parts.now += 1000
+        await parts.idle()
+    assert {"event": "webhook outcome not noted", "log_level": "warning", "delivery": "d1"} in logs
     faulty.is_away = False
     await parts.settle()
     assert len(receiver.got) == 2
