@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from gateway.admission.admission import ledger_away
+from gateway.admission.lease import ledger_away
 from gateway.errors import LedgerUnavailable, Refused, ValueNotKept, refuse, whereabouts
 from gateway.jobs.job import Job
 from gateway.ledger.checkpoints import is_owned, note

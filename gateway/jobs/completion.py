@@ -6,7 +6,7 @@ from typing import NamedTuple
 import structlog
 from sqlalchemy import Connection
 
-from gateway.admission.admission import ledger_away
+from gateway.admission.lease import ledger_away
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable
 from gateway.jobs.end_writer import EndWriter, Terms

@@ -6,7 +6,7 @@
     An admit that names its pages is one with the reserve.
 
 States (schema.Stage), and who moves each:
-    ADMITTED  has a slot. Its Lease (admission.py) reserves or cancels; the row of one that is cancelled goes.
+    ADMITTED  has a slot. Its Lease (lease.py) reserves or cancels; the row of one that is cancelled goes.
     RESERVED  has pages, too: they may be released. Its Lease accepts, with the job's id or without, or cancels.
     ACCEPTED  has pages and no slot. Facts of the job's end settle it (jobs.record_facts), or its owner's deletion.
     CHARGED   as reserved, for its end is unknown. Facts settle it still; an operator may refund it (lost.py).

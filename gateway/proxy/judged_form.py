@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from gateway.admission.admission import PagesRefused
+from gateway.admission.lease import PagesRefused
 from gateway.errors import Refused
 from gateway.jobs.checkpoints import Checkpoints
 from gateway.limits.prices import Pricing

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from gateway.admission.admission import Lease, PagesRefused
+from gateway.admission.lease import Lease, PagesRefused
 from gateway.ledger.jobs import NewJob
 from gateway.proxy.judged_form import FormJudge
 from gateway.upstream.job_api import JobShape

@@ -9,7 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple
 
-from gateway.admission.admission import Admission, Lease
+from gateway.admission.admission import Admission
+from gateway.admission.lease import Lease
 from gateway.config.state import State
 from gateway.errors import Refused, UpstreamFailed
 from gateway.proxy.forward_order import ForwardOrder

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert
 
-from gateway.ledger.deliveries import Bounds, DeliveryOutcome, claim_due, mark_dead, mark_delivered
+from gateway.ledger.deliveries import DeliveryOutcome, mark_dead, mark_delivered
+from gateway.ledger.delivery_claims import Bounds, claim_due
 from gateway.ledger.jobs import forget
 from gateway.ledger.key_revisions import next_revision
 from gateway.ledger.keys import NewKeyRow, create, note_used

@@ -12,7 +12,9 @@ from sqlalchemy import Connection, Table
 from structlog.testing import capture_logs
 
 import gateway.admission.admission
-from gateway.admission.admission import Admission, Lease, PagesRefused
+import gateway.admission.lease
+from gateway.admission.admission import Admission
+from gateway.admission.lease import Lease, PagesRefused
 from gateway.admission.throttle import Throttle
 from gateway.aio.background import Background
 from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff
@@ -159,7 +161,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
-    monkeypatch.setattr(gateway.admission.admission, "RETRY_DELAYS", (0.0,) * 4)
+    monkeypatch.setattr(gateway.admission.lease, "RETRY_DELAYS", (0.0,) * 4)
     made = Desk(engine)
     yield made
     await made.background.close(5.0)

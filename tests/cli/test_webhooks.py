@@ -11,16 +11,8 @@ from click.testing import CliRunner, Result
 from gateway.cli.webhooks import webhooks
 from gateway.keys.key_changes import user_name
 from gateway.ledger.audit import recorded
-from gateway.ledger.deliveries import (
-    Bounds,
-    DeliveryOutcome,
-    Planned,
-    claim_due,
-    make_due,
-    mark_dead,
-    mark_delivered,
-    plan,
-)
+from gateway.ledger.deliveries import DeliveryOutcome, Planned, make_due, mark_dead, mark_delivered, plan
+from gateway.ledger.delivery_claims import Bounds, claim_due
 from gateway.ledger.ledger import open_ledger
 from tests.support.ledgers import NOON
 from tests.support.pure import document, write

@@ -13,12 +13,10 @@ from sqlalchemy.exc import IntegrityError
 from gateway.ledger import expiry, jobs
 from gateway.ledger.audit import recorded
 from gateway.ledger.deliveries import (
-    Bounds,
     DeliveryLease,
     DeliveryOutcome,
     Due,
     Planned,
-    claim_due,
     drop,
     first_due,
     give_up,
@@ -32,6 +30,7 @@ from gateway.ledger.deliveries import (
     retry,
     schedule_retry,
 )
+from gateway.ledger.delivery_claims import Bounds, claim_due
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
@@ -357,7 +356,8 @@ async def test_they_are_listed_counted_and_forgotten(engine: Engine) -> None:
 
 CLAIMERS = """
 import asyncio, json, sys
-from gateway.ledger.deliveries import Bounds, DeliveryOutcome, claim_due, mark_delivered
+from gateway.ledger.deliveries import DeliveryOutcome, mark_delivered
+from gateway.ledger.delivery_claims import Bounds, claim_due
 from tests.support.ledgers import open_engine
 
 url, name, claimers, now = json.loads(sys.argv[1])

@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Connection, insert
 
 from gateway.ledger import checkpoints, expiry, inbound_webhooks, schema, watchers
-from gateway.ledger.deliveries import Bounds, claim_due, release
+from gateway.ledger.deliveries import release
+from gateway.ledger.delivery_claims import Bounds, claim_due
 from gateway.ledger.engine import Engine
 from gateway.ledger.schema import DeliveryState, JobState, Stage, accounts, deliveries, jobs, reservations
 from gateway.limits.job_cost import Known

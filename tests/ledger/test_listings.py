@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from gateway.ledger import listings as joblist
-from gateway.ledger.deliveries import Bounds, claim_due
+from gateway.ledger.delivery_claims import Bounds, claim_due
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import forget
 from gateway.ledger.listings import JobMark, WebhookMark, jobs_with_id, list_jobs, list_webhooks

@@ -8,7 +8,17 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Connection, insert, text
 
-from gateway.ledger import audit, checkpoints, deliveries, inbound_webhooks, key_revisions, keys, schema, usage
+from gateway.ledger import (
+    audit,
+    checkpoints,
+    deliveries,
+    delivery_claims,
+    inbound_webhooks,
+    key_revisions,
+    keys,
+    schema,
+    usage,
+)
 from gateway.ledger import reservations as steps
 from gateway.ledger.engine import Engine
 from gateway.ledger.schema import Stage, reservations, windows
@@ -177,14 +187,14 @@ async def test_what_failing_destinations_are_given_up_for_is_found_among_what_wa
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 async def test_what_is_being_sent_is_found_among_what_is_due_soon(engine: Engine) -> None:
     """Each second all that waited was gone through: 300,000 were a fifth of a second of the only writer."""
-    bounds = deliveries.Bounds(8, 8)
+    bounds = delivery_claims.Bounds(8, 8)
 
     def work(connection: Connection) -> list[str]:
         asked: list[str] = []
         raw = raw_of(connection)
         raw.set_trace_callback(asked.append)
         try:
-            assert deliveries.claim_due(connection, "me", NOON, NOON + 60, bounds) == []
+            assert delivery_claims.claim_due(connection, "me", NOON, NOON + 60, bounds) == []
         finally:
             raw.set_trace_callback(None)
         return [step for statement in asked for step in _plan(raw, statement) if "deliveries" in step]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.admission.admission import PagesRefused
+from gateway.admission.lease import PagesRefused
 from gateway.errors import Refused, refuse
 from gateway.ledger.deliveries import Planned
 from gateway.ledger.jobs import NewJob

@@ -11,7 +11,8 @@ import click
 from sqlalchemy import Connection
 
 from gateway.cli.main import cli
-from gateway.ledger.deliveries import Bounds, DeliveryOutcome, claim_due, make_due, mark_dead
+from gateway.ledger.deliveries import DeliveryOutcome, make_due, mark_dead
+from gateway.ledger.delivery_claims import Bounds, claim_due
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.refusals import RefusalRow, note
 from gateway.ledger.reservations import charge_one

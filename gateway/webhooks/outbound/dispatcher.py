@@ -24,17 +24,16 @@ from gateway.aio.tls.step_threads import StepThreads
 from gateway.aio.tls.transport import TlsBuffers
 from gateway.errors import LedgerUnavailable, OwnerWaited, Refused, SetupError, whereabouts
 from gateway.ledger.deliveries import (
-    Bounds,
     DeliveryLease,
     DeliveryOutcome,
     Due,
-    claim_due,
     first_due,
     mark_dead,
     mark_delivered,
     release,
     schedule_retry,
 )
+from gateway.ledger.delivery_claims import Bounds, claim_due
 from gateway.ledger.engine import OF_WEBHOOKS, is_postgres
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.news import Question

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from gateway.aio.nudge import Nudge
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.errors import OwnerWaited
-from gateway.ledger.deliveries import claim_due
+from gateway.ledger.delivery_claims import claim_due
 from gateway.ledger.engine import Engine, is_of_an_owner, is_postgres
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts
