@@ -147,18 +147,20 @@ async def test_refused_and_failed_requests_are_told_one_by_one_page_by_page_and_
 
     await comes_true(is_looked_at)
     (row,) = await found("failed=true")
-    health = row["container_now"]
+    health = row.pop("container_now")  # changes at any time: the container is asked again while this test looks
     assert (health["up"], health["trouble"], health["last_trouble"]) == (False, *["no answer (no connection)"] * 2)
     assert health["since"] <= health["last_trouble_at"]
     assert {one["container_now"] for one in await found("q=not_known")} == {None}
     assert all("`gateway keys list`" in one["look_at"] for one in await found("q=not_known"))
     means = {one["means"] for one in await found("q=not_known")}
     assert means == {"The key does not exist, or no longer exists."}
-    assert (await api("GET", f"/admin/v1/refusals/{failed}")).json == row
+    alone = (await api("GET", f"/admin/v1/refusals/{failed}")).json
+    assert alone == {**row, "container_now": alone["container_now"]}
     (await api("GET", "/admin/v1/refusals/nothing")).is_problem(404, "refusal_not_found")
     (await api("GET", "/admin/v1/refusals/a%00b")).is_problem(404, "refusal_not_found")
     for text in (failed, "UPSTREAM_un", "upstream%20unreach", "502", "CI"):
-        assert await found(f"q={text}") == [row], text
+        (one,) = await found(f"q={text}")
+        assert one == {**row, "container_now": one["container_now"]}, text
     for text in ("not_known", "not%20known", "unauthenticated:%20not%20known"):
         assert len(await found(f"q={text}")) == 3, text
     assert await found("q=%25") == await found("q=a%00b") == []
