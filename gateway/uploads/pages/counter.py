@@ -79,7 +79,8 @@ class PageCounter:
     async def count(self, fd: int, account: str = "", content: Content = Content.PDF, owner: str = "") -> int | None:
         """Counts the pages in a file; the caller may close the file once this has returned or raised.
 
-        The deadline starts when a worker gets the file. Turns and CPU budget are the owner's, else the account's.
+        The deadline starts when a worker gets the file; the start of a worker has its own. Turns and CPU budget are
+        the owner's, else the account's.
 
         Returns:
             The pages, for a PDF as pdfium says; None if they can't be counted, or not within the deadline.
@@ -127,13 +128,12 @@ class PageCounter:
 
     async def _count_in_time(self, fd: int, account: str, content: Content, owner: str) -> int | None:
         try:
-            async with asyncio.timeout(self._timeout):
-                pages = await self._ask(fd, content, owner)
+            pages = await self._ask(fd, content, owner)
         except (TimeoutError, ConnectionResetError, ConnectionAbortedError):
             # Our deadline or the worker's CPU limit, a crash, nonsense: each costs a new worker, 3 ms of the loop.
             self._suspended.add(account, self._now())
             return None
-        except OSError:  # no process could be started, or somebody killed it
+        except OSError:  # no process could be started, or not in time, or somebody killed it
             return None
         self._suspended.end(account)
         return pages
@@ -154,7 +154,8 @@ class PageCounter:
             await worker.ready()
             self._start_cost = worker.start_seconds
             spent = _Spent(worker, self._now(), worker.cpu_seconds)
-            pages = await worker.ask(fd, content)
+            async with asyncio.timeout(self._timeout):
+                pages = await worker.ask(fd, content)
             shown = 0 if pages is None else os.fstat(fd).st_size
         except BaseException:
             self._end(worker)

@@ -15,6 +15,7 @@ from gateway.uploads.pages.worker_protocol import ANSWER, READY, Content
 _PROGRAM: Final = Path(__file__).with_name("worker.py")
 _OUT_OF_TIME: Final = (-signal.SIGPROF, -signal.SIGXCPU)
 _REAP_SECONDS: Final = 5.0
+_START_SECONDS: Final = 10.0
 _TIMES: Final = slice(11, 13)  # utime and stime, counted from the field after the name
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _HANDED_ON: Final = ("LD_LIBRARY_PATH",)  # environment variables: a custom Python may need it to start
@@ -72,15 +73,21 @@ class WorkerProcess:
         return sum(map(int, fields[_TIMES])) / _TICKS
 
     async def ready(self) -> None:
-        """Waits until it has started: the first time half a tenth of a second or more.
+        """Waits until it has started: the first time half a tenth of a second or more, ten seconds at the most.
 
         Raises:
-            OSError: it ended, or said something else; as `ask` does.
+            OSError: it ended, said something else, or took too long. None of its subclasses, which `ask` raises: a
+                start says nothing about a document.
         """
         if self._is_ready:
             return
-        if await self._said(len(READY)) != READY:
-            raise ConnectionAbortedError
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                said = await self._said(len(READY))
+        except OSError as error:
+            raise OSError("not ready") from error
+        if said != READY:
+            raise OSError("not ready")
         self._is_ready = True
         self.start_seconds = self.cpu_seconds or 0.0
 

@@ -280,7 +280,15 @@ async def test_a_worker_that_does_not_answer_is_killed(tmp_path: Path, text: str
 async def test_a_worker_that_never_is_ready_is_killed(tmp_path: Path, start: str) -> None:
     counter = PageCounter(processes=1, timeout=LONG, program=program(tmp_path, ANSWER, start))
     assert await count(counter, sample_pdf(1)) is None
-    assert has(counter, "idle=0", "busy=0", "suspended=1")
+    assert has(counter, "idle=0", "busy=0", "suspended=0")  # no document had reached it
+    counter.close()
+
+
+async def test_a_slow_start_is_no_part_of_the_count(tmp_path: Path) -> None:
+    """On a busy machine, the first document after a start cost the cap, and its account was suspended."""
+    slow = program(tmp_path, ANSWER, START.replace("0.4", "1.0"))
+    counter = PageCounter(processes=1, timeout=0.5, program=slow)
+    assert (await count(counter, sample_pdf(1)), has(counter, "suspended=0")) == (4, True)
     counter.close()
 
 
