@@ -7,7 +7,7 @@ from typing import Final, Protocol, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from gateway.errors import without_calls
+from gateway.errors import LedgerUnavailable, OwnerWaited, without_calls
 
 T = TypeVar("T")
 _Error = TypeVar("_Error", bound=BaseException)
@@ -26,8 +26,8 @@ class OwnTurn(StrEnum):
 
 _OWN: Final = frozenset(OwnTurn)
 OF_WEBHOOKS: Final = "(webhooks)"
-"""The turn of webhooks that go out: as an owner's, for there may be very many. On PostgreSQL a late one makes the
-ledger doubtful, not away: a write of the gateway's own decides."""
+"""The turn of webhooks that go out: as an owner's, for there may be very many. A late one makes the ledger
+doubtful, not away: a write of the gateway's own decides."""
 
 
 def turn_of_sender(name: str) -> str:
@@ -43,6 +43,11 @@ def is_postgres(connection: Connection) -> bool:
 def is_of_an_owner(turn: str) -> bool:
     """Whether a turn is an owner's, or as an owner's, not the gateway's own: its faults may be of its own making."""
     return bool(turn) and turn not in _OWN
+
+
+def fault_of_waiting(in_turn_of: str) -> type[LedgerUnavailable]:
+    """What to raise of a wait in vain."""
+    return OwnerWaited if is_of_an_owner(in_turn_of) else LedgerUnavailable
 
 
 def handed_on(error: _Error) -> _Error:

@@ -26,7 +26,7 @@ from gateway.aio.background import keep_task
 from gateway.errors import LedgerUnavailable, OwnerWaited, ValueNotKept
 from gateway.ledger.connecting import DEADLINES, FAULTS, Connector, has_waited, in_words, is_read_only
 from gateway.ledger.connection_slots import ConnectionSlots
-from gateway.ledger.engine import REPORT_SECONDS, OwnTurn, handed_on, is_of_an_owner
+from gateway.ledger.engine import REPORT_SECONDS, OwnTurn, fault_of_waiting, handed_on, is_of_an_owner
 from gateway.ledger.loop_time import LoopTime
 from gateway.ledger.migrate import DEFAULT_UPKEEP, MIGRATION_SECONDS, Upkeep
 from gateway.ledger.postgres_submits import STATEMENTS
@@ -152,7 +152,7 @@ class PostgresEngine:
         try:
             await asyncio.wait(either, timeout=self._turn, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                fault = _fault_of(in_turn_of)
+                fault = fault_of_waiting(in_turn_of)
                 if not has_begun.done():
                     raise fault(_NO_TURN)
                 await _answered(task, within or self._timeout, has_begun.result(), fault)
@@ -172,7 +172,7 @@ class PostgresEngine:
     ) -> T:
         until = asyncio.get_running_loop().time() + self._turn - self._to_connect
         async with self._slots.one(in_turn_of):
-            with self._words(in_turn_of), self._connecting_until(until, _fault_of(in_turn_of)):
+            with self._words(in_turn_of), self._connecting_until(until, fault_of_waiting(in_turn_of)):
                 return await self._begin(work, engine, has_begun)
 
     @contextmanager
@@ -283,11 +283,6 @@ class PostgresEngine:
                 # Fills the cache that SQLAlchemy's own statements use; it has no public way to fill it.
                 raw.run_async(lambda _, statement=statement: raw._prepare(statement, 0.0))  # noqa: SLF001
             record.info[_PREPARED] = True
-
-
-def _fault_of(in_turn_of: str) -> type[LedgerUnavailable]:
-    """What to raise of a wait in vain."""
-    return OwnerWaited if is_of_an_owner(in_turn_of) else LedgerUnavailable
 
 
 async def _answered(

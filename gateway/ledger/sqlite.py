@@ -34,7 +34,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from gateway.errors import LedgerUnavailable, ValueNotKept
-from gateway.ledger.engine import REPORT_SECONDS, handed_on
+from gateway.ledger.engine import REPORT_SECONDS, fault_of_waiting, handed_on
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
 from gateway.ledger.owner_turns import OwnerTurns
 from gateway.ledger.statement import raw_of, with_driver
@@ -107,7 +107,9 @@ def _end(done: "asyncio.Future[Any]", result: Any, error: BaseException | None) 
 
 
 def _late(call: _Call) -> LedgerUnavailable:
-    return LedgerUnavailable(_NO_TURN if call.began is None else "no answer within ledger.timeout")
+    if call.began is None:  # others of its owner's may have been ahead; the one that runs says what is wrong
+        return fault_of_waiting(call.in_turn_of)(_NO_TURN)
+    return LedgerUnavailable("no answer within ledger.timeout")
 
 
 class SqliteEngine:
@@ -211,7 +213,7 @@ class LedgerThread:
         """
         with self._queue:
             if len(self._calls) >= MAX_WAITING:
-                raise LedgerUnavailable("too many transactions wait for it")
+                raise fault_of_waiting(call.in_turn_of)("too many transactions wait for it")
             self._calls.put(call.in_turn_of, call)
         self._signals.put(None)
 
@@ -240,7 +242,7 @@ class LedgerThread:
         try:
             call.began = time.monotonic()
             if call.began > call.turn:
-                raise LedgerUnavailable(_NO_TURN)
+                raise fault_of_waiting(call.in_turn_of)(_NO_TURN)
             result = self._transact(call)
         except IntegrityError as error:
             call.end(None, error)

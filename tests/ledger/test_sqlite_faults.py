@@ -18,8 +18,8 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import Connection, text
 
-from gateway.errors import LedgerUnavailable
-from gateway.ledger.engine import Engine
+from gateway.errors import LedgerUnavailable, OwnerWaited
+from gateway.ledger.engine import Engine, OwnTurn
 from gateway.ledger.reservations import admit, cancel
 from tests.support.ledgers import (
     HOLDS_LOCK,
@@ -305,7 +305,7 @@ async def test_a_disk_that_is_full(small_disk: Path) -> None:
 
 READ_ONLY: Final = """
 import asyncio, sys
-from gateway.errors import LedgerUnavailable
+from gateway.errors import LedgerUnavailable, OwnerWaited
 from tests.support.ledgers import beat, beats, open_engine
 
 async def main():
@@ -395,6 +395,24 @@ async def test_a_thread_that_is_stuck_is_waited_for_until_the_deadline(hasty: En
     go.set()
     assert await hasty.write(beat) == 2  # neither what was stuck nor what was given up was done
     assert ran == []
+
+
+async def test_who_waits_for_a_turn_of_his_own_says_nothing_of_the_ledger(hasty: Engine) -> None:
+    begun, go = asyncio.Event(), Event()
+    loop = asyncio.get_running_loop()
+
+    def stuck(connection: Connection) -> None:
+        del connection
+        loop.call_soon_threadsafe(begun.set)
+        go.wait()
+
+    first = asyncio.ensure_future(hasty.write(stuck, in_turn_of="key:ci"))
+    await begun.wait()
+    waiting = [hasty.write(beat, in_turn_of=of) for of in ("key:ci", "", OwnTurn.KEYS)]
+    told = await asyncio.gather(first, *waiting, return_exceptions=True)
+    go.set()
+    assert [type(error) for error in told] == [LedgerUnavailable, OwnerWaited, LedgerUnavailable, LedgerUnavailable]
+    assert await hasty.write(beat, in_turn_of="key:ci") == 2
 
 
 async def test_a_report_may_take_longer_and_nobody_waits_for_it(hasty: Engine) -> None:
