@@ -227,6 +227,17 @@ def lines_among(lines: Collection[Line], on_postgres: bool) -> Sequence[Line] | 
     return select(*(func.unnest(literal(column, ARRAY(String))) for column in columns))
 
 
+def is_in_none(lines: Collection[Line], on_postgres: bool) -> ColumnElement[bool]:
+    """Whether a delivery is in none of these lines.
+
+    SQLite compares a row that is not in a list of tuples with each of them: with 300 lines and 100,000 deliveries a
+    claim kept its only writer for seconds. A text it looks up. No destination has a space.
+    """
+    if on_postgres:
+        return tuple_(deliveries.c.destination, deliveries.c.owner).not_in(lines_among(lines, on_postgres))
+    return (deliveries.c.destination + " " + deliveries.c.owner).not_in([" ".join(line) for line in sorted(lines)])
+
+
 def _held(lease: DeliveryLease) -> tuple[Any, ...]:
     return (
         deliveries.c.id == lease.id,

@@ -1,11 +1,17 @@
-"""Claims of webhooks that are due: whose come next, and how many may run at once (deliveries.py has their life)."""
+"""Claims of webhooks that are due: whose come next, and how many may run at once (deliveries.py has their life).
+
+Next comes who has the fewest attempts running, and of those with as few the next by name after who was last, round
+and round. So however many of one owner, or of a thousand, are due, for however long, and however long their receivers
+take, an owner's first waits for no more than one of each other's.
+"""
 
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heapreplace
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Row,
     func,
@@ -15,14 +21,15 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.ledger.deliveries import DeliveryLease, Due, Line, lines_among
+from gateway.ledger.deliveries import DeliveryLease, Due, Line, is_in_none
 from gateway.ledger.engine import is_postgres
 from gateway.ledger.schema import DeliveryState, deliveries
 
 _LOCK: Final = 0x686F_6F6B  # PostgreSQL's advisory lock for claims: "hook"
 _AT_ONCE: Final = 200
 _MAX_ROUNDS: Final = 20
-_ROUNDS_OF_OTHERS: Final = 4
+_OWNERS: Final = 1000  # on either side of whose turn was last, of whom the first is looked for
+_FEW: Final = 20
 _LONGEST_LEASE: Final = 600.0  # seconds: the longest attempt, the time to note it, and clocks that differ
 
 
@@ -30,21 +37,20 @@ class Bounds(NamedTuple):
     """How many deliveries may be claimed: at most in all, and of one destination at once, over all replicas.
 
     `rooms` are smaller limits now in force (circuit breaker), by destination and owner. `per_owner`: how many of one
-    owner the claiming process may hold at once; None for no bound.
+    owner the claiming process may hold at once; None for no bound. `after`: whose turn was the last one.
     """
 
     most: int
     per_destination: int
     rooms: Mapping[Line, int] | None = None
     per_owner: int | None = None
+    after: str = ""
 
 
 def claim_due(connection: Connection, me: str, now: float, until: float, bounds: Bounds) -> list[Due]:
-    """Claims due deliveries, of owners in turn, the longest due first; no other process gets them before `until`.
+    """Claims due deliveries, of owners in turn, as they were given; no other process gets them before `until`.
 
-    Next comes who has the fewest attempts running: however many of one owner are due, and however long its receivers
-    take, another's first waits for no more than one place to become free. Claims run one after the other (on
-    PostgreSQL by a lock), so the bound per destination holds across replicas.
+    Claims run one after the other (on PostgreSQL by a lock), so the bound per destination holds across replicas.
 
     Args:
         connection: of a transaction that writes.
@@ -61,10 +67,10 @@ def claim_due(connection: Connection, me: str, now: float, until: float, bounds:
     last: tuple[int, str] = (0, "")
     for number in range(_MAX_ROUNDS):
         rows = _due(connection, now, last, slots)
-        others = _of_others(connection, now, slots, rows) if len(rows) == _AT_ONCE and not number else []
-        for row in _in_turn(
-            [row for row in (*rows, *others) if row.id not in chosen], slots, bounds.most - len(chosen)
-        ):
+        is_hiding = len(rows) == _AT_ONCE and not number
+        hidden = _of_others(connection, now, slots, rows, bounds.after) if is_hiding else []
+        waiting = [row for row in {row.id: row for row in (*rows, *hidden)}.values() if row.id not in chosen]
+        for row in _in_turn(waiting, slots, bounds.most - len(chosen), bounds.after):
             chosen[row.id] = row
         if len(chosen) >= bounds.most or len(rows) < _AT_ONCE:
             break
@@ -72,24 +78,47 @@ def claim_due(connection: Connection, me: str, now: float, until: float, bounds:
     return _claim(connection, list(chosen.values()), me, min(until, now + _LONGEST_LEASE))
 
 
-def _of_others(connection: Connection, now: float, slots: "_Slots", rows: Sequence[Row[Any]]) -> list[Row[Any]]:
-    """What is due of owners that are not among these rows: the first of one owner's thousands hide all others'."""
-    found, seen = list[Row[Any]](), {row.owner for row in rows}
-    for _ in range(_ROUNDS_OF_OTHERS):
-        more = _due(connection, now, (0, ""), slots, without=seen)
-        found += more
-        seen |= {row.owner for row in more}
-        if len(more) < _AT_ONCE:
-            break
+def _of_others(
+    connection: Connection, now: float, slots: "_Slots", rows: Sequence[Row[Any]], after: str
+) -> list[Row[Any]]:
+    """The first that is due of each owner, and more of those that are hidden by the thousands of these rows' owners.
+
+    Of a thousand owners behind `after` at the most, and a thousand from the beginning.
+    """
+    found = [*_firsts(connection, now, slots, after)]
+    found += _firsts(connection, now, slots, "", deliveries.c.owner <= after) if after else []
+    hidden = {row.owner for row in found} - {row.owner for row in rows}
+    if 0 < len(hidden) <= _FEW:  # of more, each has to wait for others anyway
+        found += _due(connection, now, (0, ""), slots, deliveries.c.owner.in_(sorted(hidden)))
     return found
 
 
-def _in_turn(rows: Sequence[Row[Any]], slots: "_Slots", most: int) -> list[Row[Any]]:
+def _firsts(
+    connection: Connection, now: float, slots: "_Slots", after: str, *upto: ColumnElement[bool]
+) -> Sequence[Row[Any]]:
+    """Goes from owner to owner by the index of their deliveries: one search for each, however many they have."""
+    name = deliveries.c.owner
+    those = deliveries.c.next_at.is_not(None), *upto
+    owners = select(func.min(name).label("owner")).where(*those, name > after).cte("owners", recursive=True)
+    following = select(func.min(name)).where(*those, name > owners.c.owner)
+    owners = owners.union_all(select(following.scalar_subquery()).where(owners.c.owner.is_not(None)))
+    its_first = (
+        select(deliveries.c.id)
+        .where(name == owners.c.owner, *_is_due(connection, now, slots))
+        .order_by(deliveries.c.next_at, deliveries.c.id)
+        .limit(1)
+    )
+    firsts = select(its_first.scalar_subquery().label("id")).where(owners.c.owner.is_not(None)).limit(_OWNERS)
+    locked = select(deliveries).where(deliveries.c.id.in_(firsts)).with_for_update(skip_locked=True)
+    return connection.execute(locked).all()
+
+
+def _in_turn(rows: Sequence[Row[Any]], slots: "_Slots", most: int, after: str) -> list[Row[Any]]:
     """Takes slots for up to `most` of these, each time for the owner that has the fewest; of its rows the first."""
     waiting: dict[str, deque[Row[Any]]] = {}
     for row in rows:
         waiting.setdefault(row.owner, deque()).append(row)
-    turns = [(slots.running(owner), place, owner) for place, owner in enumerate(waiting)]
+    turns = [(slots.running(owner), (owner <= after, owner), owner) for owner in waiting]
     heapify(turns)
     taken: list[Row[Any]] = []
     while turns and len(taken) < most:
@@ -162,29 +191,32 @@ def _count_running(connection: Connection, now: float, slots: _Slots) -> None:
 
 
 def _due(
-    connection: Connection, now: float, last: tuple[int, str], slots: _Slots, without: Collection[str] = ()
+    connection: Connection, now: float, last: tuple[int, str], slots: _Slots, *among: ColumnElement[bool]
 ) -> Sequence[Row[Any]]:
-    """The batch of due deliveries behind `last`, the longest due first, without those that have no free slot.
-
-    `without`: not those of these owners, either.
-    """
+    """The batch of due deliveries behind `last`, the longest due first, without those that have no free slot."""
     query = (
         select(deliveries)
         .where(
-            deliveries.c.next_at.between(last[0], int(now)),
             tuple_(deliveries.c.next_at, deliveries.c.id) > last,
-            deliveries.c.state == DeliveryState.DUE,
-            deliveries.c.destination.not_in(sorted(slots.full_destinations)),
-            deliveries.c.owner.not_in(sorted({*slots.full_owners, *without})),
-            tuple_(deliveries.c.destination, deliveries.c.owner).not_in(
-                lines_among(slots.full_lines, is_postgres(connection))
-            ),
+            *among,
+            *_is_due(connection, now, slots, last[0]),
         )
         .order_by(deliveries.c.next_at, deliveries.c.id)
         .limit(_AT_ONCE)
         .with_for_update(skip_locked=True)
     )
     return connection.execute(query).all()
+
+
+def _is_due(connection: Connection, now: float, slots: _Slots, since: int = 0) -> tuple[ColumnElement[bool], ...]:
+    """The conditions of a delivery that is due and has a free slot."""
+    return (
+        deliveries.c.next_at.between(since, int(now)),
+        deliveries.c.state == DeliveryState.DUE,
+        deliveries.c.destination.not_in(sorted(slots.full_destinations)),
+        deliveries.c.owner.not_in(sorted(slots.full_owners)),
+        is_in_none(slots.full_lines, is_postgres(connection)),
+    )
 
 
 def _claim(connection: Connection, rows: Sequence[Row[Any]], me: str, until: float) -> list[Due]:

@@ -29,7 +29,15 @@ _partial_index("ix_jobs_gone_first", jobs.c.upstream, jobs.c.expires_at, where=G
 _partial_index("ix_jobs_gone_again", jobs.c.upstream, jobs.c.expires_at, where=GONE_AGAIN)
 _partial_index("ix_jobs_readable", jobs.c.expires_at, where=IS_READABLE & jobs.c.expires_at.is_not(None))
 _partial_index("ix_jobs_living", jobs.c.state, jobs.c.watcher, where=IS_READABLE)
-_partial_index("ix_deliveries_next_at", deliveries.c.next_at, where=deliveries.c.next_at.is_not(None))
+# With the id: very many may be due in one second, and a claim would put all of them in order.
+_partial_index(
+    "ix_deliveries_next_at", deliveries.c.next_at, deliveries.c.id, where=deliveries.c.next_at.is_not(None)
+)
+# From owner to owner, and of each the first that is due: claims look there when very many wait.
+_partial_index(
+    "ix_deliveries_turns", deliveries.c.owner, deliveries.c.next_at, deliveries.c.id,
+    where=deliveries.c.next_at.is_not(None),
+)  # fmt: skip
 _partial_index("uq_deliveries_waiting", deliveries.c.upstream, deliveries.c.request_id, where=WAITS, unique=True)
 
 metadata: Final = tables

@@ -305,7 +305,7 @@ async def test_an_owner_has_its_share_of_places_and_what_is_paused_for_one_is_op
         found = await engine.write(lambda c: claim_due(c, me, NOON, NOON + 60, Bounds(GREAT, GREAT, rooms, 2)))
         return [due.lease.id for due in found]
 
-    assert await some("me", {("a0:443", "key:many"): 0}) == ["a1", "b", "a2"]
+    assert await some("me", {("a0:443", "key:many"): 0}) == ["b", "a1", "a2"]
     assert await some("me", {}) == []
     assert await some("other", {("a0:443", "key:many"): 1}) == ["a0", "a3"]
 
@@ -405,6 +405,46 @@ async def test_owners_take_turns_at_a_destination(engine: Engine, most: int) -> 
         assert await engine.write(lambda c, due=due: mark_delivered(c, due.lease, OK, NOON + 4))  # type: ignore[misc]
     claimed = await claim(engine, NOON + 5, me="another", most=most, each=4)
     assert [due.lease.id for due in claimed] == ["b1", "b2"]
+
+
+@pytest.mark.parametrize("after", ["", "key:2", "key:9"])
+async def test_the_thousands_of_a_few_owners_hide_nobody_s_first(engine: Engine, after: str) -> None:
+    """Beside six owners with 250 older ones each, a seventh owner's waited until these were sent."""
+
+    def fill(connection: Connection) -> None:
+        for number in range(1500):
+            plan(connection, planned(f"a{number:04}", owner=f"key:{number // 250}"), NOON)
+            make_due(connection, "default", f"job-a{number:04}", "complete", NOON)
+
+    await engine.write(fill)
+    await plan_and_end(engine, "z", NOON + 1, owner="key:quiet")
+    bounds = Bounds(8, GREAT, after=after)
+    claimed = await engine.write(lambda c: claim_due(c, "me", NOON + 2, NOON + 60, bounds))
+    assert len(claimed) == 8
+    assert {due.owner for due in claimed} == {*(f"key:{number}" for number in range(6)), "key:quiet"}
+    assert [due.lease.id for due in claimed if due.owner == "key:3"] == ["a0750"]
+
+
+async def test_many_owners_take_turns_whosever_are_the_oldest(engine: Engine) -> None:
+    """Where each has older ones and places are few, they went by age: a newcomer's came after all of those."""
+
+    def fill(connection: Connection) -> None:
+        for number in range(90):
+            plan(connection, planned(f"a{number:02}", owner=f"key:{number % 30:02}"), NOON)
+            make_due(connection, "default", f"job-a{number:02}", "complete", NOON + number)
+
+    await engine.write(fill)
+    await plan_and_end(engine, "z", NOON + 100, owner="key:zoe")
+    after, sent = "", list[str]()
+    for turn in range(4):
+        bounds = Bounds(8, GREAT, after=after)
+        claimed = await engine.write(lambda c, b=bounds: claim_due(c, "me", NOON + 200, NOON + 260, b))  # type: ignore[misc]
+        for due in claimed:
+            done = partial(mark_delivered, lease=due.lease, outcome=OK, now=NOON + 200 + turn)
+            assert await engine.write(done)
+        after = claimed[-1].owner
+        sent += [due.owner for due in claimed]
+    assert sent[:31] == [*(f"key:{number:02}" for number in range(30)), "key:zoe"]
 
 
 async def test_a_turn_of_an_owner_is_a_row_that_has_room(engine: Engine) -> None:

@@ -181,7 +181,11 @@ async def test_what_failing_destinations_are_given_up_for_is_found_among_what_wa
             raw.set_trace_callback(None)
         return [step for statement in asked for step in _plan(raw, statement) if "deliveries" in step]
 
-    assert await engine.write(work) == ["SEARCH deliveries USING INDEX ix_deliveries_next_at (next_at>?)"]
+    (step,) = await engine.write(work)
+    assert step in {  # both hold what waits alone
+        "SEARCH deliveries USING INDEX ix_deliveries_next_at (next_at>?)",
+        "SEARCH deliveries USING INDEX ix_deliveries_turns (owner=? AND next_at>?)",
+    }
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)

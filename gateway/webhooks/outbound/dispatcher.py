@@ -122,6 +122,7 @@ class Dispatcher:
         self._giving_up = GivingUp(ledger, self._breaker, self.metrics, chance.times)
         self._nudged = Nudge()
         self._claims_at = 0.0
+        self._last_turn = ""
         self._due = Question(ledger.version)
 
     def __repr__(self) -> str:
@@ -173,12 +174,13 @@ class Dispatcher:
         most, rooms = parts.out.most_in_flight_per_destination, self._breaker.rooms(self._clock())
         # Per owner, so that one owner's slow receivers don't block the others.
         share = max(1, parts.out.most_in_flight // _SHARE)
-        bounds = Bounds(room, most, rooms, share)
+        bounds = Bounds(room, most, rooms, share, self._last_turn)
         claim = self._timed(lambda c: claim_due(c, self._me, now, until, bounds))
         claimed, took = await self._ledger.write(claim, in_turn_of=OF_WEBHOOKS)
         self._claims_at = self._clock() + (_REST * took if took > _QUICK else 0.0)
         loop = asyncio.get_running_loop()
         for place, due in enumerate(claimed):
+            self._last_turn = due.owner
             deadline = self._clock() + parts.out.timeout + _LEASE_SECONDS
             task = loop.create_task(self._deliver(due, parts, place, deadline))
             self._tasks[task] = due.lease

@@ -199,6 +199,17 @@ async def test_there_is_room_for_so_many_at_once_in_all(parts: Set, receiver: Re
     assert (len(receiver.got), receiver.most) == (5, 3)
 
 
+async def test_owners_take_turns_however_long_others_have_waited(parts: Set, receiver: Receiver) -> None:
+    parts.out = out(parts.directory, most_in_flight=1)
+    for number in range(6):
+        await parts.make_due(receiver.port, f"d{number}", f"key:{number % 2}")
+    parts.now += 1
+    await parts.make_due(receiver.port, "newest", "key:z")
+    for _ in range(4):
+        await parts.settle()
+    assert [got.headers["webhook-id"] for got in receiver.got] == ["d0", "d1", "newest", "d2"]
+
+
 async def test_a_destination_that_keeps_failing_is_paused_and_probed(parts: Set, receiver: Receiver) -> None:
     addresses, parts.addresses = parts.addresses, {}
     for number in range(8):
