@@ -8,12 +8,13 @@ ledger is back.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import islice
 from typing import Final
 
 import structlog
 
 from gateway.admission.lease import ledger_away
-from gateway.errors import LedgerUnavailable, Refused, ValueNotKept, refuse, whereabouts
+from gateway.errors import LedgerUnavailable, OwnerWaited, Refused, ValueNotKept, refuse, whereabouts
 from gateway.jobs.job import Job
 from gateway.ledger.checkpoints import is_owned, note
 from gateway.ledger.replica import Replica
@@ -22,6 +23,7 @@ from gateway.upstream.job_api import is_checkpoint
 
 MAX: Final = 10_000
 _SETTLES: Final = 0.5  # seconds; another replica names a checkpoint to its owner before it has written that down
+_SOME: Final = 100
 PAUSE: Final = 5.0  # seconds between two tries at a ledger that is away
 _Key = tuple[str, str, str]
 log = structlog.get_logger()
@@ -36,7 +38,7 @@ class Checkpoints:
         self._ttl = ttl
         self._background = replica.background
         self.seen: OrderedDict[_Key, float] = OrderedDict()  # until when its owner may use it
-        self._unwritten: dict[_Key, float] = {}
+        self._unwritten: dict[str, dict[_Key, float]] = {}  # by owner
 
     def record(self, job: Job, checkpoint: str | None) -> None:
         """Records the checkpoint that a job's status answer named, if any: from now on the job's owner may use it."""
@@ -85,28 +87,50 @@ class Checkpoints:
         await self._ledger.write(lambda c: note(c, *key, until), in_turn_of=key[2])
 
     def _postpone(self, key: _Key, until: float) -> None:
-        if len(self._unwritten) >= MAX:
+        if sum(map(len, self._unwritten.values())) >= MAX:
             log.warning("a checkpoint could not be written down; its owner has to read the result again")
             return
-        self._unwritten[key] = until
-        if len(self._unwritten) == 1:
+        is_first = not self._unwritten
+        self._unwritten.setdefault(key[2], {})[key] = until
+        if is_first:
             self._background.start(self._catch_up())
 
     async def _catch_up(self) -> None:
-        """Retries failed writes one by one until the ledger takes them."""
+        """Retries failed writes until the ledger takes them: some of each owner, then more of each."""
         while self._unwritten:
-            key, until = next(iter(self._unwritten.items()))
-            try:
-                if until > self._wall():
-                    await self._write(key, until)
-            except ValueNotKept:
-                log.warning("a checkpoint could not be written down; its owner has to read the result again")
-            except LedgerUnavailable:
+            if not await self._catch_up_once():
                 await asyncio.sleep(PAUSE)
-                continue
-            except Exception as error:  # noqa: BLE001 -- a fault of ours: this one is lost, and no other after it
-                log.error("a checkpoint could not be written down", error=whereabouts(error))
-            del self._unwritten[key]
+
+    async def _catch_up_once(self) -> bool:
+        """Returns whether all that was tried was taken; an owner whose turns do not come holds up no other's."""
+        is_well = True
+        for of_owner in list(self._unwritten.values()):
+            try:
+                for key, until in list(islice(of_owner.items(), _SOME)):
+                    await self._write_again(key, until)
+                    self._forget(key)
+            except OwnerWaited:
+                is_well = False
+            except LedgerUnavailable:
+                return False
+        return is_well
+
+    async def _write_again(self, key: _Key, until: float) -> None:
+        try:
+            if until > self._wall():
+                await self._write(key, until)
+        except ValueNotKept:
+            log.warning("a checkpoint could not be written down; its owner has to read the result again")
+        except LedgerUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 -- a fault of ours: this one is lost, and no other after it
+            log.error("a checkpoint could not be written down", error=whereabouts(error))
+
+    def _forget(self, key: _Key) -> None:
+        of_owner = self._unwritten[key[2]]
+        del of_owner[key]
+        if not of_owner:
+            del self._unwritten[key[2]]
 
 
 def _not_theirs() -> Refused:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
 from gateway.aio.background import Background
-from gateway.errors import Refused
+from gateway.errors import OwnerWaited, Refused
 from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.job import Job
 from gateway.ledger.engine import Engine
@@ -40,14 +40,25 @@ class Heard(Faulty):
         return await super().read(work, in_turn_of=in_turn_of)
 
 
+class Late(Faulty):
+    """An engine at which an owner's turns do not come for a while."""
+
+    late_owner = ""
+
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, in_turn_of: str = "") -> T:
+        if in_turn_of == self.late_owner:
+            raise OwnerWaited("no turn within ledger.turn_timeout")
+        return await super().write(work, durable=durable, in_turn_of=in_turn_of)
+
+
 def made(engine: Faulty, background: Background, wall: Callable[[], float] = lambda: NOON) -> Checkpoints:
     return Checkpoints(Replica("me", Ledger(engine), wall, background), lambda: 10.0)
 
 
-def job() -> Job:
+def job(owner: str = "key:ci") -> Job:
     no: frozenset[str] = frozenset()
     shape = JobShape("default", "request_id", None, None, "{path}/{id}", "status", no, no, no, None, None, None)
-    return Job(JobRef("default", "job-1", "r1"), "key:ci", shape, "/api/v1/marker", NOON)
+    return Job(JobRef("default", "job-1", "r1"), owner, shape, "/api/v1/marker", NOON)
 
 
 async def test_what_could_not_be_written_down_is_once_the_ledger_is_back(
@@ -105,6 +116,25 @@ async def test_one_that_can_not_be_written_at_all_stops_no_later_one(
     known.record(job(), "b")
     await background.close(LONG)
     await made(Faulty(engine), Background()).check("default", "b", "key:ci")
+
+
+async def test_an_owner_whose_turns_do_not_come_holds_up_no_other_s(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest was tried again and again, for as long as its owner's transactions waited in vain."""
+
+    monkeypatch.setattr("gateway.jobs.checkpoints.PAUSE", 0.01)
+    late, background = Late(engine), Background()
+    late.faults, late.late_owner = ["before"], "key:many"
+    known, other = made(late, background), made(Faulty(engine), Background())
+    for name in ("a", "b"):
+        known.record(job(owner="key:many"), name)
+    known.record(job(), "c")
+    await eventually(lambda: late.writes > 1)
+    late.late_owner = ""
+    await background.close(LONG)
+    for name, owner in (("a", "key:many"), ("b", "key:many"), ("c", "key:ci")):
+        await other.check("default", name, owner)
 
 
 async def test_an_owner_s_checkpoints_take_his_own_turns_and_not_those_of_the_gateway_s_upkeep(
