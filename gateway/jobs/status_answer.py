@@ -12,7 +12,8 @@ _EACH: Final = frozenset({
     b"*", b"x-forwarded-for", b"x-gateway-key-id", b"x-request-id", b"traceparent", b"tracestate", b"via",
 })  # fmt: skip
 """What the container may see otherwise of each of two requests that are alike: we add it, the client does not."""
-_NOT_OURS: Final = _EACH | {b"x-forwarded-host", b"x-forwarded-proto"}  # what our own questions have not
+_NOT_AS_OURS: Final = _EACH | {b"accept", b"x-forwarded-host", b"x-forwarded-proto"}
+"""What our own questions may have otherwise than those of a client that sends none of it: they ask for JSON."""
 Lines = list[tuple[bytes, bytes]]
 
 
@@ -52,10 +53,11 @@ class StatusAnswer(NamedTuple):
     def is_for_all_with(self, names: frozenset[bytes]) -> bool:
         """Whether a client that sends these headers would get the same as our own question, which had none of them.
 
-        Not if the Vary names one of them, or one that we add for clients only; nor with an Origin: a browser gives
-        its page only an answer that allows that origin (CORS), and what has none to allow need not say so in Vary.
+        Not if the Vary names one of them, or one that we add for clients only, or an Accept (ours asks for JSON); nor
+        with an Origin: a browser gives its page only an answer that allows that origin (CORS), and what has none to
+        allow need not say so in Vary.
         """
-        return _NOT_OURS.isdisjoint(self.varies) and b"origin" not in names and names.isdisjoint(self.varies)
+        return _NOT_AS_OURS.isdisjoint(self.varies) and b"origin" not in names and names.isdisjoint(self.varies)
 
 
 class Poll(NamedTuple):
