@@ -20,7 +20,8 @@ Lines = list[tuple[bytes, bytes]]
 class StatusAnswer(NamedTuple):
     """A whole status answer that several clients may share: head, content, and what it said.
 
-    `varies` are the names of the request's headers on which it depends, as its Vary says; in small letters.
+    `varies` are the names of the request's headers on which it depends, as its Vary says; in small letters. One that
+    sets a cookie is its client's alone: it varies by `*`.
     """
 
     head: ResponseHead
@@ -104,8 +105,8 @@ class RunningAnswer(NamedTuple):
 
 
 def _varies(head: ResponseHead) -> frozenset[bytes]:
-    """What the answer depends on by its Vary; a long one counts as `*`."""
+    """What the answer depends on by its Vary; a long one counts as `*`, and so does a cookie."""
     vary = b",".join(value for name, value in head.headers if name == b"vary")
-    if len(vary) > _MAX_VARY:
+    if len(vary) > _MAX_VARY or any(name == b"set-cookie" for name, _ in head.headers):
         return frozenset({b"*"})
     return frozenset(part.strip().lower() for part in vary.split(b","))

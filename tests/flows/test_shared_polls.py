@@ -256,6 +256,25 @@ async def test_what_may_get_another_answer_asks(
     assert (await asked(gateway, container, other(job)))[1] == 1
 
 
+async def test_nobody_has_the_cookie_of_another(start: Start, backend: Backend) -> None:
+    """Keys of one owner are different clients, and so are strangers who share their jobs."""
+    asked = 0
+
+    async def script(connection: Connection) -> None:
+        nonlocal asked
+        while True:
+            if (await connection.request()).method == b"POST":
+                connection.send(answer(b'{"success": true, "request_id": "job-1"}'))
+            else:
+                asked += 1
+                connection.send(answer(PROCESSING, b"Set-Cookie: session=%d" % asked))
+
+    backend.script = script
+    gateway = await start(jobs=NO_WATCH)
+    job = await started(gateway)
+    assert [(await gateway.ask(poll(job))).value(b"set-cookie") for _ in range(2)] == [b"session=1", b"session=2"]
+
+
 async def test_only_the_owner_has_it(gateway: Running, container: Container) -> None:
     job = await started(gateway)
     await gateway.ask(poll(job))
