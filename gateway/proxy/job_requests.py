@@ -7,7 +7,7 @@ from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.audit.trail import AuditTrail
 from gateway.authorize.cached_headers import CachedHeaders
 from gateway.config.state import State
-from gateway.errors import refuse
+from gateway.errors import Refused, refuse
 from gateway.http.media_type import BodyFormat, body_format
 from gateway.jobs.job import Job
 from gateway.jobs.status_answer import Poll, StatusAnswer
@@ -161,12 +161,19 @@ class JobRequests:
             if answer is not None:
                 self._forwarder.share(order, answer)
                 return
-        asking = polls.begin(job, poll)
+        await self._ask_for_all(order, job, poll)
+
+    async def _ask_for_all(self, order: ForwardOrder, job: Job, poll: Poll) -> None:
+        """Asks the upstream; those that wait for the answer go on then, whatever came of it."""
+        asking, is_refused = self._jobs.shared_polls.begin(job, poll), False
         try:
             await self._forwarder.forward(order._replace(asking_poll=asking))
+        except Refused as refused:
+            is_refused = refused.denial.reason is not Reason.LEDGER_UNAVAILABLE  # that would refuse the others, too
+            raise
         finally:
             if asking is not None:
-                asking.close(has_left=order.client.is_gone)
+                asking.close(has_left=is_refused or order.client.is_gone)
 
     async def _share_ours(self, order: ForwardOrder, job: Job, answer: StatusAnswer) -> None:
         """Answers by what our own request got; but to make sure may have told of the job's end: then it asks."""
