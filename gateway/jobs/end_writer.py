@@ -45,10 +45,12 @@ class EndWriter:
     def add(self, job: Job, facts: Facts) -> None:
         """Adds facts about a job's end, and begins to write them, if the account's lane does not pause."""
         lane = self._pending.add(job, facts)
-        if lane is not None:
-            job.add_known(facts.known)
-            if not lane.is_running and not lane.pause:
-                self._begin(job.account, lane)
+        if lane is None:  # they are known already, or there is no room for them
+            job.drop_outdated(facts.known)
+            return
+        job.add_known(facts.known)
+        if not lane.is_running and not lane.pause:
+            self._begin(job.account, lane)
 
     def retry(self) -> None:
         """Writes again what the ledger has not taken; called each second while it answers."""

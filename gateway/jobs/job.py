@@ -176,10 +176,14 @@ class Job:
 
     def add_known(self, known: Known) -> None:
         """Adds what is known of its end, and drops a cached answer that this makes outdated."""
-        if known & ENDS & ~self.known:
-            self.answer = self.running_answer = None
+        self.drop_outdated(known)
         self.known |= known
         self.has_known_end = bool(self.known & ENDS)
+
+    def drop_outdated(self, known: Known) -> None:
+        """Drops the cached answers, if this is an end that was not known."""
+        if known & ENDS & ~self.known:
+            self.answer = self.running_answer = None
 
     def end(self, expires_at: float) -> None:
         """Records its end and wakes all waiters."""

@@ -4,9 +4,9 @@ A job's asking poll is a client's poll that waits for the container. States of a
     unasked  no poll asks; `running_answer` may hold the last whole answer that said that the job runs.
              `begin` ends it. What is too old to be shared is let go (kept_answers.py).
     asked    a poll asks. Polls that are alike wait for it, once each; others ask for themselves.
-             `AskingPoll.close` ends it, whatever came of it: all who wait go on. If its client has left, the first
-             of them asks in its place, and the others wait for this one; so does the first who has waited for
-             PATIENCE, or whose turn came when the answer was too old.
+             `AskingPoll.close` ends it, whatever came of it: all who wait go on. If its client has left, or was
+             refused, the first of them asks in its place, and the others wait for this one; so does the first who has
+             waited for PATIENCE, or whose turn came when the answer was too old.
 Impossible: an answer reaches another owner (a Job has one), serves after an end was seen (Job.add_known drops it), or
 serves under another configuration (each reload makes other UpstreamTargets); two asking polls that know each other;
 a poll that waits for more than ROUNDS others, each for PATIENCE.
@@ -54,8 +54,8 @@ class AskingPoll:
     async def wait(self, iteration: Iteration, peer: Hashable) -> bool:
         """Waits for its end, for PATIENCE at most, then for a turn of `peer`: hundreds may wait. Runs in a Drive.
 
-        Returns whether it has ended without an answer for others, and not because its client left: another would be
-        answered likewise.
+        Returns whether it has ended without an answer for others, and not because its client left or was refused:
+        another would be answered likewise.
         """
         signal = Signal()
         wake = self._waiting[signal] = partial(iteration.call_in_turn, signal.wake, peer, is_small=True)
@@ -75,7 +75,7 @@ class AskingPoll:
             self._has_kept = self._job.running_answer is running
 
     def close(self, *, has_left: bool = False) -> None:
-        """Lets all that wait go on; `has_left`: its client has, so that one of them has to ask. Idempotent."""
+        """Lets all that wait go on; `has_left`: its client has, or was refused: one of them asks. Idempotent."""
         self.step_aside()
         if self._waiting:
             self._has_left = has_left

@@ -12,14 +12,16 @@ _EACH: Final = frozenset({
     b"*", b"x-forwarded-for", b"x-gateway-key-id", b"x-request-id", b"traceparent", b"tracestate", b"via",
 })  # fmt: skip
 """What the container may see otherwise of each of two requests that are alike: we add it, the client does not."""
-_NOT_OURS: Final = _EACH | {b"x-forwarded-host", b"x-forwarded-proto"}  # what our own questions have not
+_NOT_AS_OURS: Final = _EACH | {b"accept", b"x-forwarded-host", b"x-forwarded-proto"}
+"""What our own questions may have otherwise than those of a client that sends none of it: they ask for JSON."""
 Lines = list[tuple[bytes, bytes]]
 
 
 class StatusAnswer(NamedTuple):
     """A whole status answer that several clients may share: head, content, and what it said.
 
-    `varies` are the names of the request's headers on which it depends, as its Vary says; in small letters.
+    `varies` are the names of the request's headers on which it depends, as its Vary says; in small letters. One that
+    sets a cookie is its client's alone: it varies by `*`.
     """
 
     head: ResponseHead
@@ -52,10 +54,11 @@ class StatusAnswer(NamedTuple):
     def is_for_all_with(self, names: frozenset[bytes]) -> bool:
         """Whether a client that sends these headers would get the same as our own question, which had none of them.
 
-        Not if the Vary names one of them, or one that we add for clients only; nor with an Origin: a browser gives
-        its page only an answer that allows that origin (CORS), and what has none to allow need not say so in Vary.
+        Not if the Vary names one of them, or one that we add for clients only, or an Accept (ours asks for JSON); nor
+        with an Origin: a browser gives its page only an answer that allows that origin (CORS), and what has none to
+        allow need not say so in Vary.
         """
-        return _NOT_OURS.isdisjoint(self.varies) and b"origin" not in names and names.isdisjoint(self.varies)
+        return _NOT_AS_OURS.isdisjoint(self.varies) and b"origin" not in names and names.isdisjoint(self.varies)
 
 
 class Poll(NamedTuple):
@@ -102,8 +105,8 @@ class RunningAnswer(NamedTuple):
 
 
 def _varies(head: ResponseHead) -> frozenset[bytes]:
-    """What the answer depends on by its Vary; a long one counts as `*`."""
+    """What the answer depends on by its Vary; a long one counts as `*`, and so does a cookie."""
     vary = b",".join(value for name, value in head.headers if name == b"vary")
-    if len(vary) > _MAX_VARY:
+    if len(vary) > _MAX_VARY or any(name == b"set-cookie" for name, _ in head.headers):
         return frozenset({b"*"})
     return frozenset(part.strip().lower() for part in vary.split(b","))

@@ -7,7 +7,7 @@ from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.audit.trail import AuditTrail
 from gateway.authorize.cached_headers import CachedHeaders
 from gateway.config.state import State
-from gateway.errors import refuse
+from gateway.errors import Refused, refuse
 from gateway.http.media_type import BodyFormat, body_format
 from gateway.jobs.job import Job
 from gateway.jobs.status_answer import Poll, StatusAnswer
@@ -144,7 +144,7 @@ class JobRequests:
         ours = job.answer if order.prepared.hold else None
         try:
             if ours is not None and may_share_ours(order, ours):
-                await self._share(order, job, ours)
+                await self._share_ours(order, job, ours)
             elif job.is_running and age and (poll := poll_of(order)) is not None:
                 await self._answer_poll(order, job, poll, age)
             else:
@@ -155,28 +155,38 @@ class JobRequests:
     async def _answer_poll(self, order: ForwardOrder, job: Job, poll: Poll, age: float) -> None:
         """Answers a poll of a running job by an answer that another one got just now, else asks the upstream."""
         polls = self._jobs.shared_polls
-        answer = await polls.wait(job, poll, age, order.client.prefix)
-        if answer is not None:
-            await self._share(order, job, answer)
-            return
-        asking = polls.begin(job, poll)
+        if await polls.wait(job, poll, age, order.client.prefix) is not None:
+            await self._make_sure(order, job)
+            answer = polls.find(job, poll, age)  # to make sure may have taken seconds, or have told of the end
+            if answer is not None:
+                self._forwarder.share(order, answer)
+                return
+        await self._ask_for_all(order, job, poll)
+
+    async def _ask_for_all(self, order: ForwardOrder, job: Job, poll: Poll) -> None:
+        """Asks the upstream; those that wait for the answer go on then, whatever came of it."""
+        asking, is_refused = self._jobs.shared_polls.begin(job, poll), False
         try:
             await self._forwarder.forward(order._replace(asking_poll=asking))
+        except Refused as refused:
+            is_refused = refused.denial.reason is not Reason.LEDGER_UNAVAILABLE  # that would refuse the others, too
+            raise
         finally:
             if asking is not None:
-                asking.close(has_left=order.client.is_gone)
+                asking.close(has_left=is_refused or order.client.is_gone)
 
-    async def _share(self, order: ForwardOrder, job: Job, answer: StatusAnswer) -> None:
-        """Answers by what another request of the same owner got, once it is sure that both still own the job.
-
-        To make sure may have told of its end: then it asks.
-        """
-        await self._jobs.registry.confirm(job)
-        self._still_permitted.check_both(order)
+    async def _share_ours(self, order: ForwardOrder, job: Job, answer: StatusAnswer) -> None:
+        """Answers by what our own request got; but to make sure may have told of the job's end: then it asks."""
+        await self._make_sure(order, job)
         if job.has_outlived(answer):
             await self._forwarder.forward(order)
         else:
             self._forwarder.share(order, answer)
+
+    async def _make_sure(self, order: ForwardOrder, job: Job) -> None:
+        """Makes sure that the caller, and whoever got an answer that he is to share, still own the job."""
+        await self._jobs.registry.confirm(job)
+        self._still_permitted.check_both(order)
 
     def _note_taken(self, order: ForwardOrder, job: Job) -> None:
         """Lets the audit trail know who was given a job's result first, and the ledger that somebody was."""

@@ -256,6 +256,25 @@ async def test_what_may_get_another_answer_asks(
     assert (await asked(gateway, container, other(job)))[1] == 1
 
 
+async def test_nobody_has_the_cookie_of_another(start: Start, backend: Backend) -> None:
+    """Keys of one owner are different clients, and so are strangers who share their jobs."""
+    asked = 0
+
+    async def script(connection: Connection) -> None:
+        nonlocal asked
+        while True:
+            if (await connection.request()).method == b"POST":
+                connection.send(answer(b'{"success": true, "request_id": "job-1"}'))
+            else:
+                asked += 1
+                connection.send(answer(PROCESSING, b"Set-Cookie: session=%d" % asked))
+
+    backend.script = script
+    gateway = await start(jobs=NO_WATCH)
+    job = await started(gateway)
+    assert [(await gateway.ask(poll(job))).value(b"set-cookie") for _ in range(2)] == [b"session=1", b"session=2"]
+
+
 async def test_only_the_owner_has_it(gateway: Running, container: Container) -> None:
     job = await started(gateway)
     await gateway.ask(poll(job))
@@ -443,6 +462,32 @@ async def test_who_waits_for_anothers_answer_is_judged_again(
     container.slowly.set()
     for client in clients:
         (await client.response()).is_refusal(401, "unauthenticated")
+
+
+async def test_one_of_those_that_wait_asks_for_all_when_the_first_is_no_longer_permitted(
+    gateway: Running, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them asked at once: what refused the first is no reason to refuse them."""
+    monkeypatch.setattr("gateway.proxy.handler.RECHECK_AFTER", 0.0)
+    async with administering(gateway) as admin:
+        secret = await known(gateway, (await admin.create("tests", Wanted("led", owner="ci"))).secret)
+        job = await started(gateway)
+        container.slowly = asyncio.Event()
+        first, *others = [await gateway.connect() for _ in range(9)]
+        first.send(poll(job, key=secret))
+        await eventually(lambda: len(container.asked) == 1)
+        for client in others:
+            client.send(poll(job))
+        found = gateway.gateway.jobs.registry.get(("default", job))
+        await eventually(lambda: repr(found and found.asking_poll) == "<AskingPoll waiting=8>")
+        live = gateway.gateway.live
+        before = live.state
+        await admin.set_disabled("tests", "led", disabled=True)
+        await eventually(lambda: live.state is not before)
+    container.slowly.set()
+    (await first.response()).is_refusal(401, "unauthenticated")
+    assert {(await client.response()).body for client in others} == {PROCESSING}
+    assert len(container.asked) == 2
 
 
 async def test_each_poll_counts_for_the_limit(start: Start, container: Container) -> None:

@@ -1,16 +1,20 @@
 """Many jobs of one account end together, and the ledger is far away, or holds the account's lock."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import Mock
 
 import asyncpg
 import pytest
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
+from gateway.jobs.end_writer import EndWriter
 from gateway.jobs.job import Job
+from gateway.jobs.status_answer import RunningAnswer
 from gateway.ledger import jobs as ledger_jobs
 from gateway.ledger import postgres_ends
 from gateway.ledger.deliveries import Planned, plan
@@ -34,6 +38,8 @@ from gateway.limits.submit_decisions import Ask
 from gateway.model.jobs import JobRef
 from gateway.model.times import Times
 from tests.jobs.conftest import MakeRoom
+from tests.jobs.test_pending_ends import make_job
+from tests.jobs.test_shared_polls import ANSWER, TARGET
 from tests.support.faraway import FarAway
 from tests.support.ledgers import NOON, Postgres, assert_sound, make_profile, open_engine, rows_of
 from tests.support.room import OWNER, PAGES, PATH, Room
@@ -323,3 +329,21 @@ async def test_a_fault_of_ours_is_told_with_its_place_and_tried_ever_more_rarely
         room.completion.retry_pending()
         await room.quiet()
     assert not any(job.is_running for job in jobs_of_it)
+
+
+def test_an_end_for_which_there_is_no_room_outdates_what_was_said_before() -> None:
+    """It is learnt anew, but whoever polls next must not be told that the job runs: another was told of its end."""
+    replica = Mock()
+    replica.background.start = lambda work: work.close()  # the ledger is away
+    writer = EndWriter(replica, Mock(), Mock())
+    for number in itertools.count():
+        before, job = len(writer), make_job(number)
+        writer.add(job, Facts(Known.TAKEN))
+        if len(writer) == before:
+            break
+    job.keep(RunningAnswer(ANSWER, TARGET, None, 0.0))
+    kept = job.running_answer
+    writer.add(job, Facts(Known.COMPLETE))
+    assert kept is not None
+    assert job.running_answer is None
+    assert (job.known, len(writer)) == (Known.NOTHING, before)

@@ -102,6 +102,21 @@ def test_our_own_answer_serves_nobody_if_it_depends_on_what_only_clients_request
     assert not RunningAnswer(answer, TARGET, None, 0.0).may_serve(BARE)
 
 
+def test_our_own_answer_serves_nobody_if_it_depends_on_what_it_may_be() -> None:
+    """We ask for JSON; a client without an Accept takes anything, and the container may give it something else."""
+    answer = StatusAnswer.of_running(head((b"vary", b"Accept")), b"{}")
+    assert not RunningAnswer(answer, TARGET, None, 0.0).may_serve(BARE)
+    assert RunningAnswer(answer, TARGET, BARE, 0.0).may_serve(BARE)
+
+
+def test_an_answer_with_a_cookie_is_for_who_asked_alone(job: Job) -> None:
+    """Of two keys of an owner, or two strangers, one would have the other's."""
+    answer = StatusAnswer.of_running(head((b"set-cookie", b"session=1"), (b"vary", b"Accept")), b"{}")
+    AskingPoll(job, POLL, KeptAnswers(lambda: 10.0)).keep(answer, 10.0)
+    assert job.running_answer is None
+    assert not RunningAnswer(answer, TARGET, None, 0.0).may_serve(BARE)
+
+
 async def test_an_answer_serves_for_its_time(job: Job) -> None:
     now = [10.0]
     polls = SharedPolls(iteration_now(), KeptAnswers(lambda: 10.0), lambda: now[0])

@@ -32,6 +32,7 @@ class Stage:
     def __init__(self, state: State, age: float = 0.0) -> None:
         self.now = NOW
         self.is_sure = True
+        self.lookup = 0.0  # seconds
         self.live = Live(state)
         self.job = job_in(state)
         self.did: list[str] = []
@@ -62,6 +63,7 @@ class Stage:
 
     async def _confirm(self, job: Job) -> None:
         assert job is self.job
+        self.now += self.lookup
         self.did.append("confirmed")
 
     async def _hold(self, *_: Any) -> None:
@@ -92,6 +94,13 @@ def test_a_job_that_is_not_sure_is_looked_up_and_again_before_the_answer_goes_ou
     stage = Stage(state)
     stage.is_sure = not knows_job
     assert stage.serve(order_of(state, job=stage.job if knows_job else None)) == ["looked up", "confirmed", "shared"]
+
+
+def test_an_answer_that_is_too_old_once_the_job_was_looked_up_serves_nobody(state: State) -> None:
+    """The ledger may take seconds, and 200 ms is what an answer may be old."""
+    stage = Stage(state, age=0.125)
+    stage.is_sure, stage.lookup = False, 0.125
+    assert stage.serve(order_of(state, job=stage.job)) == ["looked up", "confirmed", "asked"]
 
 
 def test_who_wants_to_wait_waits(state: State) -> None:

@@ -111,6 +111,8 @@ def test_what_is_not_passed_on_bars_nobody_from_sharing(state: State) -> None:
         (((b"vary", b"accept-encoding, x-mine"),), False),
         (((b"vary", b"*"),), False),
         (((b"vary", b"X-Forwarded-For"),), False),
+        (((b"vary", b"Accept"),), False),
+        (((b"set-cookie", b"session=1"),), False),
     ],
 )
 def test_an_answer_to_our_own_question_is_for_clients_whose_headers_do_not_matter(
