@@ -304,8 +304,10 @@ def test_the_walk_of_a_request_names_files_that_are_there_and_each_once(what: st
     files = [named[1] for item in items if (named := re.match(r"1\. `([a-z_/]+\.py)` ", item))]
     assert len(files) == len(items) > 10
     assert len(set(files)) == len(files)
-    for file in files:
+    for file, item in zip(files, items, strict=True):
         assert (ROOT / "gateway" / file).is_file(), file
+        for name in re.findall(r"\(`([a-z_]+)`\)", item):
+            assert f"def {name}(" in (ROOT / "gateway" / file).read_text(), f"{file}: {name}"
 
 
 # What a reader greps for who knows the trade and not this tree, and the files whose docstrings have to say it, since
@@ -314,7 +316,7 @@ TRADE_WORDS = {
     "back pressure": "docs/request docs/architecture",
     "backoff": "jobs/poll_interval limits/pauses webhooks/outbound/backoff",
     "circuit breaker": "upstream/health webhooks/outbound/circuit_breaker",
-    "client certificate": "auth/certificates docs/architecture",
+    "client certificate": "auth/certificates docs/architecture docs/request",
     "constant time": "admin/authentication auth/api_keys webhooks/signature webhooks/inbound/verification "
     "webhooks/inbound/told_secret",
     "dns rebinding": "admin/authentication",
