@@ -417,6 +417,15 @@ def test_the_demo_does_what_the_readme_says() -> None:
         assert word in text
 
 
+def test_the_readme_uses_the_names_of_the_unit() -> None:
+    for page in (ROOT / "README.md", DOCS / "systemd.md"):
+        text = page.read_text()
+        assert "install -d -m 0750 -o root -g document-gateway /etc/gateway /etc/gateway/tls" in text
+        assert "chgrp document-gateway /etc/gateway/tls/server.key && chmod 0640 /etc/gateway/tls/server.key" in text
+    shipped = yaml.safe_load((ROOT / "deploy/systemd/gateway.yaml").read_text())
+    assert f"--ledger {shipped['ledger']['url']}" in (ROOT / "README.md").read_text()
+
+
 def test_no_page_has_marks_of_a_merge() -> None:
     for page in PAGES:
         marked = [line for line in page.read_text().splitlines() if re.match(r"<{7} |={7}$|>{7} ", line)]
