@@ -168,7 +168,7 @@ class UpstreamBrokeOff(UpstreamFailed):
 
 
 class UpstreamTimeout(UpstreamFailed):
-    """Nothing came for upstream.read_timeout, or the upstream took no more of the body for as long."""
+    """No head came within upstream.read_timeout, or nothing more of an answer; or no more of the body was taken."""
 
     reason = Reason.UPSTREAM_TIMEOUT
 

@@ -1,5 +1,6 @@
 """What docs/ says is there, is there, and what is there, docs/ says."""
 
+import ast
 import contextlib
 import json
 import re
@@ -45,6 +46,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 ROW = re.compile(r"^\| (?!-)(.+) \|$", re.MULTILINE)
 REQUIRED = "required"
 # References to secrets have a table of their own; overrides are those of a profile (config/test_json_schema.py).
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 LEAVES = {"SecretDigest", "SecretValue", "LimitOverrides"}
 SOURCES = {
     path: path.read_text() for path in Path(registry.__file__).parent.parent.rglob("*.py") if "demo" not in path.parts
@@ -302,8 +304,47 @@ def test_the_walk_of_a_request_names_files_that_are_there_and_each_once(what: st
     files = [named[1] for item in items if (named := re.match(r"1\. `([a-z_/]+\.py)` ", item))]
     assert len(files) == len(items) > 10
     assert len(set(files)) == len(files)
-    for file in files:
+    for file, item in zip(files, items, strict=True):
         assert (ROOT / "gateway" / file).is_file(), file
+        for name in re.findall(r"\(`([a-z_]+)`\)", item):
+            assert f"def {name}(" in (ROOT / "gateway" / file).read_text(), f"{file}: {name}"
+
+
+# What a reader greps for who knows the trade and not this tree, and the files whose docstrings have to say it, since
+# it is done there: below gateway/, without `.py`.
+TRADE_WORDS = {
+    "back pressure": "docs/request docs/architecture",
+    "backoff": "jobs/poll_interval limits/pauses webhooks/outbound/backoff",
+    "circuit breaker": "upstream/health webhooks/outbound/circuit_breaker",
+    "client certificate": "auth/certificates docs/architecture docs/request",
+    "constant time": "admin/authentication auth/api_keys webhooks/signature webhooks/inbound/verification "
+    "webhooks/inbound/told_secret",
+    "dns rebinding": "admin/authentication",
+    "idempotency": "ledger/keys",
+    "pagination": "admin/cursors ledger/audit ledger/key_records ledger/listings ledger/paging ledger/refusals",
+    "rate limit": "limits/buckets limits/bad_logins limits/poll_rate limits/quotas",
+    "request smuggling": "http/headers upstream/states docs/threat-model",
+    "slowloris": "listener/clocks",
+    "throttle": "admission/throttle authorize/login",
+    "token bucket": "limits/buckets limits/bad_logins limits/poll_rate limits/quotas limits/submit_decisions",
+    "zip bomb": "jobs/reading",
+}
+
+
+def words_of(place: str) -> str:
+    """The text of a page, or all docstrings of a file, in one line."""
+    if place.startswith("docs/"):
+        text = (ROOT / f"{place}.md").read_text()
+    else:
+        tree = ast.parse((ROOT / "gateway" / f"{place}.py").read_text())
+        owners = (node for node in ast.walk(tree) if isinstance(node, DOCUMENTED))
+        text = " ".join(ast.get_docstring(owner) or "" for owner in owners)
+    return " ".join(text.lower().split())
+
+
+@pytest.mark.parametrize(("word", "places"), TRADE_WORDS.items())
+def test_a_word_of_the_trade_leads_to_where_it_is_done(word: str, places: str) -> None:
+    assert [place for place in places.split() if word not in words_of(place)] == []
 
 
 COMMAND = re.compile(
@@ -374,6 +415,15 @@ def test_the_demo_does_what_the_readme_says() -> None:
     }
     for word in ("make run", "make test", "DATALAB_HOST", "DATALAB_API_KEY", "SSL_CERT_FILE", "--upstream"):
         assert word in text
+
+
+def test_the_readme_uses_the_names_of_the_unit() -> None:
+    for page in (ROOT / "README.md", DOCS / "systemd.md"):
+        text = page.read_text()
+        assert "install -d -m 0750 -o root -g document-gateway /etc/gateway /etc/gateway/tls" in text
+        assert "chgrp document-gateway /etc/gateway/tls/server.key && chmod 0640 /etc/gateway/tls/server.key" in text
+    shipped = yaml.safe_load((ROOT / "deploy/systemd/gateway.yaml").read_text())
+    assert f"--ledger {shipped['ledger']['url']}" in (ROOT / "README.md").read_text()
 
 
 def test_no_page_has_marks_of_a_merge() -> None:

@@ -7,7 +7,8 @@ Any page in a browser on this machine can send requests to 127.0.0.1. These chec
 - changes need a Content-Type that a page may send only after a preflight, which is never granted (parsing.py).
 With a reverse proxy on this machine all clients come from 127.0.0.1. A request with headers that proxies add
 (Forwarded, Via and the like: OF_PROXIES) is refused; a proxy that adds none looks like a local user. With a token
-these checks are not needed: a page doesn't know it, and a browser never adds it by itself.
+these checks are not needed: a page doesn't know it, and a browser never adds it by itself. Its digest is compared in
+constant time.
 """
 
 import hmac

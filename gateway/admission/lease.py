@@ -287,8 +287,11 @@ class Lease:
     async def _finish(self, last: LeaseState) -> None:
         was_refused = await self._is_refused_late()
         self._leave_new()
-        if was_refused:
-            return  # nothing was taken that could be given back
+        if not was_refused:  # else nothing was taken that could be given back
+            await self._give_back(last)
+
+    async def _give_back(self, last: LeaseState) -> None:
+        """Has the ledger take it back: a slot alone is tried some times (it expires), pages until that is done."""
         faults = 0
         for wait in chain(RETRY_DELAYS, () if last is LeaseState.HELD else repeat(RETRY_DELAYS[-1])):
             await asyncio.sleep(wait)

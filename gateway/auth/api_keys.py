@@ -1,7 +1,8 @@
 """API keys: maps a secret to an identity by its SHA-256.
 
 Keys are random and 256 bits long, so a plain digest is enough: an offline attack would be brute force over all 256
-bits. A look-up by digest takes the same time for every wrong secret, as far as its bytes are concerned.
+bits. A look-up by digest takes the same time for every wrong secret, as far as its bytes are concerned, and what is
+found is compared in constant time.
 """
 
 import hashlib

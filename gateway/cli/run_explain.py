@@ -74,16 +74,22 @@ async def _asked(session: Session, config: Path, method: str, path: str, asked: 
     )
     over = await session.ledger.read(lambda c: count_overdue(c, now, accounts[-1]))
     host = asked["host"] or urlsplit(state.origins.public_url or "").netloc or _host(names, session.settings)
-    credential = None if shown is None else (shown.kind, shown.judged)
-    question = ExplainedRequest(
-        method=method, target=path, host=host, address=asked["address"], key_id=key_id, pages=asked["pages"],
-        mode=asked["mode"], shown=credential, config=named_config(),
-    )  # fmt: skip
+    question = _question(method, path, host, asked, shown)
     explanation = explain(question, state, counts_by_account, now)
     if shown is not None:
         told = _judgement(shown)
         explanation.steps[:0] = told if shown.judged.identity is None else told[:-1]
     return _Explained(explanation, over, now, currency)
+
+
+def _question(
+    method: str, path: str, host: str, asked: Mapping[str, Any], shown: ShownCredential | None
+) -> ExplainedRequest:
+    credential = None if shown is None else (shown.kind, shown.judged)
+    return ExplainedRequest(
+        method=method, target=path, host=host, address=asked["address"], key_id=asked["key_id"], pages=asked["pages"],
+        mode=asked["mode"], shown=credential, config=named_config(),
+    )  # fmt: skip
 
 
 async def _shown(

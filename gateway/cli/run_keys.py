@@ -68,19 +68,23 @@ def rotate(config: Path, key_id: str, overlap: float, operation: str | None) -> 
     made, is_followed = change(
         config, lambda session: session.keys.rotate(session.actor, key_id, overlap, operation, hand_over)
     )
-    previous = maybe_moment(made.previous_ends_at or None)
     if made.secret is None:
         say(
             f"This operation was done before: it made secret {made.generation} of {key_id}, which was shown then.",
             "Nothing has changed. If that secret is lost, rotate once more with another --operation.",
         )
     elif not is_json:
-        silent = [f"gateway keys show {key_id} says when the old one has fallen silent."] if previous else []
-        say(
-            f"Key {key_id} has secret {made.generation} now; {_until_then(previous)}",
-            _ONCE,
-            *filter(None, [" ".join([*_soon(is_followed), *silent])]),
-        )
+        _say_rotated(key_id, made, is_followed)
+
+
+def _say_rotated(key_id: str, made: Made, is_followed: bool) -> None:
+    previous = maybe_moment(made.previous_ends_at or None)
+    silent = [f"gateway keys show {key_id} says when the old one has fallen silent."] if previous else []
+    say(
+        f"Key {key_id} has secret {made.generation} now; {_until_then(previous)}",
+        _ONCE,
+        *filter(None, [" ".join([*_soon(is_followed), *silent])]),
+    )
 
 
 def _until_then(previous: str | None) -> str:

@@ -74,7 +74,8 @@ class State:
 class Live:
     """The one reference to the State in force, and whether the process is draining.
 
-    A request reads the state once; only a successful reload writes it.
+    A request reads the state once. Each change puts a new one here, whole: a reload (app/configuration_swap.py), and
+    what the ledger says anew of keys and blocks, or an issuer of its keys (app/ledger_parts.py).
     """
 
     __slots__ = ("is_draining", "state")

@@ -123,24 +123,27 @@ def _run(demo: Demo) -> None:
         environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         environ |= _overrides(demo, upstream, configuration)
         told = _provide_key(configuration, environ)
-
-        def listening(addresses: Addresses) -> None:
-            url = f"https://localhost:{addresses.public[1]}"
-            port = addresses.admin[1]
-            call = f'curl -sS --cacert "{directory}/ca.pem" -H "X-API-Key: $(cat "{directory}/key.txt")"'
-            values = {"url": url, "upstream": upstream, "directory": directory, "admin_port": port, "call": call}
-            _say(_WELCOME.format(**values, gateway=_own_name(environ), config=f'--config "{configuration}"'))
-            if told is not None:
-                _say(told)
-            _say(f"ready {url}")
-
         serve(
             configuration,
             environ,
             loop_factory=uvloop.new_event_loop,
-            listening=listening,
+            listening=lambda addresses: _welcome(configuration, environ, upstream, addresses, told),
             ended_by=(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
         )
+
+
+def _welcome(
+    configuration: Path, environ: Mapping[str, str], upstream: str, addresses: Addresses, told: str | None
+) -> None:
+    """Says what runs where, with lines to copy, and what was `told` of the key."""
+    directory, url = configuration.parent, f"https://localhost:{addresses.public[1]}"
+    call = f'curl -sS --cacert "{directory}/ca.pem" -H "X-API-Key: $(cat "{directory}/key.txt")"'
+    port = addresses.admin[1]
+    values = {"url": url, "upstream": upstream, "directory": directory, "admin_port": port, "call": call}
+    _say(_WELCOME.format(**values, gateway=_own_name(environ), config=f'--config "{configuration}"'))
+    if told is not None:
+        _say(told)
+    _say(f"ready {url}")
 
 
 def _say(text: str) -> None:
@@ -206,15 +209,7 @@ def _upstream(demo: Demo) -> Iterator[str]:
     if demo.upstream is not None:
         yield demo.upstream
         return
-    if find_spec("PIL") is None or find_spec("python_multipart") is None:
-        raise SetupError("the stand-in container needs more than serve: install requirements/demo.txt")
-    command = [sys.executable, "-m", "gateway.demo.container", "--port", str(demo.upstream_port)]
-    # Its standard input is our pipe: however this process ends, the container sees it close and ends too.
-    command += ["--processing-time", "1", "--until-stdin-closes"]
-    # It gets its own session: Ctrl-C then reaches only the gateway, which drains while the container still answers.
-    container = subprocess.Popen(  # noqa: S603 -- our own interpreter and module
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
+    container = _start_container(demo.upstream_port)
     is_ending = threading.Event()
     try:
         line = container.stdout.readline() if container.stdout else ""
@@ -225,15 +220,31 @@ def _upstream(demo: Demo) -> Iterator[str]:
         yield line.strip().rpartition(" ")[2]
     finally:
         is_ending.set()
-        container.send_signal(signal.SIGTERM)
-        try:
-            container.wait(_STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            container.kill()
-            container.wait()
-        for pipe in (container.stdin, container.stdout):
-            if pipe:
-                pipe.close()
+        _end_container(container)
+
+
+def _start_container(port: int) -> subprocess.Popen[str]:
+    if find_spec("PIL") is None or find_spec("python_multipart") is None:
+        raise SetupError("the stand-in container needs more than serve: install requirements/demo.txt")
+    command = [sys.executable, "-m", "gateway.demo.container", "--port", str(port)]
+    # Its standard input is our pipe: however this process ends, the container sees it close and ends too.
+    command += ["--processing-time", "1", "--until-stdin-closes"]
+    # It gets its own session: Ctrl-C then reaches only the gateway, which drains while the container still answers.
+    return subprocess.Popen(  # noqa: S603 -- our own interpreter and module
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def _end_container(container: subprocess.Popen[str]) -> None:
+    container.send_signal(signal.SIGTERM)
+    try:
+        container.wait(_STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        container.kill()
+        container.wait()
+    for pipe in (container.stdin, container.stdout):
+        if pipe:
+            pipe.close()
 
 
 def _say_end(container: subprocess.Popen[str], is_ending: threading.Event) -> None:

@@ -2,7 +2,8 @@
 
 Clients' polls, the watcher and long polls all decide it here. The upstream is hostile input: what can't be parsed is
 `unreadable`, with a word for the reason, and never an end. We ask for no content coding; if one comes anyway, it is
-decoded in steps of bounded size, and the caller yields to others between two steps.
+decoded in steps of bounded size, and the caller yields to others between two steps: a zip bomb holds nobody up, and
+ends as `too_large`.
 """
 
 import zlib

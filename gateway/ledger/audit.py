@@ -122,7 +122,7 @@ def recorded(  # noqa: PLR0913 -- filters, all but the first by name
 
     Sorted by when it happened: first reads and refusals are written later than changes are. `text`: only those that
     have it in their actor, action, subject or detail. `action`: of this one, or of all of a kind (`key.`); `changes`:
-    without what gateways note, first reads and refusals. `before` is the last record of the previous page.
+    without what gateways note, first reads and refusals. `before`: the last record of the page before (pagination).
     """
     if not can_be_stored(text, action):
         return []

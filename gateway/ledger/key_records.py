@@ -38,9 +38,9 @@ def keys_page(
     text: str | None = None,
     among: Collection[str] | None = None,
 ) -> list[KeyRecord]:
-    """Keys by id, after one of them, with a text in their id, owner or profile; only these are read whole.
+    """A page of keys by id (pagination), with a text in their id, owner or profile; only these are read whole.
 
-    `among`: only keys of these ids.
+    `after`: the last id of the page before. `among`: only keys of these ids.
     """
     if not can_be_stored(after, text):
         return []

@@ -1,6 +1,6 @@
 """The keys of the ledger: created, rotated, revoked, changed; each function is one transaction of a Connection.
 
-Every change takes the next revision (key_revisions.py).
+Every change takes the next revision (key_revisions.py). A rotation that has a name is done once (idempotency).
 """
 
 import json
@@ -206,6 +206,7 @@ def _set_secret(connection: Connection, key_id: str, number: int, **values: Any)
 
 
 def _by_operation(connection: Connection, key_id: str, operation: str | None) -> int | None:
+    """The generation that a rotation of this name has made already (its idempotency key); None: there is none."""
     of = secrets.c.key_id == key_id, secrets.c.operation == operation
     return None if operation is None else connection.execute(select(secrets.c.generation).where(*of)).scalar()
 

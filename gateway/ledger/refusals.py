@@ -78,7 +78,7 @@ def listed(
     failed: bool = False,
     after: RefusalMark | None = None,
 ) -> list[RefusalRow]:
-    """A page, the newest first; of all, or only of those that failed with a 5xx.
+    """A page (pagination), the newest first; of all, or only of those that failed with a 5xx.
 
     `text`: only those that have it in their id, caller, address, route, status, detail, or in what was the matter,
     with `_` or with spaces between the words.

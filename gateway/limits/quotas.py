@@ -1,9 +1,9 @@
 """An account's counts against its profile, and whether one more submit fits: pure decisions on counts.
 
-The rate limit of submits is here, too. Each submit is decided twice: by `refuse_submit` before its body, or, where
-that is small, right before the other (rate, concurrency, budgets and pages in flight already used up), and by
-`refuse_pages` before the body's end is released (pages and spend). The ledger counts what was decided in the same
-transaction, so there can be no race.
+The rate limit of submits (a token bucket) is here, too: `take_submit` takes a token. Each submit is decided twice: by
+`refuse_submit` before its body, or, where that is small, right before the other (rate, concurrency, budgets and pages
+in flight already used up), and by `refuse_pages` before the body's end is released (pages and spend). The ledger
+counts what was decided in the same transaction, so there can be no race.
 """
 
 import math
@@ -93,13 +93,13 @@ def windows_at(now: float) -> Windows:
 
 
 def take_submit(profile: Profile, tat: float, now: float) -> float:
-    """The TAT of the submit bucket after one more submit."""
+    """Takes one submit's token: the TAT of its account's token bucket after that."""
     rate = per_minute(profile.requests_per_minute)
     return take(_believable(tat, now, rate), now, 1, rate)
 
 
 def wait_for_submit(profile: Profile, counts: AccountCounts, now: float, more: int = 1) -> float:
-    """Seconds until the rate allows so many more submits; 0.0 if it does now."""
+    """Seconds until the token bucket has so many tokens more; 0.0 if it has them now."""
     rate = per_minute(profile.requests_per_minute)
     return wait_for(_believable(counts.tat, now, rate), now, more, rate)
 

@@ -49,7 +49,7 @@ class StepOutcome(NamedTuple):
 
 
 def decide_submit(profile: Profile, counts: AccountCounts, now: float, ask: Ask | None = None) -> StepOutcome:
-    """Decides a submit by its head; one that is admitted takes a slot, and a token of the bucket.
+    """Decides a submit by its head; one that is admitted takes a slot, and a token of the token bucket.
 
     One whose pages are known by then (`ask`) takes these, too; refused for them, it has spent its token all the same,
     as one that is refused after its body has.

@@ -71,7 +71,7 @@ OF_REASONS: Final[Mapping[Reason, str]] = {
     Reason.UPSTREAM_BROKE_OFF: (
         "The container ended the connection, or sent what can't be read, before its answer was whole."
     ),
-    Reason.UPSTREAM_TIMEOUT: "The container was silent for longer than upstream.read_timeout.",
+    Reason.UPSTREAM_TIMEOUT: "The container did not answer within upstream.read_timeout, or fell silent for as long.",
     Reason.LEDGER_UNAVAILABLE: "The ledger did not answer within ledger.timeout, or can't be written.",
     Reason.SPOOL_FULL: "There was no room, or no time, to count the document's pages.",
     Reason.NO_ROOM: "There was no room for a body that nobody has vouched for, or no slot to ask the container.",

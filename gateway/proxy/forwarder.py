@@ -122,19 +122,8 @@ class Forwarder:
         upload = Upload(order, upstream, partial(self._still_permitted.check_both, order))
         try:
             delivery.started = delivery.started or self._clock()
-            self._still_permitted.check_both(order)  # opening the connection may have taken seconds
-            if order.delete_before is not None and self._clock() >= order.delete_before:
-                raise UpstreamTimeout("The upstream could not be asked in time to delete the job.")
-            upstream.ask(
-                upstream_head(prepared.opening, order.trace),
-                prepared.body_length,
-                bodiless=prepared.method == "HEAD",
-                peer=client.prefix,
-            )
-            if order.content is not None:
-                upstream.send(order.content)
-                upstream.send_end()
-            elif order.is_streamed:
+            self._begin_request(order, upstream)
+            if order.is_streamed:
                 await upload.run()
             if order.delete_before is not None:
                 client.finish_alone()
@@ -145,26 +134,35 @@ class Forwarder:
             pool.discard(upstream)
             raise
 
+    def _begin_request(self, order: ForwardOrder, upstream: UpstreamConnection) -> None:
+        """Sends the head, and a body that was read before; nothing where it may not go any more."""
+        prepared = order.prepared
+        self._still_permitted.check_both(order)  # opening the connection may have taken seconds
+        if order.delete_before is not None and self._clock() >= order.delete_before:
+            raise UpstreamTimeout("The upstream could not be asked in time to delete the job.")
+        upstream.ask(
+            upstream_head(prepared.opening, order.trace),
+            prepared.body_length,
+            bodiless=prepared.method == "HEAD",
+            peer=order.client.prefix,
+        )
+        if order.content is not None:
+            upstream.send(order.content)
+            upstream.send_end()
+
     async def _pass_on(self, order: ForwardOrder, begun: BegunAnswer) -> None:
+        """Passes an answer on: that of an accepted job, or one that came at once, whole; all else as it comes."""
         client, prepared = order.client, order.prepared
         upstream, _, answer = begun
         closes = client.closes_after_forwarded(prepared.headers, order.body)
         framing = _framing(prepared, answer, closes)
         if order.submit is not None and answer.status not in SUCCESS:
-            order.submit.mark_refused()
-            client.expect_nothing()  # the ledger's answer has a deadline of its own
-            await order.submit.until_known()
-            client.expect(prepared.upstream.read_timeout, _silence)
+            await _note_refused(order, order.submit)
         if order.submit is not None and answer.status in SUCCESS:
-            client.expect(
-                prepared.upstream.read_timeout, _silence
-            )  # for all of it: no byte that comes begins it anew
             content = await _accept_job(order, order.submit, upstream, answer)
             self._send_whole(order, answer, BodyFraming(len(content), chunked=False, closes=closes), content)
         elif upstream.is_held_whole and not framing.chunked and not _is_rewritten(prepared, answer):
-            content = bytes(upstream.held)
-            if answer.length is not None and len(content) != answer.length:
-                raise UpstreamBrokeOff("The upstream's answer is not as long as it says.", arrived=True)
+            content = _held_whole(upstream, answer)
             self._send_whole(order, answer, framing, content)
             await self._examiner.examine(order, answer, content)
         else:
@@ -238,15 +236,32 @@ def _is_rewritten(prepared: PreparedRequest, answer: ResponseHead) -> bool:
     return prepared.permit.route.rewrites and prepared.method != "HEAD" and answer.length != 0
 
 
+def _held_whole(upstream: UpstreamConnection, answer: ResponseHead) -> bytes:
+    """The whole body of an answer that came at once."""
+    content = bytes(upstream.held)
+    if answer.length is not None and len(content) != answer.length:
+        raise UpstreamBrokeOff("The upstream's answer is not as long as it says.", arrived=True)
+    return content
+
+
+async def _note_refused(order: ForwardOrder, submit: Submission) -> None:
+    """Before the answer that refuses a job is passed on: what the account's own limits say comes first."""
+    submit.mark_refused()
+    order.client.expect_nothing()  # the ledger's answer has a deadline of its own
+    await submit.until_known()
+    order.client.expect(order.prepared.upstream.read_timeout, _silence)
+
+
 async def _accept_job(
     order: ForwardOrder, submit: Submission, upstream: UpstreamConnection, answer: ResponseHead
 ) -> bytes:
     """The client's version of the answer that starts a job, once the ledger holds the job's owner."""
+    prepared = order.prepared
+    order.client.expect(prepared.upstream.read_timeout, _silence)  # for all of it: no byte begins it anew
     if not submit.is_released:
         raise UpstreamBrokeOff("The upstream accepted a job before it had the whole of it.", arrived=True)
     content = await Collected(upstream).run()
     await order.client.time_for(len(content))
-    prepared = order.prepared
     accepted = read_submit_answer(answer, content, prepared.origin, prepared.permit.path, prepared.job_shape)
     await submit.take_answer(accepted)
     return accepted.content

@@ -74,15 +74,18 @@ class Handler:
     """
 
     def __init__(self, parts: HandlerParts, clock: Callable[[], float], new_id: Callable[[], str]) -> None:
-        self._parts = parts
         self._live = parts.live
+        self._login = parts.login
+        self._submits = parts.submits
+        self._job_requests = parts.job_requests
+        self._own_requests = parts.own_requests
         self._forwarder = parts.forwarder
-        self._observer = parts.observer
-        self._clock = clock
-        self._new_id = new_id
         self._responses = parts.responses
+        self._observer = parts.observer
         self._wall = parts.wall
         self._uses = parts.uses
+        self._clock = clock
+        self._new_id = new_id
         self._rate = PollRate()
         self._slots = plain_requests()
 
@@ -108,12 +111,12 @@ class Handler:
             await self._responses.refuse(client, body, exchange, Denial(Reason.INTERNAL, _INTERNAL))
         finally:
             exchange.ended = exchange.ended or self._clock()
-            self._observer.record(exchange)
+            self._observer.record(exchange)  # 11
 
     async def _serve(
         self, client: ClientConnection, request: Request, body: StreamReader, exchange: Exchange
     ) -> None:
-        """Steps 1 to 9; submits do 10 by themselves."""
+        """Steps 1 to 10: whoever holds something since 7 gives it back in 10, on every path."""
         state = self._live.state  # 1
         if isinstance(request, Refused):
             raise request
@@ -124,7 +127,7 @@ class Handler:
         prepared = cached.prepared
         if prepared is None or not prepared.is_for(request.method, request.path, exchange.started):
             prepared = cached.prepared = await self._permit(state, cached, client, request, exchange)  # 4 to 6
-        exchange.keep_alive = cached.headers.keep_alive
+        exchange.keep_alive = cached.headers.keep_alive  # a permit of the cache came without
         exchange.note_permit(prepared.permit)
         if prepared.use is not None:
             self._uses[prepared.use] = exchange.started
@@ -132,9 +135,9 @@ class Handler:
         delivery = exchange.delivery = Delivery()
         order = ForwardOrder(client, body, prepared, trace, delivery, None, cached.job_for(prepared))
         if prepared.permit.route.kind is Kind.SUBMIT:
-            await self._parts.submits.serve(state, order)  # 7 to 10
+            await self._submits.serve(state, order)  # 7 to 10
         else:
-            await self._serve_other(state, cached, order, exchange.started)  # 7 to 9
+            await self._serve_other(state, cached, order, exchange.started)  # 7 to 10
         await self._finish(order, exchange)
 
     @staticmethod
@@ -157,12 +160,16 @@ class Handler:
         request: RawRequestMessage,
         exchange: Exchange,
     ) -> PreparedRequest:
-        """Steps 4 to 6 of the way: what is left to ask once the headers are known. Raises Refused."""
+        """Steps 4 to 6 of the way: what is left to ask once the headers are known.
+
+        Raises:
+            Refused: it is not permitted.
+        """
         host, target = origin_form(request.path)  # 4
         cached = cached.addressed_to(host)
         headers = cached.headers
         path, query = read_target(request.method, target)
-        exchange.keep_alive = headers.keep_alive
+        exchange.keep_alive = headers.keep_alive  # the head is sound: a refusal from here on need not close
         path = state.routes.unaliased(path)
         rule = state.routes.match(request.method, path, headers.host, asked=target)
         exchange.route = rule.route.label
@@ -184,7 +191,7 @@ class Handler:
         headers = cached.headers
         if route.access is not Access.ANYONE:
             evidence = Evidence(cached.address, client.peer.certificate)
-            attempt = await self._parts.login.attempt(state, headers.known, evidence, exchange.started)
+            attempt = await self._login.attempt(state, headers.known, evidence, exchange.started)
             exchange.authentication, exchange.key_id = attempt.label, attempt.key_id
             exchange.owner = attempt.identity.owner if attempt.identity is not None else None
             identity = attempt.identity_or_refuse()
@@ -203,6 +210,19 @@ class Handler:
         soonest = min((end for end in ends if end is not None), default=None)
         return RECHECK_AFTER if soonest is None else min(RECHECK_AFTER, soonest - self._wall())
 
+    async def _serve_other(self, state: State, cached: CachedHeaders, order: ForwardOrder, now: float) -> None:
+        """Steps 7 to 10 of what starts no job."""
+        self._count_request(order.prepared, now)  # 7
+        permit = order.prepared.permit
+        if permit.job_id is not None:
+            await self._job_requests.serve(state, cached, order)
+        elif permit.names_job_in_body:
+            await self._job_requests.serve_named_in_body(order)
+        elif not permit.route.is_ours:
+            await self._forward_plain(order)
+        else:
+            await self._own_requests.serve(order)
+
     def _count_request(self, prepared: PreparedRequest, now: float) -> None:
         polls_per_minute = prepared.permit.profile.polls_per_minute
         wait = self._rate.take(prepared.subject, now, polls_per_minute)
@@ -210,29 +230,16 @@ class Handler:
             detail = f"This account may ask {polls_per_minute} times a minute (polls_per_minute)."
             raise Refused(Denial(Reason.RATE_LIMITED, detail, retry_after=wait))
 
-    async def _serve_other(self, state: State, cached: CachedHeaders, order: ForwardOrder, now: float) -> None:
-        """Steps 7 to 9 of what starts no job."""
-        self._count_request(order.prepared, now)
-        permit = order.prepared.permit
-        if permit.job_id is not None:
-            await self._parts.job_requests.serve(state, cached, order)
-        elif permit.names_job_in_body:
-            await self._parts.job_requests.serve_named_in_body(order)
-        elif not permit.route.is_ours:
-            await self._forward_plain(order)
-        else:
-            await self._parts.own_requests.serve(order)
-
     async def _forward_plain(self, order: ForwardOrder) -> None:
         """Forwards a request of a plain route, within the account's concurrent_requests."""
         account = order.prepared.subject
-        denial = self._slots.take(account, order.prepared.permit.profile)
+        denial = self._slots.take(account, order.prepared.permit.profile)  # 7
         if denial is not None:
             raise Refused(denial)
         try:
-            await self._forwarder.forward(order)
+            await self._forwarder.forward(order)  # 8, 9
         finally:
-            self._slots.give_back(account)
+            self._slots.give_back(account)  # 10
 
     async def _finish(self, order: ForwardOrder, exchange: Exchange) -> None:
         """Notes what became of a request that was answered, and drops what is left of its body."""

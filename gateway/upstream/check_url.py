@@ -53,19 +53,10 @@ def public_answer(answer: bytes, origin: str, submit_path: str, shape: JobShape)
     Raises:
         UpstreamBrokeOff: when the answer can't be read here, but a client might manage to read it.
     """
-    if json.detect_encoding(answer) != "utf-8":
-        raise UpstreamBrokeOff("The upstream's answer to a submit is not in UTF-8.", arrived=True)
-    if count_of(answer, _MARKS) > _MAX_MARKS:
-        raise _unreadable()
     text = answer.decode(_EACH_BYTE)
-    try:
-        members = _members(text)
-    except (ValueError, IndexError, StopIteration):
-        if _may_name(answer, shape.check_url_member):
-            raise _unreadable() from None
+    members = _read(answer, text, shape.check_url_member)
+    if members is None:
         return PublicAnswer(answer, None)
-    except RecursionError:
-        raise _unreadable() from None
     places = [(url, start, end) for key, url, start, end in members if _is_taken_for(shape.check_url_member, key)]
     target = _read_at(members, submit_path, shape)
     if not places:
@@ -77,6 +68,26 @@ def public_answer(answer: bytes, origin: str, submit_path: str, shape: JobShape)
     check_url = None if target is None else origin + target
     written = f"{text[:start]}{json.dumps(check_url)}{text[end:]}"
     return PublicAnswer(written.encode(_EACH_BYTE), check_url)
+
+
+def _read(answer: bytes, text: str, member: str | None) -> list[Member] | None:
+    """The members of an answer, `text` its bytes; None: it is no JSON object, and no reader finds this member in it.
+
+    Raises:
+        UpstreamBrokeOff: as `public_answer`.
+    """
+    if json.detect_encoding(answer) != "utf-8":
+        raise UpstreamBrokeOff("The upstream's answer to a submit is not in UTF-8.", arrived=True)
+    if count_of(answer, _MARKS) > _MAX_MARKS:
+        raise _unreadable()
+    try:
+        return _members(text)
+    except (ValueError, IndexError, StopIteration):
+        if _may_name(answer, member):
+            raise _unreadable() from None
+        return None
+    except RecursionError:
+        raise _unreadable() from None
 
 
 def _may_name(answer: bytes, member: str | None) -> bool:

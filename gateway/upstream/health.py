@@ -1,4 +1,9 @@
-"""Health checks of the upstreams, every few seconds, for gateway_upstream_up; no request waits for them."""
+"""Health checks of the upstreams, every few seconds, for gateway_upstream_up; no request waits for them.
+
+They only report. There is no circuit breaker to a container: it is the only one that has the jobs, so a request that
+is kept from it is no better off than one that fails there. Our own questions about jobs have their backoff in
+jobs/poll_interval.py; receivers of webhooks have a breaker (webhooks/outbound/circuit_breaker.py).
+"""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping

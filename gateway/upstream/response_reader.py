@@ -220,6 +220,18 @@ class AnswerReader:
         self._known[head_bytes] = head
 
     def _take_parsed(self, data: bytes) -> None:
+        self._feed(data)
+        self._hand_over()
+        if self.head is None or self.is_whole:
+            return
+        if self._coding_bytes > _MAX_CODING_BYTES:
+            # Endless chunk extensions or trailers, which the parser would collect.
+            raise UpstreamBrokeOff("The upstream's answer goes on without a body.", arrived=True)
+        if self._bodiless or self._left is not None:
+            self._parser = None  # it waits for a body that this answer does not have, or that is now only counted
+            self.is_whole = self._bodiless or self._left == 0
+
+    def _feed(self, data: bytes) -> None:
         parser = self._parser
         if parser is None:
             parser = self._parser = httptools.HttpResponseParser(self)
@@ -230,17 +242,8 @@ class AnswerReader:
             self._parser = None
             if not self.is_whole and not (self._bodiless and self.head is not None):
                 raise _failure_of(error) from None
-                # Bytes after the answer are not part of it, but must not reach the next request either.
+            # Bytes after the answer are not part of it, but must not reach the next request either.
             self.is_whole = self.has_surplus = True
-        self._hand_over()
-        if self.head is None or self.is_whole:
-            return
-        if self._coding_bytes > _MAX_CODING_BYTES:
-            # Endless chunk extensions or trailers, which the parser would collect.
-            raise UpstreamBrokeOff("The upstream's answer goes on without a body.", arrived=True)
-        if self._bodiless or self._left is not None:
-            self._parser = None  # it waits for a body that this answer does not have, or that is now only counted
-            self.is_whole = self._bodiless or self._left == 0
 
     def _hand_over(self) -> None:
         """Delivers all pieces of one read as one: an upstream's tiny chunks must cause no tiny writes to clients."""

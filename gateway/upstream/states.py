@@ -6,7 +6,8 @@
 
 Only this file knows whether a request was sent completely, and so whether the connection may carry another one
 (RFC 9112 9.3). It may when both sides are DONE, no byte came after the answer, and neither side said close.
-Nothing else counts: that the *client's* body arrived, for example, proves nothing about what went upstream.
+Nothing else counts: that the *client's* body arrived, for example, proves nothing about what went upstream. So no
+rest of a request is read as the beginning of the next caller's (request smuggling).
 
 What can't happen:
 - a request on a connection that is not IDLE on both sides;

@@ -1,4 +1,4 @@
-"""Webhook signatures, made and compared: pure.
+"""Webhook signatures, made, and compared in constant time: pure.
 
 A body gets two. `X-Webhook-Signature` is Datalab's: the hexadecimal HMAC-SHA256 of the body, without a time.
 `webhook-signature` is that of Standard Webhooks (standardwebhooks.com): over id, time and body, once for each secret

@@ -14,8 +14,8 @@ OWN = {
     "inspected_cpu": 1.0,
     "download_cpu": 0.5,
     "poll_cpu": 50.0,
-    "submit_time": 5000.0,
-    "submit_time_of_nginx": 3000.0,
+    "submits_many_rate": 200.0,
+    "submits_many_cpu": 4500.0,
     "idle_kb": 50.0,
 }
 
@@ -60,7 +60,7 @@ def test_it_reads_the_gateways_column_whatever_stands_beside_it() -> None:
         "| small submit: time on one connection | us | 2,599 (1.00) | 4,685 (0.55) |\n"
         "| something new | us | 1 | 2 |\n\n## Targets\n\n| a | b |\n"
     )
-    assert read(page) == {"poll_cpu": 1033.5, "submit_time": 4685.0, "submit_time_of_nginx": 2599.0}
+    assert read(page) == {"poll_cpu": 1033.5, "submit_time": 4685.0}
 
 
 def test_a_page_without_figures_is_refused() -> None:
@@ -82,6 +82,11 @@ def test_a_container_that_is_busy_wants_one_replica_more_than_its_load() -> None
         share = float(load.rstrip("%")) / 100
         assert int(replicas) >= 2, pages
         assert (int(replicas) - 1) * SHARE >= share
+
+
+def test_what_fifty_submit_at_once_is_what_was_measured() -> None:
+    rows = {row[0]: row[1:] for row in sizing.limits(OWN)}
+    assert rows["small submits a second, 50 at once, SQLite"] == ["200", "its core, 90% of it: measured"]
 
 
 def test_clients_are_no_more_than_connections() -> None:

@@ -119,7 +119,7 @@ class Upstream(Section):
     connect_timeout: Timeout = default("5s")
     """Longest wait for a connection."""
     read_timeout: Timeout = default("300s")
-    """Longest silence of the upstream, before its answer and within it."""
+    """Longest wait for an answer's head, and for the rest of a submit's 2xx; of others longest silence within it."""
     idle_timeout: Timeout = default("3s")
     """How long an idle connection is kept for reuse. uvicorn closes them after 5s: stay below."""
     health_path: str = "/health_check"

@@ -102,18 +102,10 @@ def _headers(block: bytes) -> dict[bytes, bytes]:
 
 def _disposition(value: bytes) -> tuple[str, bytes | None, bytes]:
     """The name, the filename with its quotes or None, and the decoded value of `filename*`."""
-    kind, place = value[:9].lower(), 9
-    found: dict[str, bytes] = {}
-    while kind == b"form-data" and place < len(value):
-        match = _PARAMETER.match(value, place)
-        if match is None or match.lastgroup is None or match.lastgroup in found:
-            break
-        found[match.lastgroup] = match[match.lastgroup]
-        place = match.end()
+    found = _parameters(value)
     filename = found.get("filename")
     if (
         "name" not in found
-        or place != len(value)
         or ("extended" in found and filename is None)
         or not _is_plain(filename or b"", is_last=value.endswith(filename or b""))
     ):
@@ -124,6 +116,19 @@ def _disposition(value: bytes) -> tuple[str, bytes | None, bytes]:
     if len(name) > MAX_NAME or longest > _MAX_FILENAME:
         raise ambiguous("A part's name or filename is too long.")
     return name.decode("ascii"), filename, extended
+
+
+def _parameters(value: bytes) -> dict[str, bytes]:
+    """Those of `form-data`, as sent, by the groups of _PARAMETER; none if anything else is there, or one twice."""
+    kind, place = value[:9].lower(), 9
+    found: dict[str, bytes] = {}
+    while kind == b"form-data" and place < len(value):
+        match = _PARAMETER.match(value, place)
+        if match is None or match.lastgroup is None or match.lastgroup in found:
+            return {}
+        found[match.lastgroup] = match[match.lastgroup]
+        place = match.end()
+    return found
 
 
 def _characters(text: bytes) -> int:

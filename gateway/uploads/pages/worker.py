@@ -1,10 +1,10 @@
 """A sandboxed process that counts the pages of files for the gateway, one after the other.
 
-It is started as a file, not as a module of the package, and imports only confinement.py and worker_protocol.py of the
-gateway. Its standard input is a Unix socket: each request is one byte, which says whether a document is a whole PDF,
-one with gaps (pdf_gaps.py) or a TIFF, with the file's descriptor (SCM_RIGHTS); each answer is 8 bytes, the pages or
--1. Before the first document it gives up for good all that counting does not need, and says that it is ready; it ends
-with the gateway, or with the socket.
+It is started as a file, not as a module of the package, and imports of the gateway only confinement.py, page_tree.py
+and worker_protocol.py. Its standard input is a Unix socket: each request is one byte, which says whether a document
+is a whole PDF, one with gaps (pdf_gaps.py) or a TIFF, with the file's descriptor (SCM_RIGHTS); each answer is 8
+bytes, the pages or -1. Before the first document it gives up for good all that counting does not need, and says that
+it is ready; it ends with the gateway, or with the socket.
 """
 
 import ctypes

@@ -228,18 +228,21 @@ class Receiver:
                 judged = await judge()
 
     async def _hand_on(self, settings: InboundSettings, incoming: _Incoming, request: str | None, lease: int) -> None:
-        name, message = settings.name, incoming.message
+        message = incoming.message
         headers = {} if request is None else {"X-Request-Id": request}
         if message.signed_id is not None:
             headers[STANDARD_ID] = message.signed_id
         try:
             await self._forward(settings.forward_to, incoming.body, headers, settings.timeout)
         except NotTaken as error:
-            log.warning("webhook not handed on", webhook=name, why=str(error))
-            await self._forget(name, message, lease)
+            log.warning("webhook not handed on", webhook=settings.name, why=str(error))
+            await self._forget(settings.name, message, lease)
             detail = "The service that webhooks are handed on to did not take it."
             raise Refused(Denial(Reason.UPSTREAM_UNREACHABLE, detail, title="Webhook not taken")) from None
-        until = self._wall() + settings.remember
+        await self._note_handed_on(settings.name, message, lease, self._wall() + settings.remember)
+
+    async def _note_handed_on(self, name: str, message: Message, lease: int, until: float) -> None:
+        """Has it remembered `until` then, so that its copies are answered; its sender hears if that is in vain."""
         for pause in RETRY_DELAYS:
             await asyncio.sleep(pause)
             try:

@@ -2,7 +2,7 @@
 
 To read a megabyte of JSON holds all others for 10 ms, so of a stranger's nothing is read but that member's value. It
 is found by its name, which everybody may know. To look for the secret itself would tell it: how long a search takes
-depends on which bytes of the needle there are, and where.
+depends on which bytes of the needle there are, and where. What is found is compared in constant time.
 """
 
 import hmac

@@ -1,4 +1,4 @@
-"""Parses and verifies an inbound webhook: pure.
+"""Parses and verifies an inbound webhook, in constant time: pure.
 
 Only JSON with a single reading is accepted (a repeated member is refused), so that the service that gets it reads
 what was verified here.

@@ -170,21 +170,27 @@ class Dispatcher:
         parts = await self._parts_now()  # only once something is due: the system's CAs take 60 ms and some memory
         if parts is None:
             return
-        until = now + parts.out.timeout + _LEASE_SECONDS
-        most, rooms = parts.out.most_in_flight_per_destination, self._breaker.rooms(self._clock())
+        for place, due in enumerate(await self._claim(parts.out, room, now)):
+            self._start(due, parts, place)
+
+    async def _claim(self, out: OutboundSettings, room: int, now: float) -> list[Due]:
+        """Claims what is due, `room` at most; after a claim that took long the next one has to wait."""
+        until = now + out.timeout + _LEASE_SECONDS
+        most, rooms = out.most_in_flight_per_destination, self._breaker.rooms(self._clock())
         # Per owner, so that one owner's slow receivers don't block the others.
-        share = max(1, parts.out.most_in_flight // _SHARE)
+        share = max(1, out.most_in_flight // _SHARE)
         bounds = Bounds(room, most, rooms, share, self._last_turn)
         claim = self._timed(lambda c: claim_due(c, self._me, now, until, bounds))
         claimed, took = await self._ledger.write(claim, in_turn_of=OF_WEBHOOKS)
         self._claims_at = self._clock() + (_REST * took if took > _QUICK else 0.0)
-        loop = asyncio.get_running_loop()
-        for place, due in enumerate(claimed):
-            self._last_turn = due.owner
-            deadline = self._clock() + parts.out.timeout + _LEASE_SECONDS
-            task = loop.create_task(self._deliver(due, parts, place, deadline))
-            self._tasks[task] = due.lease
-            task.add_done_callback(self._ended)
+        return claimed
+
+    def _start(self, due: Due, parts: _DispatcherParts, place: int) -> None:
+        self._last_turn = due.owner
+        deadline = self._clock() + parts.out.timeout + _LEASE_SECONDS
+        task = asyncio.get_running_loop().create_task(self._deliver(due, parts, place, deadline))
+        self._tasks[task] = due.lease
+        task.add_done_callback(self._ended)
 
     def _timed(self, claim: Callable[[Connection], list[Due]]) -> Callable[[Connection], tuple[list[Due], float]]:
         """The claim, and for how many seconds it kept others from writing: on PostgreSQL it does not."""
@@ -291,8 +297,8 @@ class Dispatcher:
     async def _note(
         self, due: Due, out: OutboundSettings, attempt: DeliveryAttempt, asked: float | None, deadline: float
     ) -> None:
-        """Records an attempt's outcome while the lease lasts; if that fails, the delivery is sent again."""
-        now, outcome = self._wall(), DeliveryOutcome(attempt.status, attempt.trouble)
+        """Counts, logs and records an attempt's outcome, and when the next one is due."""
+        now = self._wall()
         result, at = attempt.result, None
         if result is Result.RETRIED:
             pause = pause_after(due.lease.attempt, self._dice(), asked)
@@ -300,12 +306,13 @@ class Dispatcher:
             result = Result.DEAD if at is None else result
         self.metrics.count_attempt(result)
         log_attempt(due, attempt, result, None if at is None else at - now)
-        if at is not None:
-            note = partial(schedule_retry, lease=due.lease, outcome=outcome, next_at=at)
-        elif result is Result.DELIVERED:
-            note = partial(mark_delivered, lease=due.lease, outcome=outcome, now=now)
-        else:
-            note = partial(mark_dead, lease=due.lease, outcome=outcome, now=now)
+        note = _noting(due.lease, DeliveryOutcome(attempt.status, attempt.trouble), result, at, now)
+        await self._write_while_leased(due.lease, note, deadline)
+
+    async def _write_while_leased(
+        self, lease: DeliveryLease, note: Callable[[Connection], bool], deadline: float
+    ) -> None:
+        """Writes an outcome; if that fails until the lease has ended, the webhook is sent again."""
         while self._clock() < deadline:
             try:
                 await self._ledger.write(note, in_turn_of=OF_WEBHOOKS)
@@ -313,10 +320,20 @@ class Dispatcher:
                 await asyncio.sleep(NOTE_AGAIN)
             else:
                 return
-        log.warning("webhook outcome not noted", delivery=due.lease.id)
+        log.warning("webhook outcome not noted", delivery=lease.id)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         del self._tasks[task]
         self._nudged.set()  # a slot is free
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("webhook broke", error=whereabouts(error))
+
+
+def _noting(
+    lease: DeliveryLease, outcome: DeliveryOutcome, result: Result, at: float | None, now: float
+) -> Callable[[Connection], bool]:
+    """What the ledger has to write of an attempt; `at` is when the next one is due, None: there is none."""
+    if at is not None:
+        return partial(schedule_retry, lease=lease, outcome=outcome, next_at=at)
+    ended = mark_delivered if result is Result.DELIVERED else mark_dead
+    return partial(ended, lease=lease, outcome=outcome, now=now)
