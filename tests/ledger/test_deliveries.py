@@ -3,11 +3,12 @@
 import asyncio
 import json
 from collections import Counter
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, insert
 from sqlalchemy.exc import IntegrityError
 
 from gateway.ledger import expiry, jobs
@@ -36,6 +37,7 @@ from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts, jobs_with_id, list_webhooks, shown
 from gateway.ledger.schema import DeliveryState, deliveries
+from gateway.ledger.statement import raw_of
 from gateway.ledger.steps import Accept, Admit, Reserve, Steps
 from gateway.limits.job_cost import Facts, FailedCosts, Known
 from gateway.limits.submit_decisions import Ask
@@ -423,6 +425,31 @@ async def test_the_thousands_of_a_few_owners_hide_nobody_s_first(engine: Engine,
     assert len(claimed) == 8
     assert {due.owner for due in claimed} == {*(f"key:{number}" for number in range(6)), "key:quiet"}
     assert [due.lease.id for due in claimed if due.owner == "key:3"] == ["a0750"]
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+async def test_what_a_claim_looks_at_does_not_grow_with_all_that_is_due(engine: Engine) -> None:
+    """Beside 100,000 due in one second, and 300 paused lines, it kept the only writer for fifteen seconds."""
+    owners = [f"key:{number:03}" for number in range(200)]
+    rooms = {(f"h{number}:443", owners[number % 200]): 0 for number in range(300)}
+
+    def work(connection: Connection) -> int:
+        some = [
+            {**asdict(planned(f"a{number:05}", owner=owners[number // 50])), "state": DeliveryState.DUE,
+             "attempts": 0, "next_at": int(NOON), "created_at": int(NOON), "ended_at": int(NOON)}
+            for number in range(10_000)
+        ]  # fmt: skip
+        connection.execute(insert(deliveries), some)
+        steps = list[int]()
+        raw = raw_of(connection)
+        raw.set_progress_handler(lambda: steps.append(1000), 1000)
+        try:
+            assert len(claim_due(connection, "me", NOON, NOON + 60, Bounds(8, GREAT, rooms, 2))) == 8
+        finally:
+            raw.set_progress_handler(None, 0)
+        return sum(steps)
+
+    assert await engine.write(work) < 100_000
 
 
 async def test_many_owners_take_turns_whosever_are_the_oldest(engine: Engine) -> None:
