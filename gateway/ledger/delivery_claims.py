@@ -18,6 +18,7 @@ from sqlalchemy import (
 from gateway.ledger.deliveries import DeliveryLease, Due, Line, lines_among
 from gateway.ledger.engine import is_postgres
 from gateway.ledger.schema import DeliveryState, deliveries
+from gateway.limits.served_owners import ServedOwners
 
 _LOCK: Final = 0x686F_6F6B  # PostgreSQL's advisory lock for claims: "hook"
 _AT_ONCE: Final = 200
@@ -37,13 +38,15 @@ class Bounds(NamedTuple):
     per_destination: int
     rooms: Mapping[Line, int] | None = None
     per_owner: int | None = None
+    served: ServedOwners | None = None
 
 
 def claim_due(connection: Connection, me: str, now: float, until: float, bounds: Bounds) -> list[Due]:
     """Claims due deliveries, of owners in turn, the longest due first; no other process gets them before `until`.
 
-    Next comes who has the fewest attempts running: however many of one owner are due, and however long its receivers
-    take, another's first waits for no more than one place to become free. Claims run one after the other (on
+    Next comes who has the fewest attempts running, among equals who was served longest ago: however many of one owner
+    are due, and however long its receivers take, another's first waits for one place to become free; where there are
+    more owners than places, for one of each that has had no turn since. Claims run one after the other (on
     PostgreSQL by a lock), so the bound per destination holds across replicas.
 
     Args:
@@ -56,15 +59,15 @@ def claim_due(connection: Connection, me: str, now: float, until: float, bounds:
     if is_postgres(connection):
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
     slots = _Slots(me, bounds.per_destination, bounds.per_owner, bounds.rooms or {})
+    served = bounds.served or ServedOwners()
     _count_running(connection, now, slots)
     chosen: dict[str, Row[Any]] = {}
     last: tuple[int, str] = (0, "")
     for number in range(_MAX_ROUNDS):
         rows = _due(connection, now, last, slots)
         others = _of_others(connection, now, slots, rows) if len(rows) == _AT_ONCE and not number else []
-        for row in _in_turn(
-            [row for row in (*rows, *others) if row.id not in chosen], slots, bounds.most - len(chosen)
-        ):
+        candidates = [row for row in (*rows, *others) if row.id not in chosen]
+        for row in _in_turn(candidates, slots, served, bounds.most - len(chosen)):
             chosen[row.id] = row
         if len(chosen) >= bounds.most or len(rows) < _AT_ONCE:
             break
@@ -84,23 +87,26 @@ def _of_others(connection: Connection, now: float, slots: "_Slots", rows: Sequen
     return found
 
 
-def _in_turn(rows: Sequence[Row[Any]], slots: "_Slots", most: int) -> list[Row[Any]]:
-    """Takes slots for up to `most` of these, each time for the owner that has the fewest; of its rows the first."""
+def _in_turn(rows: Sequence[Row[Any]], slots: "_Slots", served: ServedOwners, most: int) -> list[Row[Any]]:
+    """Takes slots for up to `most` of these, each time for the owner that has the fewest; of its rows the first.
+
+    Of several that have the fewest, for the one that was served longest ago.
+    """
     waiting: dict[str, deque[Row[Any]]] = {}
     for row in rows:
         waiting.setdefault(row.owner, deque()).append(row)
-    turns = [(slots.running(owner), place, owner) for place, owner in enumerate(waiting)]
+    turns = [(slots.running(owner), served.last(owner), place, owner) for place, owner in enumerate(waiting)]
     heapify(turns)
     taken: list[Row[Any]] = []
     while turns and len(taken) < most:
-        _, place, owner = turns[0]
+        _, last, place, owner = turns[0]
         found = next((one for one in _popped(waiting[owner]) if slots.has_room(one.destination, owner)), None)
         if found is None:
             heappop(turns)
         else:
             taken.append(found)
             slots.take(found.destination, owner, slots.me, 1)
-            heapreplace(turns, (slots.running(owner), place, owner))
+            heapreplace(turns, (slots.running(owner), last, place, owner))
     return taken
 
 

@@ -38,6 +38,7 @@ from gateway.ledger.listings import counts, jobs_with_id, list_webhooks, shown
 from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.ledger.steps import Accept, Admit, Reserve, Steps
 from gateway.limits.job_cost import Facts, FailedCosts, Known
+from gateway.limits.served_owners import ServedOwners
 from gateway.limits.submit_decisions import Ask
 from gateway.model.jobs import JobRef
 from tests.support.ledgers import NOON, Script, make_claim, make_profile, rows_of
@@ -405,6 +406,17 @@ async def test_owners_take_turns_at_a_destination(engine: Engine, most: int) -> 
         assert await engine.write(lambda c, due=due: mark_delivered(c, due.lease, OK, NOON + 4))  # type: ignore[misc]
     claimed = await claim(engine, NOON + 5, me="another", most=most, each=4)
     assert [due.lease.id for due in claimed] == ["b1", "b2"]
+
+
+async def test_of_owners_with_as_much_the_one_served_longest_ago_is_next(engine: Engine) -> None:
+    for name in ("a1", "a2", "b1", "b2", "c1", "c2"):
+        await plan_and_end(engine, name, owner=f"key:{name[0]}")
+    served = ServedOwners()
+    for owner in ("key:b", "key:a"):
+        served.note(owner)
+    bounds = Bounds(4, GREAT, served=served)
+    claimed = await engine.write(lambda c: claim_due(c, "me", NOON + 1, NOON + 60, bounds))
+    assert [due.lease.id for due in claimed] == ["c1", "b1", "a1", "c2"]
 
 
 async def test_a_turn_of_an_owner_is_a_row_that_has_room(engine: Engine) -> None:

@@ -37,6 +37,7 @@ from gateway.ledger.delivery_claims import Bounds, claim_due
 from gateway.ledger.engine import OF_WEBHOOKS, is_postgres
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.news import Question
+from gateway.limits.served_owners import ServedOwners
 from gateway.model.times import Times
 from gateway.webhooks.egress.destination import ResolveFor, find
 from gateway.webhooks.egress.resolver import NotFound, Saturated, Undecided
@@ -115,6 +116,7 @@ class Dispatcher:
         self._iteration = iteration
         self._buffers = TlsBuffers(StepThreads(iteration.clock))
         self._breaker = Breaker()
+        self._served = ServedOwners()
         self._parts: _DispatcherParts | None = None
         self._unusable: OutboundSettings | None = None
         self._daemons = DaemonThreads()
@@ -173,12 +175,13 @@ class Dispatcher:
         most, rooms = parts.out.most_in_flight_per_destination, self._breaker.rooms(self._clock())
         # Per owner, so that one owner's slow receivers don't block the others.
         share = max(1, parts.out.most_in_flight // _SHARE)
-        bounds = Bounds(room, most, rooms, share)
+        bounds = Bounds(room, most, rooms, share, self._served)
         claim = self._timed(lambda c: claim_due(c, self._me, now, until, bounds))
         claimed, took = await self._ledger.write(claim, in_turn_of=OF_WEBHOOKS)
         self._claims_at = self._clock() + (_REST * took if took > _QUICK else 0.0)
         loop = asyncio.get_running_loop()
         for place, due in enumerate(claimed):
+            self._served.note(due.owner)
             deadline = self._clock() + parts.out.timeout + _LEASE_SECONDS
             task = loop.create_task(self._deliver(due, parts, place, deadline))
             self._tasks[task] = due.lease
