@@ -1,8 +1,8 @@
 """Claims of webhooks that are due: whose come next, and how many may run at once (deliveries.py has their life).
 
-Next comes who has the fewest attempts running, and of those with as few the next by name after who was last, round
-and round. So however many of one owner, or of a thousand, are due, for however long, and however long their receivers
-take, an owner's first waits for no more than one of each other's.
+Next comes who has the fewest attempts running, among equals who was served longest ago. So however many of one
+owner, or of a thousand, are due, for however long, and however long their receivers take, an owner's first waits for
+one place to become free; where there are more owners than places, for one of each that has had no turn since.
 """
 
 from collections import Counter, deque
@@ -24,6 +24,7 @@ from sqlalchemy import (
 from gateway.ledger.deliveries import DeliveryLease, Due, Line, is_in_none
 from gateway.ledger.engine import is_postgres
 from gateway.ledger.schema import DeliveryState, deliveries
+from gateway.limits.served_owners import ServedOwners
 
 _LOCK: Final = 0x686F_6F6B  # PostgreSQL's advisory lock for claims: "hook"
 _AT_ONCE: Final = 200
@@ -37,14 +38,15 @@ class Bounds(NamedTuple):
     """How many deliveries may be claimed: at most in all, and of one destination at once, over all replicas.
 
     `rooms` are smaller limits now in force (circuit breaker), by destination and owner. `per_owner`: how many of one
-    owner the claiming process may hold at once; None for no bound. `after`: whose turn was the last one.
+    owner the claiming process may hold at once; None for no bound. `served`: whom it served, in
+    their order.
     """
 
     most: int
     per_destination: int
     rooms: Mapping[Line, int] | None = None
     per_owner: int | None = None
-    after: str = ""
+    served: ServedOwners | None = None
 
 
 def claim_due(connection: Connection, me: str, now: float, until: float, bounds: Bounds) -> list[Due]:
@@ -62,15 +64,16 @@ def claim_due(connection: Connection, me: str, now: float, until: float, bounds:
     if is_postgres(connection):
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
     slots = _Slots(me, bounds.per_destination, bounds.per_owner, bounds.rooms or {})
+    served = bounds.served or ServedOwners()
     _count_running(connection, now, slots)
     chosen: dict[str, Row[Any]] = {}
     last: tuple[int, str] = (0, "")
     for number in range(_MAX_ROUNDS):
         rows = _due(connection, now, last, slots)
         is_hiding = len(rows) == _AT_ONCE and not number
-        hidden = _of_others(connection, now, slots, rows, bounds.after) if is_hiding else []
+        hidden = _of_others(connection, now, slots, rows, served.latest) if is_hiding else []
         waiting = [row for row in {row.id: row for row in (*rows, *hidden)}.values() if row.id not in chosen]
-        for row in _in_turn(waiting, slots, bounds.most - len(chosen), bounds.after):
+        for row in _in_turn(waiting, slots, served, bounds.most - len(chosen)):
             chosen[row.id] = row
         if len(chosen) >= bounds.most or len(rows) < _AT_ONCE:
             break
@@ -113,23 +116,26 @@ def _firsts(
     return connection.execute(locked).all()
 
 
-def _in_turn(rows: Sequence[Row[Any]], slots: "_Slots", most: int, after: str) -> list[Row[Any]]:
-    """Takes slots for up to `most` of these, each time for the owner that has the fewest; of its rows the first."""
+def _in_turn(rows: Sequence[Row[Any]], slots: "_Slots", served: ServedOwners, most: int) -> list[Row[Any]]:
+    """Takes slots for up to `most` of these, each time for the owner that has the fewest; of its rows the first.
+
+    Of several that have the fewest, for the one that was served longest ago.
+    """
     waiting: dict[str, deque[Row[Any]]] = {}
     for row in rows:
         waiting.setdefault(row.owner, deque()).append(row)
-    turns = [(slots.running(owner), (owner <= after, owner), owner) for owner in waiting]
+    turns = [(slots.running(owner), served.last(owner), place, owner) for place, owner in enumerate(waiting)]
     heapify(turns)
     taken: list[Row[Any]] = []
     while turns and len(taken) < most:
-        _, place, owner = turns[0]
+        _, last, place, owner = turns[0]
         found = next((one for one in _popped(waiting[owner]) if slots.has_room(one.destination, owner)), None)
         if found is None:
             heappop(turns)
         else:
             taken.append(found)
             slots.take(found.destination, owner, slots.me, 1)
-            heapreplace(turns, (slots.running(owner), place, owner))
+            heapreplace(turns, (slots.running(owner), last, place, owner))
     return taken
 
 

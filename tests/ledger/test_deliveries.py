@@ -40,6 +40,7 @@ from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.ledger.statement import raw_of
 from gateway.ledger.steps import Accept, Admit, Reserve, Steps
 from gateway.limits.job_cost import Facts, FailedCosts, Known
+from gateway.limits.served_owners import ServedOwners
 from gateway.limits.submit_decisions import Ask
 from gateway.model.jobs import JobRef
 from tests.support.ledgers import NOON, Script, make_claim, make_profile, rows_of
@@ -307,7 +308,7 @@ async def test_an_owner_has_its_share_of_places_and_what_is_paused_for_one_is_op
         found = await engine.write(lambda c: claim_due(c, me, NOON, NOON + 60, Bounds(GREAT, GREAT, rooms, 2)))
         return [due.lease.id for due in found]
 
-    assert await some("me", {("a0:443", "key:many"): 0}) == ["b", "a1", "a2"]
+    assert await some("me", {("a0:443", "key:many"): 0}) == ["a1", "b", "a2"]
     assert await some("me", {}) == []
     assert await some("other", {("a0:443", "key:many"): 1}) == ["a0", "a3"]
 
@@ -409,7 +410,7 @@ async def test_owners_take_turns_at_a_destination(engine: Engine, most: int) -> 
     assert [due.lease.id for due in claimed] == ["b1", "b2"]
 
 
-@pytest.mark.parametrize("after", ["", "key:2", "key:9"])
+@pytest.mark.parametrize("after", ["key:", "key:2", "key:9"])
 async def test_the_thousands_of_a_few_owners_hide_nobody_s_first(engine: Engine, after: str) -> None:
     """Beside six owners with 250 older ones each, a seventh owner's waited until these were sent."""
 
@@ -420,7 +421,9 @@ async def test_the_thousands_of_a_few_owners_hide_nobody_s_first(engine: Engine,
 
     await engine.write(fill)
     await plan_and_end(engine, "z", NOON + 1, owner="key:quiet")
-    bounds = Bounds(8, GREAT, after=after)
+    served = ServedOwners()
+    served.note(after)
+    bounds = Bounds(8, GREAT, served=served)
     claimed = await engine.write(lambda c: claim_due(c, "me", NOON + 2, NOON + 60, bounds))
     assert len(claimed) == 8
     assert {due.owner for due in claimed} == {*(f"key:{number}" for number in range(6)), "key:quiet"}
@@ -462,16 +465,27 @@ async def test_many_owners_take_turns_whosever_are_the_oldest(engine: Engine) ->
 
     await engine.write(fill)
     await plan_and_end(engine, "z", NOON + 100, owner="key:zoe")
-    after, sent = "", list[str]()
+    served, sent = ServedOwners(), list[str]()
+    bounds = Bounds(8, GREAT, served=served)
     for turn in range(4):
-        bounds = Bounds(8, GREAT, after=after)
-        claimed = await engine.write(lambda c, b=bounds: claim_due(c, "me", NOON + 200, NOON + 260, b))  # type: ignore[misc]
+        claimed = await engine.write(lambda c: claim_due(c, "me", NOON + 200, NOON + 260, bounds))
         for due in claimed:
             done = partial(mark_delivered, lease=due.lease, outcome=OK, now=NOON + 200 + turn)
             assert await engine.write(done)
-        after = claimed[-1].owner
+            served.note(due.owner)
         sent += [due.owner for due in claimed]
     assert sent[:31] == [*(f"key:{number:02}" for number in range(30)), "key:zoe"]
+
+
+async def test_of_owners_with_as_much_the_one_served_longest_ago_is_next(engine: Engine) -> None:
+    for name in ("a1", "a2", "b1", "b2", "c1", "c2"):
+        await plan_and_end(engine, name, owner=f"key:{name[0]}")
+    served = ServedOwners()
+    for owner in ("key:b", "key:a"):
+        served.note(owner)
+    bounds = Bounds(4, GREAT, served=served)
+    claimed = await engine.write(lambda c: claim_due(c, "me", NOON + 1, NOON + 60, bounds))
+    assert [due.lease.id for due in claimed] == ["c1", "b1", "a1", "c2"]
 
 
 async def test_a_turn_of_an_owner_is_a_row_that_has_room(engine: Engine) -> None:

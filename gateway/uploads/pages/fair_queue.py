@@ -4,7 +4,7 @@ A free slot is given at once, so a single owner may use all of them. If several 
 owner whose next document has the lowest rank (least recent cost first: count_history.py), then to the one
 with the fewest slots, then to the one served longest ago. Of an owner's accounts it is likewise the one served
 longest ago: with many of them an owner has no more turns, and none of them keeps out another. Within an account the
-order is first come, first served.
+order is first come, first served. Thousands of owners may wait: line_order.py finds the next one.
 
 Turns that are probably dear have all slots but one, of two and more: nobody takes a slot back before its turn has
 ended, and with all of them dear, whoever came next would wait for seconds. So who has a lower rank than all others,
@@ -13,25 +13,13 @@ and is not dear, waits for one turn at the most.
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
 
 from gateway.uploads.pages.count_history import Outlook
+from gateway.uploads.pages.line_order import LineOrder, LineStanding, QueueLine
 
 _Turn = asyncio.Future[bool]  # its result: whether it is a dear one
 _Turns = OrderedDict[_Turn, int]  # the sizes of their documents
-
-
-class _Line(NamedTuple):
-    owner: str
-    account: str
-
-
-class _Next(NamedTuple):
-    rank: tuple[int, int, int]
-    at_work: int
-    line: _Line
-    is_dear: bool
 
 
 class FairQueue:
@@ -44,6 +32,7 @@ class FairQueue:
         self._left_to_dear = max(1, slots - 1)
         self._at_work: Counter[str] = Counter()
         self._waiting: OrderedDict[str, OrderedDict[str, _Turns]] = OrderedDict()  # by owner, of each by account
+        self._order = LineOrder(self._standing)
 
     async def take(self, owner: str, size: int = 0, account: str = "") -> bool:
         """Waits for a slot, which the caller must give back; returns whether it is one for what is dear.
@@ -51,9 +40,11 @@ class FairQueue:
         A cancelled wait leaves no slot taken.
         """
         turn: _Turn = asyncio.get_running_loop().create_future()
-        line = _Line(owner, account)
+        line = QueueLine(owner, account)
         turns = self._waiting.setdefault(owner, OrderedDict()).setdefault(account, OrderedDict())
         turns[turn] = size
+        if len(turns) == 1:
+            self._order.put_last(line)
         if len(turns) == 1 and self._free:
             # Who waits for a free slot may have none: all others were looked at when the last one was given back.
             self._hand_out(line)
@@ -75,9 +66,11 @@ class FairQueue:
             del self._at_work[owner]
         self._left_to_dear += is_dear
         self._free += 1
+        for account in self._waiting.get(owner, ()):
+            self._order.note(QueueLine(owner, account))
         self._hand_out()
 
-    def _hand_out(self, only: _Line | None = None) -> None:
+    def _hand_out(self, only: QueueLine | None = None) -> None:
         """Gives what is free to the first turns of all accounts, or of only one."""
         while self._free and (chosen := self._next(only)) is not None:
             owner, account = chosen.line
@@ -90,29 +83,32 @@ class FairQueue:
                 self._left_to_dear -= chosen.is_dear
                 self._at_work[owner] += 1
                 turn.set_result(chosen.is_dear)
+            for one in self._waiting.get(owner, ()):
+                self._order.put_last(QueueLine(owner, one))
 
-    def _next(self, only: _Line | None) -> _Next | None:
-        may_have_one = (turn for turn in self._first_turns(only) if self._left_to_dear or not turn.is_dear)
-        return min(may_have_one, key=lambda turn: (turn.rank, turn.at_work), default=None)
+    def _next(self, only: QueueLine | None) -> LineStanding | None:
+        may_be_dear = self._left_to_dear > 0
+        if only is None:
+            return self._order.first(may_be_dear=may_be_dear)
+        found = None if self._turns_of(only) is None else self._standing(only)  # it may have been given its only one
+        return found if found is not None and (may_be_dear or not found.is_dear) else None
 
-    def _first_turns(self, only: _Line | None) -> Iterator[_Next]:
-        for line in self._lines() if only is None else (only,):
-            if (turns := self._turns_of(line)) is None:  # it has just been given its only one
-                continue
-            is_dear, rank = self._outlook(line.owner, next(iter(turns.values())))
-            yield _Next(rank, self._at_work[line.owner], line, is_dear)
+    def _standing(self, line: QueueLine) -> LineStanding:
+        is_dear, rank = self._outlook(line.owner, next(iter(self._waiting[line.owner][line.account].values())))
+        return LineStanding(rank, self._at_work[line.owner], line, is_dear)
 
-    def _lines(self) -> Iterable[_Line]:
-        return (_Line(owner, account) for owner, accounts in self._waiting.items() for account in accounts)
-
-    def _turns_of(self, line: _Line) -> _Turns | None:
+    def _turns_of(self, line: QueueLine) -> _Turns | None:
         accounts = self._waiting.get(line.owner)
         return None if accounts is None else accounts.get(line.account)
 
-    def _forget(self, line: _Line, turn: _Turn) -> None:
+    def _forget(self, line: QueueLine, turn: _Turn) -> None:
         turns = self._turns_of(line)
-        if turns is None or turns.pop(turn, None) is None or turns:
+        if turns is None or turns.pop(turn, None) is None:
             return
+        if turns:
+            self._order.note(line)
+            return
+        self._order.drop(line)
         del self._waiting[line.owner][line.account]
         if not self._waiting[line.owner]:
             del self._waiting[line.owner]

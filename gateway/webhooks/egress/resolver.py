@@ -3,9 +3,12 @@
 The system's resolver (getaddrinfo) has no deadline and can't be cancelled: it may block its thread for a minute. So
 each lookup has a daemon thread to itself, which even the end of the process does not wait for, and the number of
 threads is bounded. An owner gets only a share of the threads, so slow names delay only the owner that uses them.
-Lookups for which there is no thread wait for one, in the order in which they came: most take milliseconds. Concurrent
-requests for one host share one lookup. It begins as soon as one owner that waits for it has room, and counts for that
-one: so an owner that has none left keeps no others waiting by asking first for what they need.
+Lookups for which there is no thread wait for one: next is the owner that has the fewest, of equals the one served
+longest ago, of its lookups the first. So however many wait for slow names, another owner's waits for one to end.
+Owners of whom one took long of late have three quarters of the threads together: of names that no server answers, all
+begin and end at the same moments. Concurrent requests for one host share one lookup. It begins as soon as one owner
+that waits for it has room, and counts for that one: so an owner that has none left keeps no others waiting by asking
+first for what they need.
 """
 
 import asyncio
@@ -19,6 +22,8 @@ from typing import Final
 from gateway.aio.daemon_threads import Worker, Workers
 from gateway.aio.host_addresses import find_addresses
 from gateway.errors import GatewayError
+from gateway.limits.served_owners import ServedOwners
+from gateway.webhooks.egress.slow_owners import SlowOwners
 
 Address = IPv4Address | IPv6Address
 Lookup = Callable[[str, int], list[str]]
@@ -65,14 +70,15 @@ def look_up(host: str, _: int) -> list[str]:
 class _Asked:
     """A lookup that was asked for: owners that wait for a thread for it, and how long, by the loop's clock.
 
-    It counts for `owner` once it has one.
+    It counts for `owner` once it has one, from `begun` on.
     """
 
-    __slots__ = ("found", "owner", "waits")
+    __slots__ = ("begun", "found", "owner", "waits")
 
     def __init__(self, found: "asyncio.Future[_Resolved]") -> None:
         self.waits: dict[str, float] = {}
         self.owner = ""
+        self.begun = 0.0
         self.found = found
 
 
@@ -92,9 +98,12 @@ class Resolver:
         self._share = max(1, most // _SHARE)
         self._workers = Workers(self._share, "webhook-lookup")
         self._asked: dict[_Place, _Asked] = {}
-        self._waiting: dict[_Place, None] = {}  # of these, those without a thread, in order
+        self._waiting: dict[_Place, None] = {}  # of these, those without a thread; those asked for last are last
         self._running: Counter[str] = Counter()
-        self._waits: Counter[str] = Counter()  # of each owner, those that wait without a thread
+        self._waits: dict[str, dict[_Place, None]] = {}  # of each owner, those that wait without a thread, in order
+        self._served = ServedOwners()
+        self._slow = SlowOwners()
+        self._most_slow = max(1, most - most // _SHARE)
 
     def __repr__(self) -> str:
         return f"<Resolver running={self._running.total()} waiting={len(self._waiting)} owners={len(self._running)}>"
@@ -119,6 +128,7 @@ class Resolver:
                 del asked  # an error has this call in its traceback, and this has the error
         is_known = self._asked.get(place) is asked
         if is_known and place not in self._waiting:
+            self._note_time(asked)
             raise LookupLate("its look-up takes too long")
         if is_known and asked.waits.get(owner) == until:  # nobody of this owner came later
             self._wait_no_more(owner, place)
@@ -132,27 +142,42 @@ class Resolver:
             self._check_room(owner)
         if asked is None:
             asked = self._asked[place] = _Asked(asyncio.get_running_loop().create_future())
-            self._waiting[place] = None
-        if owner not in asked.waits:
-            self._waits[owner] += 1
+        self._waiting.pop(place, None)
+        self._waiting[place] = None
+        self._waits.setdefault(owner, {})[place] = None
         asked.waits[owner] = until
         self._begin_some()
         return asked
 
     def _check_room(self, owner: str) -> None:
-        """Refuses one who can neither begin nor wait."""
+        """Refuses one who can neither begin nor wait: others may have all places, not an owner's share."""
         if self._has_room(owner):
             return
-        if self._waits[owner] >= MAX_WAITING or len(self._waiting) >= MAX_ALL_WAITING:
+        waits = len(self._waits.get(owner, ()))
+        fair = MAX_ALL_WAITING // (len(self._waits) or 1)
+        if waits >= MAX_WAITING or (waits >= max(1, fair) and len(self._waiting) >= MAX_ALL_WAITING):
             raise _saturated()
 
     def _has_room(self, owner: str) -> bool:
-        return self._running.total() < self._most and self._running[owner] < self._share
+        now = asyncio.get_running_loop().time()
+        has_share = self._running[owner] < self._share
+        return (
+            self._running.total() < self._most
+            and has_share
+            and (self._may_be_slow(now) or not self._is_slow(owner, now))
+        )
+
+    def _is_slow(self, owner: str, now: float) -> bool:
+        return self._slow.holds(owner, now)
+
+    def _may_be_slow(self, now: float) -> bool:
+        """Whether a free thread may be given to an owner of whom one took long of late."""
+        return sum(count for owner, count in self._running.items() if self._is_slow(owner, now)) < self._most_slow
 
     def _wait_no_more(self, owner: str, place: _Place) -> None:
         waits = self._asked[place].waits
         del waits[owner]
-        self._count_out(owner)
+        self._count_out(owner, place)
         if not waits:
             self._forget(place)
 
@@ -164,31 +189,46 @@ class Resolver:
         """It waits no more."""
         del self._waiting[place]
         for owner in self._asked[place].waits:
-            self._count_out(owner)
+            self._count_out(owner, place)
 
-    def _count_out(self, owner: str) -> None:
-        self._waits[owner] -= 1
+    def _count_out(self, owner: str, place: _Place) -> None:
+        del self._waits[owner][place]
         if not self._waits[owner]:
             del self._waits[owner]
 
     def _begin_some(self) -> None:
-        """Begins those that wait, the first first, as far as there is room; forgets those for which nobody waits."""
+        """Begins those that wait, as far as there is room; forgets those for which nobody waits."""
         now = asyncio.get_running_loop().time()
+        self._forget_late(now)
+        while self._running.total() < self._most and (chosen := self._next(now)) is not None:
+            owner, place = chosen
+            self._leave(place)
+            self._begin(place, owner)
+
+    def _forget_late(self, now: float) -> None:
         for place in list(self._waiting):
-            asked = self._asked[place]
-            owners = [owner for owner, until in asked.waits.items() if until > now]
-            if not owners:
-                self._forget(place)
-            elif self._running.total() >= self._most:
-                return  # a thousand may wait, and many look-ups end at once
-            elif (begins := next(filter(self._has_room, owners), None)) is not None:
-                self._leave(place)
-                self._begin(place, begins)
+            if any(until > now for until in self._asked[place].waits.values()):
+                return  # those behind it were asked for later
+            self._forget(place)
+
+    def _next(self, now: float) -> tuple[str, _Place] | None:
+        """The owner whose turn it is, and the first that it waits for. A thousand may wait: not all are looked at."""
+        may_be_slow = self._may_be_slow(now)
+        able = (
+            (owner, place)
+            for owner, places in self._waits.items()
+            if self._running[owner] < self._share
+            and (may_be_slow or not self._is_slow(owner, now))
+            and (place := next((one for one in places if self._asked[one].waits[owner] > now), None)) is not None
+        )
+        return min(able, key=lambda one: (self._running[one[0]], self._served.last(one[0])), default=None)
 
     def _begin(self, place: _Place, owner: str) -> None:
         loop = asyncio.get_running_loop()
         self._asked[place].owner = owner
+        self._asked[place].begun = loop.time()
         self._running[owner] += 1
+        self._served.note(owner)
 
         def work() -> None:
             found = self._addresses(*place)
@@ -201,6 +241,10 @@ class Resolver:
             loop.call_soon(self._ended, place, NoAnswer("it can't be looked up just now"))
         else:
             worker.put(work)
+
+    def _note_time(self, asked: _Asked) -> None:
+        now = asyncio.get_running_loop().time()
+        self._slow.note(asked.owner, now - asked.begun, now)
 
     def _addresses(self, host: str, port: int) -> _Resolved | NotFound:
         try:
@@ -216,6 +260,7 @@ class Resolver:
         if worker is not None:
             self._workers.give_back(worker)
         asked = self._asked.pop(place)
+        self._note_time(asked)
         self._running[asked.owner] -= 1
         if not self._running[asked.owner]:
             del self._running[asked.owner]

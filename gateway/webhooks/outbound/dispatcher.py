@@ -37,6 +37,7 @@ from gateway.ledger.delivery_claims import Bounds, claim_due
 from gateway.ledger.engine import OF_WEBHOOKS, is_postgres
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.news import Question
+from gateway.limits.served_owners import ServedOwners
 from gateway.model.times import Times
 from gateway.webhooks.egress.destination import ResolveFor, find
 from gateway.webhooks.egress.resolver import NotFound, Saturated, Undecided
@@ -115,6 +116,7 @@ class Dispatcher:
         self._iteration = iteration
         self._buffers = TlsBuffers(StepThreads(iteration.clock))
         self._breaker = Breaker()
+        self._served = ServedOwners()
         self._parts: _DispatcherParts | None = None
         self._unusable: OutboundSettings | None = None
         self._daemons = DaemonThreads()
@@ -122,7 +124,6 @@ class Dispatcher:
         self._giving_up = GivingUp(ledger, self._breaker, self.metrics, chance.times)
         self._nudged = Nudge()
         self._claims_at = 0.0
-        self._last_turn = ""
         self._due = Question(ledger.version)
 
     def __repr__(self) -> str:
@@ -179,14 +180,14 @@ class Dispatcher:
         most, rooms = out.most_in_flight_per_destination, self._breaker.rooms(self._clock())
         # Per owner, so that one owner's slow receivers don't block the others.
         share = max(1, out.most_in_flight // _SHARE)
-        bounds = Bounds(room, most, rooms, share, self._last_turn)
+        bounds = Bounds(room, most, rooms, share, self._served)
         claim = self._timed(lambda c: claim_due(c, self._me, now, until, bounds))
         claimed, took = await self._ledger.write(claim, in_turn_of=OF_WEBHOOKS)
         self._claims_at = self._clock() + (_REST * took if took > _QUICK else 0.0)
         return claimed
 
     def _start(self, due: Due, parts: _DispatcherParts, place: int) -> None:
-        self._last_turn = due.owner
+        self._served.note(due.owner)
         deadline = self._clock() + parts.out.timeout + _LEASE_SECONDS
         task = asyncio.get_running_loop().create_task(self._deliver(due, parts, place, deadline))
         self._tasks[task] = due.lease

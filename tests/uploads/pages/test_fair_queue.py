@@ -211,6 +211,31 @@ async def test_places_that_nobody_wants_are_kept(places: int) -> None:
     queue.tasks[-1].cancel()
 
 
+async def test_of_many_owners_few_are_looked_at_for_each_turn() -> None:
+    """All were looked at: the documents of 3000 owners took the loop ten seconds."""
+    looks = 0
+
+    def outlook(*_: object) -> Outlook:
+        nonlocal looks
+        looks += 1
+        return Outlook()
+
+    turns, served = FairQueue(1, outlook), list[int]()
+
+    async def work(number: int) -> None:
+        await turns.take(f"key:{number}")
+        served.append(number)
+        turns.give_back(f"key:{number}")
+
+    await turns.take("key:first")
+    tasks = [asyncio.ensure_future(work(number)) for number in range(500)]
+    await asyncio.sleep(0)
+    turns.give_back("key:first")
+    await asyncio.gather(*tasks)
+    assert served == [*range(500)]
+    assert looks < 500 * 25
+
+
 async def test_a_newcomer_is_looked_at_alone() -> None:
     """With a slot free that no dear document may have, each newcomer had all who waited reckoned anew."""
     looked = list[str]()

@@ -255,6 +255,77 @@ async def test_who_names_many_hosts_at_once_waits_for_a_thread_in_turn() -> None
     assert repr(resolve) == "<Resolver running=0 waiting=0 owners=0>"
 
 
+async def test_others_wait_for_one_look_up_to_end_however_many_owners_of_slow_names_wait() -> None:
+    """They began in the order in which they were asked for: four owners' slow names were all before another's."""
+    lets = {f"slow{number}": threading.Event() for number in range(12)}
+    asked: list[str] = []
+
+    def look_up(host: str, port: int) -> list[str]:
+        del port
+        asked.append(host)
+        lets[host].wait(10.0) if host in lets else None
+        return ["10.0.0.1"]
+
+    resolve = Resolver(look_up, most=4)  # one of each owner
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(resolve(f"key:{number % 4}", host, 443)) for number, host in enumerate(lets)]
+    await eventually(lambda: len(asked) == 4)
+    good = loop.create_task(resolve("key:good", "good", 443))
+    await asyncio.sleep(0)
+    lets["slow0"].set()
+    assert await asyncio.wait_for(good, 2.0) == (ip("10.0.0.1"),)
+    assert asked.index("good") == 4
+    for let in lets.values():
+        let.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_of_more_owners_than_there_are_threads_the_one_served_longest_ago_is_next() -> None:
+    slow = Slow()
+    resolve = Resolver(slow, most=1)
+    loop = asyncio.get_running_loop()
+    places = [("key:a", "a1"), ("key:a", "a2"), ("key:b", "b1"), ("key:b", "b2"), ("key:c", "c1")]
+    tasks = [loop.create_task(resolve(owner, host, 443)) for owner, host in places]
+    await eventually(lambda: "running=1 waiting=4" in repr(resolve))
+    slow.go.set()
+    await asyncio.gather(*tasks)
+    assert slow.asked == ["a1", "b1", "c1", "a2", "b2"]
+
+
+async def test_owners_of_slow_names_leave_a_thread_to_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.webhooks.egress.slow_owners.LONG", 0.05)
+    slow = Slow()
+    resolve = Resolver(lambda host, port: ["10.0.0.2"] if host == "good" else slow(host, port), most=4, deadline=0.1)
+    loop = asyncio.get_running_loop()
+    for turn in range(2):
+        tasks = [loop.create_task(resolve(f"key:{number}", f"slow{number}", 443)) for number in range(4)]
+        kinds = {type(error) for error in await asyncio.gather(*tasks, return_exceptions=True)}
+        assert kinds == ({LookupLate} if turn == 0 else {LookupLate, Saturated})
+        if turn == 0:
+            slow.go.set()
+            await eventually(lambda: "running=0" in repr(resolve))
+            slow.go.clear()
+    assert await resolve("key:good", "good", 443) == (ip("10.0.0.2"),)
+    assert "running=3" in repr(resolve)
+    slow.go.set()
+    await eventually(lambda: "running=0" in repr(resolve))
+
+
+async def test_one_of_an_owner_may_wait_where_others_have_all_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.webhooks.egress.resolver.MAX_ALL_WAITING", 2)
+    slow = Slow()
+    resolve = Resolver(slow, most=1)
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(resolve("key:a", host, 443)) for host in ("a1", "a2", "a3")]
+    await eventually(lambda: "running=1 waiting=2" in repr(resolve))
+    tasks.append(loop.create_task(resolve("key:b", "b1", 443)))
+    await eventually(lambda: "waiting=3" in repr(resolve))
+    with pytest.raises(Saturated):
+        await resolve("key:b", "b2", 443)
+    slow.go.set()
+    await asyncio.gather(*tasks)
+
+
 async def test_so_many_wait_and_none_for_longer_than_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.webhooks.egress.resolver.MAX_WAITING", 3)
     slow = Slow()

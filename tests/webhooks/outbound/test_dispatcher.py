@@ -260,6 +260,16 @@ async def test_what_fails_for_one_owner_pauses_no_other(parts: Set, receiver: Re
     assert [got.headers["webhook-id"] for got in receiver.got] == ["mine"]
 
 
+async def test_more_owners_than_places_take_turns(parts: Set, receiver: Receiver) -> None:
+    """Of equals the longest due went first: an owner waited until eight others had nothing left that was older."""
+    parts.out = out(parts.directory, most_in_flight_per_destination=1)
+    for name in ("a1", "a2", "b1", "b2", "c1"):
+        await parts.make_due(receiver.port, name, f"key:{name[0]}")
+    for _ in range(5):
+        await parts.settle()
+    assert [got.headers["webhook-id"] for got in receiver.got] == ["a1", "b1", "c1", "a2", "b2"]
+
+
 async def test_receivers_that_are_silent_on_many_ports_cost_their_owners_share(
     parts: Set, receiver: Receiver, hook_certificates: Path
 ) -> None:
