@@ -51,9 +51,9 @@ class Findings:
     def __repr__(self) -> str:
         return f"<Findings {self.unfinished!r} unknown_words={self.unknown_words}>"
 
-    async def let_others_have_a_turn(self) -> None:
-        """Waits for the next turn of the loop."""
-        await run_in_later_turn(self._iteration, lambda: None)
+    async def do_in_later_turn(self, work: Callable[[], None]) -> None:
+        """Does a piece of work in a later turn of the loop, whose time it takes: tens of answers may end at once."""
+        await run_in_later_turn(self._iteration, work)
 
     def watch(self, job: Job) -> StatusWatch:
         """Returns a watch for the answer to our own request."""

@@ -1,5 +1,6 @@
 """Reads one status answer as it passes: of a client's poll, or of the watcher's own request."""
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway.jobs.job import Job
@@ -16,8 +17,8 @@ _SHARED: Final = 65_536
 class Informed(Protocol):
     """Who hears what an answer means (Findings)."""
 
-    async def let_others_have_a_turn(self) -> None:
-        """Waits for the next turn of the loop."""
+    async def do_in_later_turn(self, work: Callable[[], None]) -> None:
+        """Does a piece of work in a later turn of the loop, and returns after that."""
 
     def apply(self, job: Job, found: Finding, *, is_own: bool) -> None:
         """Processes a whole answer."""
@@ -82,8 +83,7 @@ class StatusWatch:
         if reader is None:
             return
         while reader.is_behind:
-            await self._findings.let_others_have_a_turn()
-            reader.go_on()
+            await self._findings.do_in_later_turn(reader.go_on)
         self.finding = found = reader.finding()
         self.is_final = found.said in {Said.COMPLETE, Said.FAILED}
         self.is_unfinished = found.said is Said.RUNNING

@@ -312,9 +312,15 @@ class UpstreamConnection(asyncio.Protocol):
         self.writing_paused = True
 
     def resume_writing(self) -> None:
-        """Called by the loop."""
+        """Called by the loop. Many uploads may go on at the same moment: those for which there is no time wait."""
         self.writing_paused = False
-        self.writable.set()
+        iteration = self._iteration
+        if iteration.is_over:
+            iteration.call_in_turn(self.writable.wake, self._turns.peer)
+        else:
+            begun = iteration.clock()
+            self.writable.wake()
+            iteration.add(iteration.clock() - begun, 0)
 
     # Within
 

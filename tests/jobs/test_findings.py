@@ -10,12 +10,18 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.aio.iteration import MAX_SECONDS, Iteration
+from gateway.jobs.findings import Findings
 from gateway.jobs.reading import WHYS as WHYS_OF_ALL
+from gateway.jobs.status_watch import StatusWatch
 from gateway.limits.job_cost import Known
 from gateway.upstream.job_api import Finding, Said, finding
 from gateway.upstream.response_head import ResponseHead
 from tests.support.polls import head, poll, says
 from tests.support.room import OWNER, PAGES, Room, ended
+
+MOST_TEXT = 65_536  # of one step
+A_STEP = 0.001  # seconds
 
 
 @pytest.mark.parametrize(
@@ -213,6 +219,31 @@ async def test_an_answer_that_unpacks_without_end_holds_nobody_up(room: Room) ->
         await asyncio.sleep(0)
     assert watch.is_final
     assert turns > 1400
+    await room.quiet()
+
+
+async def test_answers_that_unpack_without_end_share_an_iteration(room: Room) -> None:
+    """Thirty that came whole together: each had a step in every iteration, where there is time for few."""
+    job, watches = await room.begin_job(), list[StatusWatch]()
+
+    def steps() -> int:
+        return sum(watch.reader.decoded for watch in watches if watch.reader is not None) // MOST_TEXT
+
+    iteration = Iteration(lambda: steps() * A_STEP, asyncio.get_running_loop().call_soon)
+    findings = Findings(room.completion, room.checkpoints, lambda: room.state, room.wall, iteration)
+    coded = gzip.compress(b'{"a": "' + b"x" * 10 * MOST_TEXT + b'"}')
+    for _ in range(30):
+        watches.append(findings.watch(job))
+        watches[-1].begin(head(200, (b"content-encoding", b"gzip")))
+        watches[-1].take(coded)
+    ending = asyncio.gather(*(watch.end() for watch in watches))
+    taken = list[int]()
+    while not ending.done():
+        before = steps()
+        await asyncio.sleep(0)
+        taken.append(steps() - before)
+    assert sum(taken) >= 30 * 9
+    assert max(taken) <= MAX_SECONDS / A_STEP + 1
     await room.quiet()
 
 

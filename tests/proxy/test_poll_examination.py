@@ -1,6 +1,7 @@
 """What an answer to a poll said is noted with its request, and decides who has to ask again and who shares it."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -47,8 +48,9 @@ class Heard:
         del asked
         return StatusWatch(self._part, job, is_own=False) if job.is_open else None
 
-    async def let_others_have_a_turn(self) -> None:
+    async def do_in_later_turn(self, work: Callable[[], None]) -> None:
         """Nobody else is there."""
+        work()
 
     def apply(self, job: Job, found: Finding, *, is_own: bool) -> None:
         del job

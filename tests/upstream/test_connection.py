@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.aio.drive import Drive
+from gateway.aio.iteration import MAX_SECONDS as MAX_SECONDS_OF_ALL
 from gateway.aio.iteration import Iteration
 from gateway.aio.turn import MAX_SECONDS
 from gateway.errors import UpstreamBrokeOff
@@ -23,6 +24,7 @@ from gateway.upstream.body_sink import BodySink
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool
 from gateway.upstream.target import UpstreamTarget
+from tests.support.loop import Loop
 from tests.support.pure import examples
 
 ANSWERS = [
@@ -518,3 +520,29 @@ async def test_answers_that_come_when_no_time_is_left_wait_for_their_turn() -> N
     assert lines[0].connection.is_answered
     assert lines[1].connection.failure is not None
     assert lines[0].connection.is_reusable
+
+
+async def test_uploads_that_may_go_on_at_the_same_moment_share_an_iteration() -> None:
+    """Four hundred did so in one iteration when a container read on from all of them: a piece of each was sent."""
+    loop, gone_on, ended = Loop(), list[int](), list[BaseException | None]()
+    iteration = Iteration(loop.clock, loop.call_soon)
+    lines = [Line(nobody, iteration) for _ in range(4)]
+
+    async def upload(number: int, connection: UpstreamConnection) -> None:
+        while connection.writing_paused:
+            await connection.writable
+        loop.now += 2 * MAX_SECONDS_OF_ALL
+        gone_on.append(number)
+
+    for number, line in enumerate(lines):
+        line.connection.pause_writing()
+        Drive(upload(number, line.connection), ended.append).step()
+    for line in lines:
+        line.connection.resume_writing()
+    lines[2].connection.pause_writing()
+    for expected in ([0], [0, 1], [0, 1, 3]):
+        assert gone_on == expected
+        loop.iterate()
+    lines[2].connection.resume_writing()
+    assert gone_on == [0, 1, 3, 2]
+    assert ended == [None] * 4

@@ -9,6 +9,8 @@ from gateway.aio.bounded_connector import USER_AGENT, BoundedConnector, make_ses
 from gateway.aio.host_lookups import HostLookups
 from gateway.aio.iteration import Iteration
 from gateway.aio.shared_context import NoContext, SharedContext
+from gateway.aio.tls.step_threads import StepThreads
+from gateway.aio.tls.transport import TlsBuffers
 from gateway.model.statuses import SUCCESS
 
 
@@ -23,6 +25,7 @@ class Forward:
         self._iteration = iteration
         self._context = SharedContext(iteration.clock)
         self._lookups = HostLookups()
+        self._buffers = TlsBuffers(StepThreads.of_one(iteration.clock))
 
     async def __call__(self, url: str, body: bytes, headers: dict[str, str], deadline: float) -> None:
         """Sends a body by POST, within `deadline` seconds; only a 2xx answer counts as taken.
@@ -50,6 +53,7 @@ class Forward:
         return BoundedConnector(
             self._iteration,
             url,
+            buffers=self._buffers,
             lookups=self._lookups,
             untrusted=self._context.doubt,
             force_close=True,

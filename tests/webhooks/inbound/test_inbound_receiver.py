@@ -19,6 +19,7 @@ from gateway.aio.bounded_connector import bounded_context
 from gateway.aio.drive import Drive
 from gateway.aio.iteration import Iteration
 from gateway.aio.shared_context import PAUSE
+from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.config.settings.webhooks import WebhookIn
 from gateway.errors import Refused
 from gateway.ledger.engine import Engine, is_of_an_owner
@@ -160,6 +161,27 @@ async def test_the_systems_cas_are_read_once_for_all_that_are_handed_on(
         for request_id in ("r1", "r2", "r3"):
             assert await refusal(taker, message(request_id)) is Reason.UPSTREAM_UNREACHABLE  # it speaks no TLS
     assert made.call_count == 1
+
+
+async def test_all_connections_to_services_read_to_the_same_buffers(
+    ledger: Ledger, aiohttp_raw_server: AiohttpRawServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a megabyte was made anew for each webhook, and 256 may be handed on at once."""
+    theirs, buffers, make = make_certificates(tmp_path), list[TlsBuffers](), TlsTransport.__init__
+    service = await receiving(aiohttp_raw_server, server_context(theirs))
+    monkeypatch.setenv("SSL_CERT_FILE", str(theirs / "ca.pem"))
+
+    def noted(self: TlsTransport, context: Any, above: Any, shared: TlsBuffers, *more: Any, **options: Any) -> None:
+        buffers.append(shared)
+        make(self, context, above, shared, *more, **options)
+
+    monkeypatch.setattr(TlsTransport, "__init__", noted)
+    url = f"https://127.0.0.1:{service.port}/hook"
+    taker = Taker(ledger, lambda: [settings(service.port, forward_to=url)], Clock(), iteration_now())
+    for request_id in ("r1", "r2", "r3"):
+        assert await take(taker, message(request_id)) == PROCESSED
+    assert len(service.got) == len(buffers) == 3
+    assert len({*buffers}) == 1
 
 
 async def test_of_an_id_that_was_given_again_each_message_is_handed_on(taker: Taker, service: Receiver) -> None:
