@@ -14,12 +14,15 @@ Facts this file rests on:
   In TLS 1.2 a session is then found by its id in the cache of its handshake's first context, and Python can't disable
   that cache: so with client certificates each handshake begins with a context of its own.
 - Without them that cache gets the sessions of clients that take no ticket: 20,480, for two hours. Those that have
-  ended are let go in one piece, within a handshake; so are all, when their context goes. Each takes a microsecond.
+  ended are let go in one piece, within a handshake; so are all, when their context goes. Each takes a microsecond,
+  and a kilobyte.
 """
 
 import re
 import ssl
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,6 +51,12 @@ _INTERMEDIATE_1_2: Final = (
 MOST_SESSIONS: Final = 2000
 """Sessions in one context's cache; then handshakes begin with another one."""
 
+MOST_CONTEXTS: Final = 10
+"""Contexts that may be begun for that in the time of a session. Each stays, with all its sessions, for as long as a
+connection lasts that began with it: one of each two thousand would keep what all have left."""
+
+SESSION_SECONDS: Final = 7200.0
+
 _KEY: Final = re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----")
 
 
@@ -71,9 +80,13 @@ class LoadedPair:
 class Certificates:
     """The pairs in force. `listener_context` lives as long as the process; `swap` replaces the pairs."""
 
-    def __init__(self, pairs: Sequence[LoadedPair], profile: str) -> None:
+    def __init__(
+        self, pairs: Sequence[LoadedPair], profile: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._pairs = tuple(pairs)
         self._profile = profile
+        self._clock = clock
+        self._begun: deque[float] = deque(maxlen=MOST_CONTEXTS)  # when a context began because another one was full
         self._by_name = _by_name(self._pairs)
         self.listener_context = self._new_listener_context()
         self._begins = self._context_to_begin_with()
@@ -93,8 +106,17 @@ class Certificates:
         if self.client_ca is not None:
             return self._new_listener_context()
         if self._begins.session_stats()["number"] >= MOST_SESSIONS:
+            if self._has_begun_many:
+                return self._new_listener_context()
+            self._begun.append(self._clock())
             self._begins = self._new_listener_context()
         return self._begins
+
+    @property
+    def _has_begun_many(self) -> bool:
+        """Whether so many were full lately that each handshake has its own: no session is resumed then."""
+        begun = self._begun
+        return len(begun) == MOST_CONTEXTS and self._clock() - begun[0] < SESSION_SECONDS
 
     def swap(self, pairs: Sequence[LoadedPair]) -> None:
         """Uses these pairs for new handshakes; open connections keep theirs."""

@@ -27,6 +27,8 @@ from gateway.config.settings import CertificatePair
 from gateway.errors import SetupError
 from gateway.tls.client_ca import ClientCa
 from gateway.tls.contexts import (
+    MOST_CONTEXTS,
+    SESSION_SECONDS,
     Certificates,
     LoadedPair,
     base_context,
@@ -502,6 +504,34 @@ def test_no_context_keeps_more_than_some_sessions_that_would_all_be_let_go_at_on
         assert begun[-1].session_stats()["number"] <= 3
     has_cached = version is ssl.TLSVersion.TLSv1_2 and not tickets
     assert len(set(begun)) == (4 if has_cached else 1)
+
+
+def test_connections_that_last_do_not_keep_any_number_of_sessions(
+    authority: trustme.CA, issue: Issue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each context stays with its sessions while one connection does that began with it: gigabytes in an hour."""
+    monkeypatch.setattr("gateway.tls.contexts.MOST_SESSIONS", 3)
+    now = [0.0]
+    certificates = Certificates([load_pair(issue("a.test"), "intermediate")], "intermediate", lambda: now[0])
+    client = client_context(authority)
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.options |= ssl.OP_NO_TICKET
+
+    def begun(count: int) -> list[ssl.SSLContext]:
+        found = list[ssl.SSLContext]()
+        for _ in range(count):
+            found.append(certificates.for_handshake())
+            _, server = shake_hands(found[-1], client, "a.test")
+            with suppress(ssl.SSLWantReadError):
+                server.unwrap()
+        return found
+
+    assert len(set(begun(3 + 3 * MOST_CONTEXTS))) == 1 + MOST_CONTEXTS
+    own = begun(5)
+    assert len(set(own)) == 5
+    assert all(context.session_stats()["number"] <= 1 for context in own)
+    now[0] = SESSION_SECONDS
+    assert len(set(begun(3))) == 1
 
 
 @pytest.mark.parametrize("name", ["default.test", "a.test", "unknown.test", None])
