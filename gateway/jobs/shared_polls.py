@@ -67,10 +67,10 @@ class AskingPoll:
             has_ended = self._waiting.pop(signal, None) is None
         return has_ended and not self._has_left and not self._has_kept
 
-    def keep(self, answer: StatusAnswer, now: float) -> None:
-        """Keeps its answer, which said that the job runs, if it is for all polls that are alike."""
+    def keep(self, answer: StatusAnswer, at: float) -> None:
+        """Keeps its answer, which came at `at` and said that the job runs, if it is for all polls that are alike."""
         if answer.is_for_like_polls:
-            running = RunningAnswer(answer, self._poll.target, self._poll, now)
+            running = RunningAnswer(answer, self._poll.target, self._poll, at)
             self._kept.keep(self._job, running)
             self._has_kept = self._job.running_answer is running
 
