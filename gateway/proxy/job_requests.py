@@ -23,6 +23,7 @@ from gateway.proxy.request_body import read_whole
 from gateway.proxy.still_permitted import StillPermitted
 
 _HELD_WITH: Final = 4096  # bytes of a body, which is kept while its client waits
+_TRIES: Final = 2  # an answer grows too old while jobs are looked up, but then it is sure whose they are
 
 
 class JobRequests:
@@ -155,7 +156,9 @@ class JobRequests:
     async def _answer_poll(self, order: ForwardOrder, job: Job, poll: Poll, age: float) -> None:
         """Answers a poll of a running job by an answer that another one got just now, else asks the upstream."""
         polls = self._jobs.shared_polls
-        if await polls.wait(job, poll, age, order.client.prefix) is not None:
+        for _ in range(_TRIES):
+            if await polls.wait(job, poll, age, order.client.prefix) is None:
+                break
             await self._make_sure(order, job)
             answer = polls.find(job, poll, age)  # to make sure may have taken seconds, or have told of the end
             if answer is not None:
