@@ -111,7 +111,7 @@ class SharedPolls:
         """
         for _ in range(ROUNDS):
             answer, asking = self.find(job, poll, age), job.asking_poll
-            if answer is not None or not job.is_running or asking is None or not asking.is_like(poll):
+            if answer is not None or job.has_seen_end or asking is None or not asking.is_like(poll):
                 return answer
             if await asking.wait(self._iteration, peer):
                 return None

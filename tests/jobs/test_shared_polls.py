@@ -224,11 +224,16 @@ async def test_who_waits_for_an_answer_that_nobody_else_gets_asks_at_once(job: J
     await eventually(lambda: told == [None])
 
 
-async def test_nobody_waits_for_another_once_the_end_is_known(job: Job) -> None:
+@pytest.mark.parametrize("is_recorded", [True, False])
+async def test_nobody_waits_for_another_once_the_end_is_known(job: Job, is_recorded: bool) -> None:
+    """Nobody's answer would be shared. The ledger may be away, and the job runs until it has that end."""
     polls = SharedPolls(iteration_now(), KeptAnswers(lambda: 1.0), lambda: 10.0)
     first = polls.begin(job, POLL)
     assert first is not None
-    job.end(0.0)
+    if is_recorded:
+        job.end(0.0)
+    else:
+        job.add_known(Known.COMPLETE)
     assert at_once(polls.wait(job, POLL, 1.0, None)) is None
 
 
