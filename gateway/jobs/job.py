@@ -21,6 +21,9 @@ class Asking(Protocol):
     def is_like(self, poll: Poll) -> bool:
         """Whether its answer may serve that poll."""
 
+    def is_in_vain(self, now: float) -> bool:
+        """Whether it hangs, and nobody waits for it."""
+
     async def wait(self, iteration: Iteration, peer: Hashable) -> bool:
         """Waits for its end, but not for ever; returns whether nobody has to ask in its place."""
 
