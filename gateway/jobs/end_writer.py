@@ -46,7 +46,7 @@ class EndWriter:
         """Adds facts about a job's end, and begins to write them, if the account's lane does not pause."""
         lane = self._pending.add(job, facts)
         if lane is None:  # they are known already, or there is no room for them
-            job.drop_outdated(facts.known)
+            job.see(facts.known)
             return
         job.add_known(facts.known)
         if not lane.is_running and not lane.pause:

@@ -21,6 +21,9 @@ class Asking(Protocol):
     def is_like(self, poll: Poll) -> bool:
         """Whether its answer may serve that poll."""
 
+    def is_in_vain(self, now: float) -> bool:
+        """Whether it hangs, and nobody waits for it."""
+
     async def wait(self, iteration: Iteration, peer: Hashable) -> bool:
         """Waits for its end, but not for ever; returns whether nobody has to ask in its place."""
 
@@ -42,7 +45,9 @@ class Job:
     `answer` is the last answer to our own request. It is kept for a moment, if it is small and a client waits; once
     the job has ended, it is final. `running_answer` and `asking_poll` are shared_polls.py's. `known` is what this
     process or the ledger knows of the job's end, `has_known_end` whether any of it is an end.
-    Only `add_known` writes them. `heard` is what the ledger said of it when changes were last read (registry.py).
+    Only `add_known` writes them. `has_seen_end`: an end was seen, though there may have been no room to note it:
+    nobody is told any more that it runs. `heard` is what the ledger said of it when changes were last read
+    (registry.py).
     """
 
     __slots__ = (
@@ -55,6 +60,7 @@ class Job:
         "created_at",
         "expires_at",
         "has_known_end",
+        "has_seen_end",
         "heard",
         "is_followed",
         "is_running",
@@ -102,7 +108,7 @@ class Job:
         self.running_answer: RunningAnswer | None = None
         self.asking_poll: Asking | None = None
         self.known = Known.NOTHING
-        self.has_known_end = False
+        self.has_known_end = self.has_seen_end = False
         self.waiters: dict[object, Callable[[], None]] = {}
 
     @property
@@ -167,27 +173,28 @@ class Job:
 
     def keep(self, running: RunningAnswer) -> None:
         """Keeps an answer that said that it runs, unless an end was seen meanwhile or it is too long."""
-        if self.is_running and not self.has_known_end and running.answer.is_short:
+        if not self.has_seen_end and running.answer.is_short:
             self.running_answer = running
 
     def has_outlived(self, answer: StatusAnswer) -> bool:
         """Whether the answer says that it runs, and an end was seen since."""
-        return not answer.is_final and (not self.is_running or self.has_known_end)
+        return not answer.is_final and self.has_seen_end
 
     def add_known(self, known: Known) -> None:
         """Adds what is known of its end, and drops a cached answer that this makes outdated."""
-        self.drop_outdated(known)
+        self.see(known)
         self.known |= known
         self.has_known_end = bool(self.known & ENDS)
 
-    def drop_outdated(self, known: Known) -> None:
-        """Drops the cached answers, if this is an end that was not known."""
+    def see(self, known: Known) -> None:
+        """Drops the cached answers, if this is an end that was not known; none that says that it runs is kept."""
         if known & ENDS & ~self.known:
             self.answer = self.running_answer = None
+            self.has_seen_end = True
 
     def end(self, expires_at: float) -> None:
         """Records its end and wakes all waiters."""
-        self.is_running = False
+        self.is_running, self.has_seen_end = False, True
         self.running_answer = None
         self.expires_at = expires_at
         waiters, self.waiters = self.waiters, {}

@@ -15,7 +15,7 @@ class KeptAnswers:
 
     def __init__(self, age: Callable[[], float]) -> None:
         self._age = age
-        self._kept: deque[tuple[float, Job]] = deque()  # oldest first; also those that a newer one has replaced
+        self._kept: deque[tuple[float, Job]] = deque()  # nearly oldest first; also those replaced since
 
     def __repr__(self) -> str:
         return f"<KeptAnswers kept={len(self._kept)}>"

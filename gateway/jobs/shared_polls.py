@@ -6,8 +6,9 @@ A job's asking poll is a client's poll that waits for the container. States of a
     asked    a poll asks. Polls that are alike wait for it, once each; others ask for themselves.
              `AskingPoll.close` ends it, whatever came of it: all who wait go on. If its client has left, or was
              refused, the first of them asks in its place, and the others wait for this one; so does the first who has
-             waited for PATIENCE, or whose turn came when the answer was too old.
-Impossible: an answer reaches another owner (a Job has one), serves after an end was seen (Job.add_known drops it), or
+             waited for PATIENCE, or whose turn came when the answer was too old. Once it has asked for that long and
+             nobody waits for it, one that is not alike takes its place.
+Impossible: an answer reaches another owner (a Job has one), serves after an end was seen (Job.see drops it), or
 serves under another configuration (each reload makes other UpstreamTargets); two asking polls that know each other;
 a poll that waits for more than ROUNDS others, each for PATIENCE.
 """
@@ -35,9 +36,10 @@ ROUNDS: Final = 6
 class AskingPoll:
     """A client's poll that waits for the container, and those that wait for its answer."""
 
-    __slots__ = ("_has_kept", "_has_left", "_job", "_kept", "_poll", "_waiting")
+    __slots__ = ("_has_kept", "_has_left", "_job", "_kept", "_poll", "_since", "_waiting")
 
-    def __init__(self, job: Job, poll: Poll, kept: KeptAnswers) -> None:
+    def __init__(self, job: Job, poll: Poll, kept: KeptAnswers, since: float) -> None:
+        self._since = since
         self._job = job
         self._poll = poll
         self._kept = kept
@@ -50,6 +52,10 @@ class AskingPoll:
     def is_like(self, poll: Poll) -> bool:
         """Whether its answer may serve that poll."""
         return self._poll.is_like(poll)
+
+    def is_in_vain(self, now: float) -> bool:
+        """Whether it hangs, and nobody waits for it: those who do go on by themselves, one for all of them."""
+        return now - self._since >= PATIENCE and not self._waiting
 
     async def wait(self, iteration: Iteration, peer: Hashable) -> bool:
         """Waits for its end, for PATIENCE at most, then for a turn of `peer`: hundreds may wait. Runs in a Drive.
@@ -67,10 +73,10 @@ class AskingPoll:
             has_ended = self._waiting.pop(signal, None) is None
         return has_ended and not self._has_left and not self._has_kept
 
-    def keep(self, answer: StatusAnswer, now: float) -> None:
-        """Keeps its answer, which said that the job runs, if it is for all polls that are alike."""
+    def keep(self, answer: StatusAnswer, at: float) -> None:
+        """Keeps its answer, which came at `at` and said that the job runs, if it is for all polls that are alike."""
         if answer.is_for_like_polls:
-            running = RunningAnswer(answer, self._poll.target, self._poll, now)
+            running = RunningAnswer(answer, self._poll.target, self._poll, at)
             self._kept.keep(self._job, running)
             self._has_kept = self._job.running_answer is running
 
@@ -111,7 +117,7 @@ class SharedPolls:
         """
         for _ in range(ROUNDS):
             answer, asking = self.find(job, poll, age), job.asking_poll
-            if answer is not None or not job.is_running or asking is None or not asking.is_like(poll):
+            if answer is not None or job.has_seen_end or asking is None or not asking.is_like(poll):
                 return answer
             if await asking.wait(self._iteration, peer):
                 return None
@@ -121,8 +127,13 @@ class SharedPolls:
         return self.find(job, poll, age)
 
     def begin(self, job: Job, poll: Poll) -> AskingPoll | None:
-        """Makes this poll the one that asks, unless another asks already. The caller closes it."""
-        if job.asking_poll is not None:
+        """Makes this poll the one that asks, unless another asks already, and not in vain. The caller closes it.
+
+        One that hangs, in a container that a reload has replaced or by its client's headers, would keep all that are
+        not alike from sharing anything.
+        """
+        now, other = self._clock(), job.asking_poll
+        if other is not None and not other.is_in_vain(now):
             return None
-        asking = job.asking_poll = AskingPoll(job, poll, self._kept)
+        asking = job.asking_poll = AskingPoll(job, poll, self._kept, now)
         return asking

@@ -87,7 +87,7 @@ class Poll(NamedTuple):
 
 
 class RunningAnswer(NamedTuple):
-    """A whole answer that said that a job runs, and when it came, in seconds of the loop's clock.
+    """A whole answer that said that a job runs, and when it (its head) came, in seconds of the loop's clock.
 
     `poll` is the client's that asked; None: we asked, with no client's headers (`is_for_all_with`).
     """

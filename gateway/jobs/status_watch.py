@@ -93,5 +93,6 @@ class StatusWatch:
         if found.has_no_word and reader.is_plain and self.content is not None:
             self.gives_nothing = has_no_text(self.content)
         self._findings.apply(self._job, found, is_own=self._is_own)
-        if found.is_processing and reader.is_plain and self.content is not None:
+        teaches_no_more = found.is_processing and found.checkpoint is None  # that is its owner's, and for a time
+        if teaches_no_more and reader.is_plain and self.content is not None:
             self._findings.unfinished.remember(self._job, self.content)

@@ -217,7 +217,7 @@ class Watcher:
 
     def _keep_for_waiters(self, job: Job, head: ResponseHead, watch: StatusWatch) -> None:
         """Keeps a small answer for all waiters; each fetches a large one itself."""
-        is_news = watch.is_final or (watch.is_unfinished and not job.has_known_end)
+        is_news = watch.is_final or (watch.is_unfinished and not job.has_seen_end)
         if job.is_held and watch.content is not None and is_news:
             job.answer = answer = StatusAnswer.of(
                 head, watch.content, is_final=watch.is_final, gives_nothing=watch.gives_nothing

@@ -96,12 +96,14 @@ class Delivery:
     The modules of proxy/ write it as the request goes. `status` is 0 until an answer's head was written to the
     client. `is_final`: the answer reported a job's end;
     `is_unfinished`: the answer was parsed whole and reported that the job still runs; `gives_nothing`: the answer
-    gave its client no part of a result. `held` is how long the request waited for the job's end (long poll).
+    gave its client no part of a result. `held` is how long the request waited for the job's end (long poll);
+    `answered` is when the head of the answer came.
     """
 
     connection: str | None = None
     retried: bool = False
     started: float | None = None
+    answered: float = 0.0
     ended: float | None = None
     status: int = 0
     received: int = 0

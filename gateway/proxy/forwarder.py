@@ -129,6 +129,7 @@ class Forwarder:
                 client.finish_alone()
             client.expect(prepared.upstream.read_timeout, _silence)
             await upstream.answered
+            delivery.answered = self._clock()
             return BegunAnswer(upstream, upload, upstream.head_or_failure())
         except BaseException:
             pool.discard(upstream)

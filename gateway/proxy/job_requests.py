@@ -23,6 +23,7 @@ from gateway.proxy.request_body import read_whole
 from gateway.proxy.still_permitted import StillPermitted
 
 _HELD_WITH: Final = 4096  # bytes of a body, which is kept while its client waits
+_TRIES: Final = 2  # an answer grows too old while jobs are looked up, but then it is sure whose they are
 
 
 class JobRequests:
@@ -141,11 +142,10 @@ class JobRequests:
 
     async def _answer(self, order: ForwardOrder, job: Job, age: float) -> None:
         """Answers by what a long poll waited for, or another poll got in the last `age` seconds, or by asking."""
-        ours = job.answer if order.prepared.hold else None
         try:
-            if ours is not None and may_share_ours(order, ours):
-                await self._share_ours(order, job, ours)
-            elif job.is_running and age and (poll := poll_of(order)) is not None:
+            if await self._share_ours(order, job):
+                return
+            if job.is_running and age and (poll := poll_of(order)) is not None:
                 await self._answer_poll(order, job, poll, age)
             else:
                 await self._forwarder.forward(order)
@@ -155,7 +155,9 @@ class JobRequests:
     async def _answer_poll(self, order: ForwardOrder, job: Job, poll: Poll, age: float) -> None:
         """Answers a poll of a running job by an answer that another one got just now, else asks the upstream."""
         polls = self._jobs.shared_polls
-        if await polls.wait(job, poll, age, order.client.prefix) is not None:
+        for _ in range(_TRIES):
+            if await polls.wait(job, poll, age, order.client.prefix) is None:
+                break
             await self._make_sure(order, job)
             answer = polls.find(job, poll, age)  # to make sure may have taken seconds, or have told of the end
             if answer is not None:
@@ -175,13 +177,18 @@ class JobRequests:
             if asking is not None:
                 asking.close(has_left=is_refused or order.client.is_gone)
 
-    async def _share_ours(self, order: ForwardOrder, job: Job, answer: StatusAnswer) -> None:
-        """Answers by what our own request got; but to make sure may have told of the job's end: then it asks."""
+    async def _share_ours(self, order: ForwardOrder, job: Job) -> bool:
+        """Answers a long poll by what our own request got, if it may have that; returns whether it did."""
+        ours = job.answer if order.prepared.hold else None
+        if ours is None or not may_share_ours(order, ours):
+            return False
         await self._make_sure(order, job)
-        if job.has_outlived(answer):
-            await self._forwarder.forward(order)
-        else:
-            self._forwarder.share(order, answer)
+        if not ours.is_final:  # to make sure may have taken seconds, or have told of the end
+            ours = job.answer
+        if ours is None or job.has_outlived(ours) or not may_share_ours(order, ours):
+            return False
+        self._forwarder.share(order, ours)
+        return True
 
     async def _make_sure(self, order: ForwardOrder, job: Job) -> None:
         """Makes sure that the caller, and whoever got an answer that he is to share, still own the job."""

@@ -48,7 +48,7 @@ class PollExamination:
         delivery.is_unfinished = watch.is_unfinished
         delivery.gives_nothing = watch.gives_nothing
         if watch.content is not None:
-            _keep_running(self._order, self._answer, watch.content, self._clock())
+            _keep_running(self._order, self._answer, watch.content)
 
     def close(self) -> None:
         """Lets others ask, if the answer said nothing of the job's state: the client may have caused that."""
@@ -93,10 +93,9 @@ class PollExaminer:
         """Notes an answer that was examined before: nearly all are of this kind."""
         order.delivery.is_unfinished = order.delivery.gives_nothing = True
         if order.prepared.asks_status(job):
-            now = self._clock()
-            job.mark_asked(now)
+            job.mark_asked(self._clock())
             job.note_known()
-            _keep_running(order, answer, content, now)
+            _keep_running(order, answer, content)
 
 
 def note_shared(delivery: Delivery, answer: StatusAnswer) -> None:
@@ -105,8 +104,11 @@ def note_shared(delivery: Delivery, answer: StatusAnswer) -> None:
     delivery.gives_nothing = answer.gives_nothing
 
 
-def _keep_running(order: ForwardOrder, answer: ResponseHead, content: bytes, now: float) -> None:
-    """Keeps an answer that said that the job runs, and no more, for others who ask."""
+def _keep_running(order: ForwardOrder, answer: ResponseHead, content: bytes) -> None:
+    """Keeps an answer that said that the job runs, and no more, for others who ask; it is as old as its head.
+
+    It may have waited here since then, while its job was looked up again: seconds, where the ledger is slow.
+    """
     delivery = order.delivery
     if order.asking_poll is not None and delivery.is_unfinished and delivery.gives_nothing:
-        order.asking_poll.keep(StatusAnswer.of_running(answer, content), now)
+        order.asking_poll.keep(StatusAnswer.of_running(answer, content), delivery.answered)

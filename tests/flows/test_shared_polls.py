@@ -138,6 +138,51 @@ async def test_an_end_that_the_ledger_tells_while_the_job_is_looked_up_again_cou
     assert (await gateway.ask(poll(job))).body == complete(2)
 
 
+async def test_an_answer_is_as_old_as_when_it_came_though_its_job_was_looked_up_again_before_it_was_kept(
+    start: Start, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger took its time: whoever polled next was told what the container had said that long ago."""
+    took = iter([0.6])
+
+    async def confirm(*_: object) -> None:
+        await asyncio.sleep(next(took, 0.0))
+
+    monkeypatch.setattr(Registry, "confirm", confirm)
+    gateway = await start(jobs={"watch": False, "status_age": "500ms"})
+    job = await started(gateway)
+    assert (await asked(gateway, container, poll(job)))[0].body == PROCESSING
+    container.results[job] = complete(2)
+    assert (await asked(gateway, container, poll(job)))[0].body == complete(2)
+
+
+async def test_one_asks_for_all_whose_answer_grew_too_old_while_their_job_was_looked_up_again(
+    start: Start, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them asked at once, just when the ledger is slow."""
+    is_first, is_sure = True, False
+
+    async def confirm(*_: object) -> None:
+        nonlocal is_first, is_sure
+        if not (is_first or is_sure):
+            await asyncio.sleep(0.6)
+            is_sure = True
+        is_first = False
+
+    monkeypatch.setattr(Registry, "confirm", confirm)
+    gateway = await start(jobs={"watch": False, "status_age": "500ms"})
+    job = await started(gateway)
+    container.slowly = asyncio.Event()
+    clients = [await gateway.connect() for _ in range(9)]
+    for client in clients:
+        client.send(poll(job))
+    found = gateway.gateway.jobs.registry.get(("default", job))
+    assert found is not None
+    await eventually(lambda: repr(found.asking_poll) == "<AskingPoll waiting=8>")
+    container.slowly.set()
+    assert {(await client.response()).body for client in clients} == {PROCESSING}
+    assert len(container.asked) == 2
+
+
 @pytest.mark.parametrize(
     ("sets", "status"), [("state = 3, expires_at = 0", 404), ("state = 1, known = 1, expires_at = 4102444800", 200)]
 )

@@ -346,4 +346,7 @@ def test_an_end_for_which_there_is_no_room_outdates_what_was_said_before() -> No
     writer.add(job, Facts(Known.COMPLETE))
     assert kept is not None
     assert job.running_answer is None
+    job.keep(kept)  # one that was under way
+    assert job.running_answer is None
+    assert job.has_outlived(ANSWER)
     assert (job.known, len(writer)) == (Known.NOTHING, before)

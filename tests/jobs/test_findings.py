@@ -70,6 +70,14 @@ async def test_an_answer_that_says_that_a_job_runs_is_known_again(room: Room, an
     assert (job.is_running, job.known) == (True, Known.NOTHING)
 
 
+async def test_an_answer_that_names_a_checkpoint_is_read_each_time(room: Room) -> None:
+    """Another owner's job may say the same, and what an owner may use is written down for an hour."""
+    job = await room.begin_job()
+    answer = {"status": "processing", "checkpoint_id": "cp-1"}
+    assert (await says(room, job, **answer)).is_unfinished
+    assert not room.findings.unfinished.has(job, json.dumps(answer).encode())
+
+
 @pytest.mark.parametrize(
     "answer", [{}, {"status": 5}, {"status": None, "success": False, "id": "x" * 64}, {"busy": 1.5}]
 )

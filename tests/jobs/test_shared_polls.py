@@ -12,7 +12,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.waiters import CALLS_AT_ONCE
 from gateway.jobs.job import Job
 from gateway.jobs.kept_answers import KeptAnswers
-from gateway.jobs.shared_polls import AskingPoll, SharedPolls
+from gateway.jobs.shared_polls import PATIENCE, AskingPoll, SharedPolls
 from gateway.jobs.status_answer import MAX_CONTENT, MAX_HEADERS, Poll, RunningAnswer, StatusAnswer
 from gateway.limits.job_cost import Known
 from gateway.model.jobs import JobRef
@@ -92,7 +92,8 @@ def test_our_own_answer_serves_no_poll_with_a_header_that_it_depends_on(vary: by
 )
 def test_an_answer_is_kept_for_all_that_are_alike_or_for_nobody(job: Job, vary: bytes, is_kept: bool) -> None:
     """Keys of one owner, and addresses, are what the container sees otherwise of polls that are alike."""
-    AskingPoll(job, POLL, KeptAnswers(lambda: 10.0)).keep(StatusAnswer.of_running(head((b"vary", vary)), b"{}"), 10.0)
+    answer = StatusAnswer.of_running(head((b"vary", vary)), b"{}")
+    AskingPoll(job, POLL, KeptAnswers(lambda: 10.0), 10.0).keep(answer, 10.0)
     assert (job.running_answer is not None) is is_kept
 
 
@@ -112,7 +113,7 @@ def test_our_own_answer_serves_nobody_if_it_depends_on_what_it_may_be() -> None:
 def test_an_answer_with_a_cookie_is_for_who_asked_alone(job: Job) -> None:
     """Of two keys of an owner, or two strangers, one would have the other's."""
     answer = StatusAnswer.of_running(head((b"set-cookie", b"session=1"), (b"vary", b"Accept")), b"{}")
-    AskingPoll(job, POLL, KeptAnswers(lambda: 10.0)).keep(answer, 10.0)
+    AskingPoll(job, POLL, KeptAnswers(lambda: 10.0), 10.0).keep(answer, 10.0)
     assert job.running_answer is None
     assert not RunningAnswer(answer, TARGET, None, 0.0).may_serve(BARE)
 
@@ -160,7 +161,7 @@ async def test_one_question_is_known_at_a_time(job: Job) -> None:
     question = polls.begin(job, POLL)
     assert repr(question) == "<AskingPoll waiting=0>"
     assert polls.begin(job, BARE) is None
-    other = AskingPoll(job, POLL, KeptAnswers(lambda: 10.0))
+    other = AskingPoll(job, POLL, KeptAnswers(lambda: 10.0), 10.0)
     other.close()
     assert job.asking_poll is question
     assert question is not None
@@ -170,12 +171,35 @@ async def test_one_question_is_known_at_a_time(job: Job) -> None:
     assert (job.asking_poll, job.running_answer) == (None, RunningAnswer(ANSWER, TARGET, POLL, 10.0))
 
 
+async def test_one_that_hangs_keeps_none_that_are_not_alike_from_sharing(job: Job) -> None:
+    """It may hang for five minutes, in a container that a reload has replaced: each poll asked for itself."""
+    now = [10.0]
+    polls = SharedPolls(iteration_now(), KeptAnswers(lambda: 1.0), lambda: now[0])
+    first = polls.begin(job, POLL)
+    assert first is not None
+    now[0] += PATIENCE - 0.125
+    assert polls.begin(job, BARE) is None
+    now[0] += 0.125
+    waiting = Drive(_wait(polls, job, []), lambda _: None)
+    waiting.step()
+    assert polls.begin(job, BARE) is None  # they would have no place to wait at
+    waiting.interrupt(asyncio.CancelledError())
+    second = polls.begin(job, BARE)
+    assert second is not None
+    assert polls.begin(job, POLL) is None
+    first.close()
+    assert job.asking_poll is second
+    second.keep(ANSWER, now[0])
+    second.close()
+    assert polls.find(job, BARE, 1.0) is ANSWER
+
+
 async def test_thousands_that_wait_for_an_answer_go_on_in_portions(job: Job) -> None:
     """To queue 10,000 of them for their turns in one piece held the loop for 14 ms."""
     queued = list[object]()
     iteration = Mock(Iteration)
     iteration.call_in_turn = lambda call, *_, **__: queued.append(call)
-    asking, errors = AskingPoll(job, POLL, KeptAnswers(lambda: 10.0)), list[BaseException | None]()
+    asking, errors = AskingPoll(job, POLL, KeptAnswers(lambda: 10.0), 10.0), list[BaseException | None]()
 
     async def wait(peer: int) -> None:
         await asking.wait(iteration, peer)
@@ -224,11 +248,16 @@ async def test_who_waits_for_an_answer_that_nobody_else_gets_asks_at_once(job: J
     await eventually(lambda: told == [None])
 
 
-async def test_nobody_waits_for_another_once_the_end_is_known(job: Job) -> None:
+@pytest.mark.parametrize("is_recorded", [True, False])
+async def test_nobody_waits_for_another_once_the_end_is_known(job: Job, is_recorded: bool) -> None:
+    """Nobody's answer would be shared. The ledger may be away, and the job runs until it has that end."""
     polls = SharedPolls(iteration_now(), KeptAnswers(lambda: 1.0), lambda: 10.0)
     first = polls.begin(job, POLL)
     assert first is not None
-    job.end(0.0)
+    if is_recorded:
+        job.end(0.0)
+    else:
+        job.add_known(Known.COMPLETE)
     assert at_once(polls.wait(job, POLL, 1.0, None)) is None
 
 

@@ -33,6 +33,7 @@ class Stage:
         self.now = NOW
         self.is_sure = True
         self.lookup = 0.0  # seconds
+        self.keeps_ours = True  # while the job is looked up
         self.live = Live(state)
         self.job = job_in(state)
         self.did: list[str] = []
@@ -64,6 +65,8 @@ class Stage:
     async def _confirm(self, job: Job) -> None:
         assert job is self.job
         self.now += self.lookup
+        if not self.keeps_ours:
+            self.job.answer = None
         self.did.append("confirmed")
 
     async def _hold(self, *_: Any) -> None:
@@ -73,7 +76,7 @@ class Stage:
         self.did.append("asked")
 
     def _share(self, order: ForwardOrder, answer: StatusAnswer) -> None:
-        assert (order.job, answer) == (self.job, ANSWER)
+        assert (order.job, answer._replace(is_final=False)) == (self.job, ANSWER)
         self.did.append("shared")
 
 
@@ -106,6 +109,20 @@ def test_an_answer_that_is_too_old_once_the_job_was_looked_up_serves_nobody(stat
 def test_who_wants_to_wait_waits(state: State) -> None:
     stage = Stage(state)
     assert stage.serve(order_of(state, (b"Prefer", b"wait=5"), job=stage.job)) == ["held", "confirmed", "shared"]
+
+
+@pytest.mark.parametrize(
+    ("is_final", "is_kept", "expected"),
+    [(False, True, "shared"), (False, False, "asked"), (True, True, "shared"), (True, False, "shared")],
+)
+def test_who_has_waited_has_our_own_answer_unless_it_was_let_go_while_the_job_was_looked_up(
+    state: State, is_final: bool, is_kept: bool, expected: str
+) -> None:
+    """The ledger may take seconds; but a job that has ended has ended."""
+    stage = Stage(state, age=1.0)
+    stage.job.answer = ANSWER._replace(is_final=is_final)
+    stage.keeps_ours = is_kept
+    assert stage.serve(order_of(state, (b"Prefer", b"wait=5"), job=stage.job)) == ["held", "confirmed", expected]
 
 
 def test_who_wants_an_answer_of_his_own_asks(state: State) -> None:
