@@ -30,6 +30,7 @@ _LOCK: Final = 0x686F_6F6B  # PostgreSQL's advisory lock for claims: "hook"
 _AT_ONCE: Final = 200
 _MAX_ROUNDS: Final = 20
 _OWNERS: Final = 1000  # on either side of whose turn was last, of whom the first is looked for
+_WAITING: Final = 10_000  # likewise, of whom nothing may be due
 _FEW: Final = 20
 _LONGEST_LEASE: Final = 600.0  # seconds: the longest attempt, the time to note it, and clocks that differ
 
@@ -86,7 +87,7 @@ def _of_others(
 ) -> list[Row[Any]]:
     """The first that is due of each owner, and more of those that are hidden by the thousands of these rows' owners.
 
-    Of a thousand owners behind `after` at the most, and a thousand from the beginning.
+    Of a thousand owners of whom one is due behind `after` at the most, and a thousand from the beginning.
     """
     found = [*_firsts(connection, now, slots, after)]
     found += _firsts(connection, now, slots, "", deliveries.c.owner <= after) if after else []
@@ -111,7 +112,9 @@ def _firsts(
         .order_by(deliveries.c.next_at, deliveries.c.id)
         .limit(1)
     )
-    firsts = select(its_first.scalar_subquery().label("id")).where(owners.c.owner.is_not(None)).limit(_OWNERS)
+    found = select(its_first.scalar_subquery().label("id")).where(owners.c.owner.is_not(None)).limit(_WAITING)
+    due = found.subquery().c.id
+    firsts = select(due).where(due.is_not(None)).limit(_OWNERS)
     locked = select(deliveries).where(deliveries.c.id.in_(firsts)).with_for_update(skip_locked=True)
     return connection.execute(locked).all()
 

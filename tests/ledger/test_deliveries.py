@@ -430,6 +430,27 @@ async def test_the_thousands_of_a_few_owners_hide_nobody_s_first(engine: Engine,
     assert [due.lease.id for due in claimed if due.owner == "key:3"] == ["a0750"]
 
 
+async def test_owners_whose_webhooks_are_not_due_hide_nobody_s_first(engine: Engine) -> None:
+    """A thousand whose next attempt is later stood between one with many and one whose name comes behind theirs."""
+
+    def fill(connection: Connection) -> None:
+        many = [(f"a{number:03}", "key:a", int(NOON)) for number in range(250)]
+        later = [(f"b{number:04}", f"key:b{number:04}", int(NOON) + 900) for number in range(1001)]
+        some = [
+            {**asdict(planned(name, owner=owner)), "state": DeliveryState.DUE, "status": "complete", "attempts": 1,
+             "created_at": int(NOON), "ended_at": int(NOON), "next_at": at}
+            for name, owner, at in (*many, *later, ("z", "key:z", int(NOON) + 1))
+        ]  # fmt: skip
+        connection.execute(insert(deliveries), some)
+
+    await engine.write(fill)
+    served = ServedOwners()
+    served.note("key:a")
+    bounds = Bounds(2, GREAT, served=served)
+    claimed = await engine.write(lambda c: claim_due(c, "me", NOON + 2, NOON + 60, bounds))
+    assert {due.owner for due in claimed} == {"key:a", "key:z"}
+
+
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 async def test_what_a_claim_looks_at_does_not_grow_with_all_that_is_due(engine: Engine) -> None:
     """Beside 100,000 due in one second, and 300 paused lines, it kept the only writer for fifteen seconds."""

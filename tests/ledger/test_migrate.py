@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -26,6 +27,7 @@ from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.model.audit import Entry
 from tests.support.ledgers import Postgres, Script, beat, beats, open_engine, rows_of
 
+WHO_WAIT_FOR_WEBHOOKS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'deliveries'::regclass"
 SCRIPTS = Path(gateway.ledger.__file__).parent / "migrations"
 STARTS = """
 import asyncio, sys
@@ -144,6 +146,26 @@ def partial_indexes(connection: Connection) -> list[str]:
     found = list(connection.execute(text(f"SELECT {words} FROM {view} WHERE {named}")).scalars())  # noqa: S608 -- ours
     assert len(found) == len({*found}) == 2
     return found
+
+
+async def test_a_claim_that_has_read_goes_on_while_the_indexes_of_webhooks_wait(postgres: Postgres) -> None:
+    name = postgres.database()
+    url = postgres.url_of(name)
+    before = open_engine(url)
+    await before.write(lambda c: command.downgrade(config_on(c), "0012"))
+    await before.close()
+    claiming, watching = await asyncpg.connect(url), await asyncpg.connect(url)
+    await claiming.execute("BEGIN; SELECT id FROM deliveries FOR UPDATE")
+    after = open_engine(url)
+    migrating = asyncio.ensure_future(after.read(version_of))
+    async with asyncio.timeout(20):
+        while not await watching.fetchval(WHO_WAIT_FOR_WEBHOOKS):  # noqa: ASYNC110 -- it tells nobody
+            await asyncio.sleep(0.01)
+    await claiming.execute("UPDATE deliveries SET status = NULL; COMMIT")
+    assert await migrating == HEAD
+    for connection in (claiming, watching, after):
+        await connection.close()
+    postgres.drop(name)
 
 
 async def test_a_ledger_of_a_newer_version_is_left_alone(engine: Engine, ledger_url: str) -> None:

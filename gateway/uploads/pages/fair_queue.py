@@ -4,7 +4,7 @@ A free slot is given at once, so a single owner may use all of them. If several 
 owner whose next document has the lowest rank (least recent cost first: count_history.py), then to the one
 with the fewest slots, then to the one served longest ago. Of an owner's accounts it is likewise the one served
 longest ago: with many of them an owner has no more turns, and none of them keeps out another. Within an account the
-order is first come, first served. Thousands of owners may wait: line_order.py finds the next one.
+order is first come, first served. Thousands of owners or accounts may wait: owner_order.py finds the next one.
 
 Turns that are probably dear have all slots but one, of two and more: nobody takes a slot back before its turn has
 ended, and with all of them dear, whoever came next would wait for seconds. So who has a lower rank than all others,
@@ -16,7 +16,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from gateway.uploads.pages.count_history import Outlook
-from gateway.uploads.pages.line_order import LineOrder, LineStanding, QueueLine
+from gateway.uploads.pages.line_order import LineStanding, QueueLine
+from gateway.uploads.pages.owner_order import OwnerOrder
 
 _Turn = asyncio.Future[bool]  # its result: whether it is a dear one
 _Turns = OrderedDict[_Turn, int]  # the sizes of their documents
@@ -32,7 +33,7 @@ class FairQueue:
         self._left_to_dear = max(1, slots - 1)
         self._at_work: Counter[str] = Counter()
         self._waiting: OrderedDict[str, OrderedDict[str, _Turns]] = OrderedDict()  # by owner, of each by account
-        self._order = LineOrder(self._standing)
+        self._order = OwnerOrder(self._standing)
 
     async def take(self, owner: str, size: int = 0, account: str = "") -> bool:
         """Waits for a slot, which the caller must give back; returns whether it is one for what is dear.
@@ -44,7 +45,7 @@ class FairQueue:
         turns = self._waiting.setdefault(owner, OrderedDict()).setdefault(account, OrderedDict())
         turns[turn] = size
         if len(turns) == 1:
-            self._order.put_last(line)
+            self._order.add(line)
         if len(turns) == 1 and self._free:
             # Who waits for a free slot may have none: all others were looked at when the last one was given back.
             self._hand_out(line)
@@ -66,8 +67,7 @@ class FairQueue:
             del self._at_work[owner]
         self._left_to_dear += is_dear
         self._free += 1
-        for account in self._waiting.get(owner, ()):
-            self._order.note(QueueLine(owner, account))
+        self._order.note_owner(owner)
         self._hand_out()
 
     def _hand_out(self, only: QueueLine | None = None) -> None:
@@ -83,8 +83,7 @@ class FairQueue:
                 self._left_to_dear -= chosen.is_dear
                 self._at_work[owner] += 1
                 turn.set_result(chosen.is_dear)
-            for one in self._waiting.get(owner, ()):
-                self._order.put_last(QueueLine(owner, one))
+            self._order.note_served(chosen.line)
 
     def _next(self, only: QueueLine | None) -> LineStanding | None:
         may_be_dear = self._left_to_dear > 0

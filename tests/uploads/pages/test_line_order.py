@@ -17,7 +17,7 @@ class Lines:
     def __init__(self) -> None:
         self.ways: dict[QueueLine, Ways] = {}
         self.seen = 0
-        self.order = LineOrder(self.standing)
+        self.order = LineOrder[QueueLine](self.standing)
 
     def standing(self, line: QueueLine) -> LineStanding:
         self.seen += 1

@@ -18,14 +18,18 @@ def _make(name: str, *columns: str) -> None:
 
 
 def upgrade() -> None:
-    """Makes them; versions before need neither owner nor id in them."""
-    _make(_BY_OWNER, "owner", "next_at", "id")
+    """Makes them; versions before need neither owner nor id in them.
+
+    To drop one takes PostgreSQL's strongest lock of the table, so that is first. Behind a weaker one, a claim of
+    another replica that has read would wait to write, and this for it: of the two one failed.
+    """
     op.drop_index(_BY_TIME, "deliveries")
     _make(_BY_TIME, "next_at", "id")
+    _make(_BY_OWNER, "owner", "next_at", "id")
 
 
 def downgrade() -> None:
     """Makes what was there."""
     op.drop_index(_BY_TIME, "deliveries")
-    _make(_BY_TIME, "next_at")
     op.drop_index(_BY_OWNER, "deliveries")
+    _make(_BY_TIME, "next_at")
