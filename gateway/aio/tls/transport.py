@@ -22,13 +22,12 @@ import select
 import ssl
 from collections.abc import Hashable, Iterable
 from enum import Enum, auto
-from functools import cached_property
 from typing import Any, Final, Protocol
 
 from gateway.aio.iteration import Iteration
+from gateway.aio.tls.buffers import TlsBuffers
 from gateway.aio.tls.handshake import Handshake, bare
-from gateway.aio.tls.openssl import MAX_RECORD, TlsEngine
-from gateway.aio.tls.step_threads import StepThreads
+from gateway.aio.tls.openssl import TlsEngine
 from gateway.aio.turn import Turn
 from gateway.aio.unread import read_unread
 from gateway.aio.unwanted import AT_ONCE, Unwanted
@@ -36,7 +35,6 @@ from gateway.aio.unwanted import AT_ONCE, Unwanted
 RECORD: Final = 8
 """As many chunks in the clear (turn.py) cost as much as one record: 2 to 9 microseconds, a KeyUpdate that asks 50."""
 
-_SIZE: Final = 262_144
 STRANGERS_READ: Final = 16_384
 """Bytes that a server reads at once until it is told more: what one read brings may have to wait, in this process."""
 
@@ -81,26 +79,6 @@ class Above(Protocol):
 
     def resume_writing(self) -> None:
         """Called when it takes more."""
-
-
-class TlsBuffers:
-    """Where connections of one loop read to: what is in them is taken out before the call ends that filled them.
-
-    Both are made when they are first needed. `threads` are for steps of handshakes that may be too long for the loop.
-    """
-
-    def __init__(self, threads: StepThreads) -> None:
-        self.threads = threads
-
-    @cached_property
-    def wire(self) -> memoryview:
-        """For what the socket has."""
-        return memoryview(bytearray(_SIZE))
-
-    @cached_property
-    def clear(self) -> memoryview:
-        """For what is decrypted of it; a record may have begun in an earlier read."""
-        return memoryview(bytearray(_SIZE + MAX_RECORD))
 
 
 class TlsTransport(asyncio.BufferedProtocol):
