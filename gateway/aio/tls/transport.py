@@ -27,6 +27,7 @@ from typing import Any, Final, Protocol
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.buffers import TlsBuffers
 from gateway.aio.tls.handshake import Handshake, bare
+from gateway.aio.tls.idle_records import IdleRecords, cost_of_idle
 from gateway.aio.tls.openssl import TlsEngine
 from gateway.aio.turn import Turn
 from gateway.aio.unread import read_unread
@@ -39,14 +40,6 @@ STRANGERS_READ: Final = 16_384
 """Bytes that a server reads at once until it is told more: what one read brings may have to wait, in this process."""
 
 _MAX_UNASKED: Final = 1_048_576  # bytes that are not taken while TLS itself still answers
-_MAX_IDLE: Final = 64
-"""Records of a connection without a byte for the protocol above. Nobody honest sends so many: a flood of KeyUpdates
-does."""
-
-_OF_A_CHUNK: Final = 3
-"""Bytes of a record without data that may cost as much as a chunk: a session ticket of 18 takes 6 microseconds."""
-
-_MAX_IDLE_BYTES: Final = 16_384  # of these on the wire: less than a record of tickets; two honest ones have 500
 
 
 class TlsState(Enum):
@@ -95,7 +88,6 @@ class TlsTransport(asyncio.BufferedProtocol):
         "_handshake",
         "_has_more",
         "_idle",
-        "_idle_bytes",
         "_is_announced",
         "_is_full",
         "_is_paused",
@@ -139,7 +131,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._kernel: select.poll | None = None
         self._rest = b""  # of what was read, for the next turn
         self._has_more = False  # after what is decrypted now
-        self._idle = self._idle_bytes = 0  # records that had nothing for the protocol above
+        self._idle = IdleRecords()
         self._iteration = iteration
         self.peer = peer
         self._turn = Turn(iteration)
@@ -379,7 +371,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         try:
             data = self._engine.open_one(came)
         except ssl.SSLWantReadError:
-            self._turn.spend(0, len(came) // _OF_A_CHUNK)
+            self._turn.spend(0, cost_of_idle(len(came)))
             self._deliver(b"", is_ended=False)
             self._count_idle(1, len(came))  # it was a message of TLS itself
         except ssl.SSLError as error:
@@ -528,9 +520,8 @@ class TlsTransport(asyncio.BufferedProtocol):
             self.abort()
 
     def _count_idle(self, records: int, size: int) -> None:
-        self._idle += records
-        self._idle_bytes += size
-        if self._idle > _MAX_IDLE or self._idle_bytes > _MAX_IDLE_BYTES:
+        self._idle.add(records, size)
+        if self._idle.are_too_many:
             self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, "too many records without data"))
 
     def _send_end(self) -> None:
