@@ -18,12 +18,12 @@ and LOST, and of connection_lost exactly once if it ever heard of connection_mad
 """
 
 import asyncio
-import select
 import ssl
 from collections.abc import Hashable, Iterable
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
+from gateway.aio.departure import Departure
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.buffers import TlsBuffers
 from gateway.aio.tls.handshake import Handshake, bare
@@ -83,6 +83,7 @@ class TlsTransport(asyncio.BufferedProtocol):
     __slots__ = (
         "_above",
         "_buffers",
+        "_departure",
         "_engine",
         "_error",
         "_handshake",
@@ -94,7 +95,6 @@ class TlsTransport(asyncio.BufferedProtocol):
         "_is_reading",
         "_is_scheduled",
         "_iteration",
-        "_kernel",
         "_loop",
         "_raw",
         "_read_to",
@@ -128,7 +128,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._engine = TlsEngine(context, server)
         self._loop = asyncio.get_running_loop()
         self._raw: asyncio.Transport | None = None
-        self._kernel: select.poll | None = None
+        self._departure: Departure | None = None
         self._rest = b""  # of what was read, for the next turn
         self._has_more = False  # after what is decrypted now
         self._idle = IdleRecords()
@@ -242,11 +242,9 @@ class TlsTransport(asyncio.BufferedProtocol):
         """
         if self._is_reading or self._raw is None:
             return False
-        if self._kernel is None:
-            self._kernel = select.poll()
-            self._kernel.register(self._raw.get_extra_info("socket").fileno(), select.POLLRDHUP)
-        left = _BROKEN_OFF | select.POLLRDHUP if or_says_no_more else _BROKEN_OFF
-        return any(event & left for _, event in self._kernel.poll(0))
+        if self._departure is None:
+            self._departure = Departure(self._raw.get_extra_info("socket"))
+        return self._departure.has_happened(or_says_no_more=or_says_no_more)
 
     def is_closing(self) -> bool:
         """Whether it is closed, or will be."""
@@ -561,4 +559,3 @@ class TlsTransport(asyncio.BufferedProtocol):
 
 _ENDING: Final = frozenset({TlsState.CLOSING, TlsState.CLOSED})
 _DELIVERING: Final = frozenset({TlsState.OPEN, TlsState.LOST})
-_BROKEN_OFF: Final = select.POLLERR | select.POLLHUP
