@@ -21,8 +21,9 @@ from gateway.aio.aiohttp_internals import OwnTlsConnector
 from gateway.aio.held_transport import HeldTransport
 from gateway.aio.host_lookups import HostLookups, LookupsResolver
 from gateway.aio.iteration import Iteration
+from gateway.aio.tls.buffers import TlsBuffers
 from gateway.aio.tls.step_threads import StepThreads
-from gateway.aio.tls.transport import TlsBuffers, TlsTransport
+from gateway.aio.tls.transport import TlsTransport
 from gateway.aio.turn import Turn
 from gateway.model.statuses import MAX_INTERIM
 

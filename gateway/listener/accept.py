@@ -19,8 +19,8 @@ from typing import Final, Protocol
 import structlog
 
 from gateway.aio.iteration import Iteration
+from gateway.aio.tls.buffers import TlsBuffers
 from gateway.aio.tls.step_threads import StepThreads
-from gateway.aio.tls.transport import TlsBuffers
 from gateway.errors import EXHAUSTED
 from gateway.limits.buckets import Rate, take, wait_for
 from gateway.listener.newcomers import Newcomer, who_gives_way

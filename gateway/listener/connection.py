@@ -1,10 +1,11 @@
-"""One client connection: its requests in (reading_turns.py), our deadlines, the bytes out, a coroutine to serve.
+"""One client connection: requests in (reading_turns.py), answers out (way_out.py), deadlines, a coroutine to serve.
 
 Theory of operation.
 
 - Requests are handed one by one to `serve`, which a Drive runs in the very callbacks that feed it. It reads the body
-  by `next_piece` and writes by `send`.
+  by `next_piece` and writes by `out.send`.
 - What comes waits until somebody wants it, and is read in turns (reading_turns.py).
+- What is written waits until the client takes it; where that is too much, the coroutine waits, too (way_out.py).
 - Every wait has a deadline (clocks.py), checked by one sweep over all connections instead of a timer for each. While
   what came waits for its turn with us, no time of the client's passes.
 - A connection that is lost ends the wait of its coroutine at once, unless the exchange must be finished without it.
@@ -29,7 +30,7 @@ from typing import Any, Final, NamedTuple
 
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
-from gateway.aio.drive import Drive, Signal
+from gateway.aio.drive import Drive
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsTransport
 from gateway.config.state import Live
@@ -40,13 +41,10 @@ from gateway.listener.parser_faults import body_too_slow, head_too_slow
 from gateway.listener.reading_turns import ReadingTurns
 from gateway.listener.request_reader import Request, is_connect
 from gateway.listener.traffic import Traffic
-from gateway.listener.unsent import unlimit_unsent
+from gateway.listener.way_out import WayOut
 from gateway.model.identity import ClientCertificate, Peer
 from gateway.model.networks import client_prefix
 from gateway.model.request import Headers
-
-_HIGH_WATER: Final = 262_144  # bytes of answers that wait for the client, from which on its request waits, too
-_STRANGERS_HIGH_WATER: Final = 32_768  # until the client is known: there may be many who take nothing
 
 Serve = Callable[["ClientConnection", Request, StreamReader], Awaitable[None]]
 
@@ -80,7 +78,6 @@ class ClientConnection(asyncio.Protocol):
         "_clocks",
         "_drive",
         "_finishes_alone",
-        "_high_water",
         "_is_due",
         "_is_last",
         "_is_lost",
@@ -88,28 +85,25 @@ class ClientConnection(asyncio.Protocol):
         "_iteration",
         "_live",
         "_loop",
-        "_on_writable",
         "_owner",
         "_reading",
         "_serve",
         "_state",
         "_swept_at",
         "_upload",
-        "_written",
         "cached_headers",
         "client_ca",
         "ends_at",
         "has_ended",
         "is_deaf",
         "is_retired",
+        "out",
         "peer",
         "peer_ip",
         "prefix",
         "request_count",
         "traffic",
         "transport",
-        "writable",
-        "writing_paused",
     )
 
     def __init__(
@@ -125,8 +119,6 @@ class ClientConnection(asyncio.Protocol):
         self.is_retired = False  # takes no further request but one whose head has begun
         self.request_count = 0
         self.transport: TlsTransport | None = None
-        self.writing_paused = False
-        self.writable = Signal()
         self.ends_at = FOREVER
         self._live = live
         self._serve = serve
@@ -138,11 +130,9 @@ class ClientConnection(asyncio.Protocol):
         self._state = ConnectionState.IDLE
         self._reading = ReadingTurns(self._loop, iteration, self.prefix)
         self._clocks = Clocks(Idle)
+        self.out: Final = WayOut(live, self._clocks, traffic, self._loop.time)
         self._drive: Drive | None = None
         self._upload: StreamReader | None = None  # the body whose clocks run
-        self._on_writable: Callable[[], None] | None = None
-        self._high_water = _STRANGERS_HIGH_WATER
-        self._written = 0
         self._finishes_alone = False  # the exchange goes on without the client
         self._is_due = False  # what it waited for has ended
         self._is_last = False  # no request is served after this one
@@ -153,47 +143,12 @@ class ClientConnection(asyncio.Protocol):
         paused = " paused" if self._reading.is_paused else ""
         return f"<ClientConnection {self.peer_ip} {self._state.name.lower()}{paused} requests={self.request_count}>"
 
-    # What the handler uses: the way out
+    # What the handler uses: its answer, beside `out`
 
     @property
     def is_gone(self) -> bool:
         """Whether the client's connection is lost: from then on, not from the turn on in which that is told."""
         return self._is_lost or (self.transport is not None and self.transport.is_lost)
-
-    def send(self, data: bytes) -> None:
-        """Writes to the client; a client that is gone gets nothing, which `is_gone` tells."""
-        if self.transport is not None and not self.transport.is_lost:
-            size = len(data)
-            self._written += size
-            self.traffic.sent += size
-            self.transport.write(data)
-
-    async def _writable_again(self) -> None:
-        """Waits until the client took what was written, at its least rate.
-
-        Raises:
-            ClientTooSlow: when it did not.
-        """
-        while self.writing_paused and not self.is_gone:
-            self.watch_reader()
-            await self.writable
-        self.expect_nothing()
-
-    def on_writable(self, callback: Callable[[], None] | None) -> None:
-        """Calls this whenever the client takes more again, instead of resuming `writable`; until the next call."""
-        self._on_writable = callback
-
-    async def until_all_taken(self) -> None:
-        """Waits until the client took all that was written, at its least rate.
-
-        Raises:
-            ClientTooSlow: when it did not.
-        """
-        if self.transport is not None and self.transport.get_write_buffer_size():
-            self.transport.set_write_buffer_limits(high=1, low=0)
-            await self._writable_again()
-        if self.transport is not None:
-            self.transport.set_write_buffer_limits(high=self._high_water)
 
     def closes_after_ours(self, body: StreamReader, *, keep_alive: bool) -> bool:
         """Whether this connection ends after our own answer that begins now: any unread body ends it."""
@@ -213,12 +168,9 @@ class ClientConnection(asyncio.Protocol):
 
     def note_identity(self) -> None:
         """The client is known, or uses a route for jobs: now more may wait here and in the kernel, both ways."""
-        if self._high_water == _HIGH_WATER or self.transport is None or self.transport.is_lost:
-            return
-        self._high_water = _HIGH_WATER
-        self._reading.read_much()
-        self.transport.set_write_buffer_limits(high=_HIGH_WATER)
-        unlimit_unsent(self.transport.get_extra_info("socket"))
+        if not self.out.holds_much and not self.is_gone:
+            self._reading.read_much()
+            self.out.hold_much()
 
     # What the handler uses: the body
 
@@ -239,7 +191,7 @@ class ClientConnection(asyncio.Protocol):
     def invite(self, headers: Headers) -> None:
         """Asks for the request's body, if the client waits for that."""
         if headers.expects_continue:
-            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.out.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def start_body(self, body: StreamReader) -> None:
         """Starts the clocks of a body: silence, and the least rate."""
@@ -319,12 +271,6 @@ class ClientConnection(asyncio.Protocol):
         """Serves no request after this one."""
         self._is_last = True
 
-    def watch_reader(self) -> None:
-        """Starts the clocks of a client that does not take what was written."""
-        idle = self._live.state.pace.send_idle
-        self.expect(idle, ClientTooSlow)
-        self._clocks.measure(self._loop.time(), idle, self._taken())
-
     def abort(self) -> None:
         """Cuts the connection off, so that the client can't take what it got for the whole; serves no more of it."""
         self._is_last = True
@@ -347,8 +293,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_unfinished(self) -> bool:
         """Whether something might be lost if it were cut off now: an exchange, a first request, an answer's tail."""
-        unsent = self.transport is not None and self.transport.get_write_buffer_size() > 0
-        return self._drive is not None or unsent
+        return self._drive is not None or self.out.unsent > 0
 
     def close_idle(self) -> None:
         """Closes it, if it waits for another request; one that was opened just now may still send its first."""
@@ -387,7 +332,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Called once the handshake is over."""
         self.transport = self._reading.transport = transport
-        transport.set_write_buffer_limits(high=self._high_water)
+        self.out.open(transport)
         self._swept_at = self._loop.time()
         self.ends_at = self._swept_at + self._live.state.pace.lifetime
         self._owner.started(self)
@@ -405,7 +350,7 @@ class ClientConnection(asyncio.Protocol):
         self._is_lost = True
         self.transport = None
         self._reading.close()
-        self._on_writable = None
+        self.out.close()
         if self._drive is None:
             self._notify_end()
         elif not self._finishes_alone:
@@ -413,15 +358,11 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Called when more is written than the client takes."""
-        self.writing_paused = True
+        self.out.pause()
 
     def resume_writing(self) -> None:
         """Called when it takes more."""
-        self.writing_paused = False
-        if self._on_writable is not None:
-            self._on_writable()
-        elif self.writable.is_awaited:
-            self.writable.set()
+        self.out.resume()
 
     # Turns
 
@@ -464,13 +405,13 @@ class ClientConnection(asyncio.Protocol):
         if waits:
             self._clocks.extend(now - since)
             return
-        if self.writing_paused and not self.is_reading_body:
-            self._clocks.note(self._taken(), now + self._live.state.pace.send_idle)
+        if self.out.is_paused and not self.is_reading_body:
+            self.out.note_taken(now)
         if self._is_overdue(now):  # many may be, in one sweep
             self._iteration.call_in_turn(partial(self._end_wait, now), self.prefix, is_small=True)
 
     def _is_overdue(self, now: float) -> bool:
-        so_far = self._upload.total_bytes if self.is_reading_body and self._upload is not None else self._taken()
+        so_far = self._upload.total_bytes if self.is_reading_body and self._upload is not None else self.out.taken
         return self._clocks.is_overdue(now, so_far, self._live.state.pace.min_rate)
 
     def _end_wait(self, now: float) -> None:
@@ -482,10 +423,6 @@ class ClientConnection(asyncio.Protocol):
             self.abort()  # it was closed, but what was written is not taken
         else:
             self._drive.interrupt(self._clocks.late())
-
-    def _taken(self) -> int:
-        unsent = self.transport.get_write_buffer_size() if self.transport is not None else 0
-        return self._written - unsent
 
     # The coroutine
 
@@ -499,12 +436,12 @@ class ClientConnection(asyncio.Protocol):
             self._upload = None
             self._is_unread = isinstance(request, Refused) or not body.is_eof()
             del request, body  # an idle connection would keep them, and a head may have 64 KB
-            if self.writing_paused:
-                await self._writable_again()
+            if self.out.is_paused:
+                await self.out.until_writable()
             self.expect(self._live.state.pace.idle, Idle)
             if self._reading.reader.has_more:  # others have their turn between two requests of one piece
                 await self._reading.wait_for_turn()
-        await self.until_all_taken()  # closing has a deadline, but no such patience
+        await self.out.until_all_taken()  # closing has a deadline, but no such patience
 
     @property
     def _takes_no_more(self) -> bool:

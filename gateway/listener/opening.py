@@ -24,7 +24,8 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from gateway.aio.drive import Drive, Signal
 from gateway.aio.iteration import Iteration
-from gateway.aio.tls.transport import TlsBuffers, TlsTransport
+from gateway.aio.tls.buffers import TlsBuffers
+from gateway.aio.tls.transport import TlsTransport
 from gateway.listener.proxy_protocol import MAX_BYTES, DeclaredClient, header_end, read_header
 from gateway.model.identity import Peer
 from gateway.model.networks import client_prefix

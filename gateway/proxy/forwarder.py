@@ -210,7 +210,7 @@ class Forwarder:
             return
         order.delivery.status = answer.status
         order.delivery.sent = len(content)
-        order.client.send(self._client_head(order, answer, framing) + content)
+        order.client.out.send(self._client_head(order, answer, framing) + content)
 
     def _client_head(self, order: ForwardOrder, answer: ResponseHead, framing: BodyFraming) -> bytes:
         if answer.has_location:

@@ -206,6 +206,6 @@ class JobRequests:
 
     async def _forget(self, order: ForwardOrder, job: Job) -> None:
         """Makes a job unreadable, once its client has taken all of the result that it was sent."""
-        await order.client.until_all_taken()
+        await order.client.out.until_all_taken()
         if not order.client.is_gone:
             self._jobs.completion.forget(job)

@@ -26,7 +26,7 @@ class Responses:
         bodiless = order.prepared.method == "HEAD"
         answer = own_answer(content, order.trace.request_id, self._date(), closes=closes, bodiless=bodiless)
         order.delivery.status, order.delivery.sent = 200, len(content)
-        client.send(answer)
+        client.out.send(answer)
         if closes:
             client.end_after_this()
 
@@ -40,7 +40,7 @@ class Responses:
             return
         closes = client.closes_after_ours(body, keep_alive=exchange.keep_alive)
         bodiless = exchange.method == "HEAD"
-        client.send(problem(denial, exchange.request_id, self._date(), closes=closes, bodiless=bodiless))
+        client.out.send(problem(denial, exchange.request_id, self._date(), closes=closes, bodiless=bodiless))
         exchange.ended = self._clock()
         if closes:
             client.end_after_this()

@@ -42,18 +42,18 @@ class Download:
             UpstreamFailed: the upstream failed midway; the client has a part.
         """
         client, upstream = self._client, self._upstream
-        client.send(head)
-        client.on_writable(self._client_writable)
+        client.out.send(head)
+        client.out.on_writable(self._client_writable)
         self.set_clocks()
         try:
             await upstream.flow(self, looks_inside=self._examination is not None or self._rewriter is not None)
         finally:
-            client.on_writable(None)
+            client.out.on_writable(None)
             client.expect_nothing()
         if self._rewriter is not None:
             self._send(self._rewriter.end())
         if self._chunked:
-            client.send(b"0\r\n\r\n")
+            client.out.send(b"0\r\n\r\n")
         if self._examination is not None:
             await self._examination.end()
 
@@ -62,7 +62,7 @@ class Download:
         client = self._client
         behind = None if self._examination is None else self._examination.take(data)
         self._send(data if self._rewriter is None else self._rewriter.take(data))
-        if client.writing_paused:
+        if client.out.is_paused:
             self._upstream.pause()
         self.set_clocks()
         return behind
@@ -72,8 +72,8 @@ class Download:
         client = self._client
         if client.is_reading_body:
             return
-        if client.writing_paused:
-            client.watch_reader()
+        if client.out.is_paused:
+            client.out.watch_reader()
         else:
             client.expect(self._read_timeout, lambda: UpstreamTimeout("The upstream fell silent midway."))
 
@@ -83,7 +83,7 @@ class Download:
         self._delivery.sent += len(data)
         if self._chunked:
             data = b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
-        self._client.send(data)
+        self._client.out.send(data)
 
     def _client_writable(self) -> None:
         self.set_clocks()

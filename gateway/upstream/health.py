@@ -21,8 +21,8 @@ from gateway.aio.host_lookups import HostLookups
 from gateway.aio.iteration import Iteration
 from gateway.aio.periodic import until_next
 from gateway.aio.shared_context import NoContext, SharedContext
+from gateway.aio.tls.buffers import TlsBuffers
 from gateway.aio.tls.step_threads import StepThreads
-from gateway.aio.tls.transport import TlsBuffers
 from gateway.errors import whereabouts
 from gateway.model.statuses import OK
 from gateway.upstream.target import UpstreamTarget

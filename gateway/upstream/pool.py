@@ -15,8 +15,9 @@ from typing import Final
 from gateway.aio.host_lookups import HostLookups, literal_address, look_up
 from gateway.aio.iteration import Iteration
 from gateway.aio.shared_context import NoContext, SharedContext
+from gateway.aio.tls.buffers import TlsBuffers
 from gateway.aio.tls.step_threads import StepThreads
-from gateway.aio.tls.transport import TlsBuffers, TlsTransport
+from gateway.aio.tls.transport import TlsTransport
 from gateway.errors import EXHAUSTED, OutOfFiles, UpstreamUnreachable
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.response_head import ResponseHead

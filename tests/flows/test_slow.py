@@ -424,7 +424,7 @@ async def test_a_stranger_who_takes_nothing_fills_neither_process_nor_kernel(gat
         (connection,) = gateway.gateway.listeners.connections.all()
         transport = connection.transport
         assert transport is not None
-        await eventually(lambda: connection.writing_paused and " paused " in repr(connection))
+        await eventually(lambda: connection.out.is_paused and " paused " in repr(connection))
         (in_kernel,) = struct.unpack("i", fcntl.ioctl(transport.get_extra_info("socket"), termios.TIOCOUTQ, bytes(4)))
         assert in_kernel < 150_000
         assert transport.get_write_buffer_size() < 35_000

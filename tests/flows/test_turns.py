@@ -422,7 +422,7 @@ async def test_a_client_is_gone_though_that_waits_for_its_turn(gateway: Running)
         await until(lambda: connection.is_gone)
         assert connection in connections(gateway)
         before = connection.traffic.sent
-        connection.send(b"nobody hears it")
+        connection.out.send(b"nobody hears it")
         assert connection.traffic.sent == before
     await until(lambda: connection not in connections(gateway))
 

@@ -207,7 +207,7 @@ async def test_nobody_gets_a_byte_of_another_s(
     monkeypatch.setattr("gateway.aio.turn.MAX_BYTES", 50_000)
     monkeypatch.setattr("gateway.aio.iteration.MAX_SECONDS", 0.0005)
     backend.script = container = Patterns()
-    monkeypatch.setattr("gateway.listener.connection.unlimit_unsent", sends_little)
+    monkeypatch.setattr("gateway.listener.way_out.unlimit_unsent", sends_little)
     monkeypatch.setattr("gateway.upstream.pool.UpstreamConnection", SendingLittle)
     async with serving(backend, certificates, scheme) as url:
         gateway = await start(environ=ENVIRON, keys=KEYS, upstream={"url": url})

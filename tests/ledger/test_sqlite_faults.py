@@ -463,7 +463,7 @@ async def test_too_many_that_wait_are_refused_at_once(hasty: Engine, monkeypatch
 
     first = asyncio.ensure_future(refused(hasty.write(stuck), HASTY))
     await begun.wait()
-    monkeypatch.setattr("gateway.ledger.sqlite.MAX_WAITING", 2)
+    monkeypatch.setattr("gateway.ledger.sqlite_thread.MAX_WAITING", 2)
     waiting = [asyncio.ensure_future(refused(hasty.write(beat), HASTY)) for _ in range(2)]
     await asyncio.sleep(0)
     assert await refused(hasty.write(beat), HASTY) == "too many transactions wait for it"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pytest
 
@@ -30,7 +30,7 @@ class Line:
         self.delivery = Delivery()
         self.failure: UpstreamFailed | None = None
         self.is_slow = is_slow
-        self.writing_paused = False
+        self.is_paused = False
         self.is_reading_body = is_reading_body
         self.writable: Callable[[], None] | None = None
         self.late: Callable[[], GatewayError] | None = None
@@ -52,12 +52,16 @@ class Line:
         at_once(self.download(rewriter, **flags).run(HEAD))
         return b"".join(self.sent)
 
-    # The client
+    # The client, and its way out
+
+    @property
+    def out(self) -> Self:
+        return self
 
     def send(self, data: bytes) -> None:
         self.sent.append(data)
         self.told.append("send")
-        self.writing_paused = self.is_slow
+        self.is_paused = self.is_slow
 
     def on_writable(self, callback: Callable[[], None] | None) -> None:
         self.writable = callback
@@ -232,7 +236,7 @@ def test_once_the_client_takes_more_the_upstream_goes_on_and_is_waited_for_again
         assert line.writable is not None
         calls.append(line.writable)
         line.told.clear()
-        line.writing_paused = False
+        line.is_paused = False
         line.writable()
 
     line.flow = flow  # type: ignore[method-assign]

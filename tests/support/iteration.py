@@ -4,8 +4,8 @@ import asyncio
 import time
 
 from gateway.aio.iteration import Iteration
+from gateway.aio.tls.buffers import TlsBuffers
 from gateway.aio.tls.step_threads import StepThreads
-from gateway.aio.tls.transport import TlsBuffers
 
 
 def iteration_now() -> Iteration:

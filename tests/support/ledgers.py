@@ -88,7 +88,7 @@ def compiled_once() -> Iterator[None]:
     with (  # the dialect is a part of the cache's key
         patch.object(DefaultDialect, "__eq__", lambda self, other: type(self) is type(other)),
         patch.object(DefaultDialect, "__hash__", lambda self: hash(type(self))),
-        patch("gateway.ledger.sqlite.create_engine", sharing(create_engine)),
+        patch("gateway.ledger.sqlite_file.create_engine", sharing(create_engine)),
         patch("gateway.ledger.postgres.create_async_engine", sharing(create_async_engine)),
     ):
         yield

@@ -18,17 +18,17 @@ and LOST, and of connection_lost exactly once if it ever heard of connection_mad
 """
 
 import asyncio
-import select
 import ssl
 from collections.abc import Hashable, Iterable
 from enum import Enum, auto
-from functools import cached_property
 from typing import Any, Final, Protocol
 
+from gateway.aio.departure import Departure
 from gateway.aio.iteration import Iteration
+from gateway.aio.tls.buffers import TlsBuffers
 from gateway.aio.tls.handshake import Handshake, bare
-from gateway.aio.tls.openssl import MAX_RECORD, TlsEngine
-from gateway.aio.tls.step_threads import StepThreads
+from gateway.aio.tls.idle_records import IdleRecords, cost_of_idle
+from gateway.aio.tls.openssl import TlsEngine
 from gateway.aio.turn import Turn
 from gateway.aio.unread import read_unread
 from gateway.aio.unwanted import AT_ONCE, Unwanted
@@ -36,19 +36,10 @@ from gateway.aio.unwanted import AT_ONCE, Unwanted
 RECORD: Final = 8
 """As many chunks in the clear (turn.py) cost as much as one record: 2 to 9 microseconds, a KeyUpdate that asks 50."""
 
-_SIZE: Final = 262_144
 STRANGERS_READ: Final = 16_384
 """Bytes that a server reads at once until it is told more: what one read brings may have to wait, in this process."""
 
 _MAX_UNASKED: Final = 1_048_576  # bytes that are not taken while TLS itself still answers
-_MAX_IDLE: Final = 64
-"""Records of a connection without a byte for the protocol above. Nobody honest sends so many: a flood of KeyUpdates
-does."""
-
-_OF_A_CHUNK: Final = 3
-"""Bytes of a record without data that may cost as much as a chunk: a session ticket of 18 takes 6 microseconds."""
-
-_MAX_IDLE_BYTES: Final = 16_384  # of these on the wire: less than a record of tickets; two honest ones have 500
 
 
 class TlsState(Enum):
@@ -83,26 +74,6 @@ class Above(Protocol):
         """Called when it takes more."""
 
 
-class TlsBuffers:
-    """Where connections of one loop read to: what is in them is taken out before the call ends that filled them.
-
-    Both are made when they are first needed. `threads` are for steps of handshakes that may be too long for the loop.
-    """
-
-    def __init__(self, threads: StepThreads) -> None:
-        self.threads = threads
-
-    @cached_property
-    def wire(self) -> memoryview:
-        """For what the socket has."""
-        return memoryview(bytearray(_SIZE))
-
-    @cached_property
-    def clear(self) -> memoryview:
-        """For what is decrypted of it; a record may have begun in an earlier read."""
-        return memoryview(bytearray(_SIZE + MAX_RECORD))
-
-
 class TlsTransport(asyncio.BufferedProtocol):
     """The protocol of a socket, and the transport of the protocol above. Belongs to one loop.
 
@@ -112,19 +83,18 @@ class TlsTransport(asyncio.BufferedProtocol):
     __slots__ = (
         "_above",
         "_buffers",
+        "_departure",
         "_engine",
         "_error",
         "_handshake",
         "_has_more",
         "_idle",
-        "_idle_bytes",
         "_is_announced",
         "_is_full",
         "_is_paused",
         "_is_reading",
         "_is_scheduled",
         "_iteration",
-        "_kernel",
         "_loop",
         "_raw",
         "_read_to",
@@ -158,10 +128,10 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._engine = TlsEngine(context, server)
         self._loop = asyncio.get_running_loop()
         self._raw: asyncio.Transport | None = None
-        self._kernel: select.poll | None = None
+        self._departure: Departure | None = None
         self._rest = b""  # of what was read, for the next turn
         self._has_more = False  # after what is decrypted now
-        self._idle = self._idle_bytes = 0  # records that had nothing for the protocol above
+        self._idle = IdleRecords()
         self._iteration = iteration
         self.peer = peer
         self._turn = Turn(iteration)
@@ -272,11 +242,9 @@ class TlsTransport(asyncio.BufferedProtocol):
         """
         if self._is_reading or self._raw is None:
             return False
-        if self._kernel is None:
-            self._kernel = select.poll()
-            self._kernel.register(self._raw.get_extra_info("socket").fileno(), select.POLLRDHUP)
-        left = _BROKEN_OFF | select.POLLRDHUP if or_says_no_more else _BROKEN_OFF
-        return any(event & left for _, event in self._kernel.poll(0))
+        if self._departure is None:
+            self._departure = Departure(self._raw.get_extra_info("socket"))
+        return self._departure.has_happened(or_says_no_more=or_says_no_more)
 
     def is_closing(self) -> bool:
         """Whether it is closed, or will be."""
@@ -401,7 +369,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         try:
             data = self._engine.open_one(came)
         except ssl.SSLWantReadError:
-            self._turn.spend(0, len(came) // _OF_A_CHUNK)
+            self._turn.spend(0, cost_of_idle(len(came)))
             self._deliver(b"", is_ended=False)
             self._count_idle(1, len(came))  # it was a message of TLS itself
         except ssl.SSLError as error:
@@ -550,9 +518,8 @@ class TlsTransport(asyncio.BufferedProtocol):
             self.abort()
 
     def _count_idle(self, records: int, size: int) -> None:
-        self._idle += records
-        self._idle_bytes += size
-        if self._idle > _MAX_IDLE or self._idle_bytes > _MAX_IDLE_BYTES:
+        self._idle.add(records, size)
+        if self._idle.are_too_many:
             self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, "too many records without data"))
 
     def _send_end(self) -> None:
@@ -592,4 +559,3 @@ class TlsTransport(asyncio.BufferedProtocol):
 
 _ENDING: Final = frozenset({TlsState.CLOSING, TlsState.CLOSED})
 _DELIVERING: Final = frozenset({TlsState.OPEN, TlsState.LOST})
-_BROKEN_OFF: Final = select.POLLERR | select.POLLHUP

@@ -9,8 +9,8 @@ from gateway.aio.bounded_connector import USER_AGENT, BoundedConnector, make_ses
 from gateway.aio.host_lookups import HostLookups
 from gateway.aio.iteration import Iteration
 from gateway.aio.shared_context import NoContext, SharedContext
+from gateway.aio.tls.buffers import TlsBuffers
 from gateway.aio.tls.step_threads import StepThreads
-from gateway.aio.tls.transport import TlsBuffers
 from gateway.model.statuses import SUCCESS
 
 

@@ -20,8 +20,8 @@ from gateway.aio.daemon_threads import DaemonThreads
 from gateway.aio.iteration import Iteration
 from gateway.aio.nudge import Nudge
 from gateway.aio.periodic import until_next
+from gateway.aio.tls.buffers import TlsBuffers
 from gateway.aio.tls.step_threads import StepThreads
-from gateway.aio.tls.transport import TlsBuffers
 from gateway.errors import LedgerUnavailable, OwnerWaited, Refused, SetupError, whereabouts
 from gateway.ledger.deliveries import (
     DeliveryLease,

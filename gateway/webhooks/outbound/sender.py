@@ -22,7 +22,7 @@ from yarl import URL
 from gateway.aio.bounded_connector import USER_AGENT, BoundedConnector, bounded_context, make_session
 from gateway.aio.iteration import Iteration
 from gateway.aio.named_files import require_named
-from gateway.aio.tls.transport import TlsBuffers
+from gateway.aio.tls.buffers import TlsBuffers
 from gateway.errors import ConfigurationError, Fault, FileUnusable
 from gateway.webhooks.egress.destination import Address, Destination
 from gateway.webhooks.outbound.outcome import DeliveryAttempt, Result, Trouble, judge

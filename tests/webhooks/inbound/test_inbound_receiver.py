@@ -19,7 +19,8 @@ from gateway.aio.bounded_connector import bounded_context
 from gateway.aio.drive import Drive
 from gateway.aio.iteration import Iteration
 from gateway.aio.shared_context import PAUSE
-from gateway.aio.tls.transport import TlsBuffers, TlsTransport
+from gateway.aio.tls.buffers import TlsBuffers
+from gateway.aio.tls.transport import TlsTransport
 from gateway.config.settings.webhooks import WebhookIn
 from gateway.errors import Refused
 from gateway.ledger.engine import Engine, is_of_an_owner

@@ -16,7 +16,8 @@ from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
 from gateway.aio.nudge import Nudge
-from gateway.aio.tls.transport import TlsBuffers, TlsTransport
+from gateway.aio.tls.buffers import TlsBuffers
+from gateway.aio.tls.transport import TlsTransport
 from gateway.errors import OwnerWaited
 from gateway.ledger.delivery_claims import claim_due
 from gateway.ledger.engine import Engine, is_of_an_owner, is_postgres

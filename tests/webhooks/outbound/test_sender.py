@@ -15,9 +15,10 @@ from aiohttp.client_proto import ResponseHandler
 from pytest_aiohttp import AiohttpRawServer
 
 from gateway.aio.bounded_connector import BoundedHandler
+from gateway.aio.tls.buffers import TlsBuffers
 from gateway.aio.tls.openssl import RECORDS_AT_ONCE
 from gateway.aio.tls.step_threads import StepThreads
-from gateway.aio.tls.transport import RECORD, TlsBuffers
+from gateway.aio.tls.transport import RECORD
 from gateway.aio.turn import MAX_CHUNKS
 from gateway.errors import SetupError
 from gateway.webhooks.egress.destination import Destination
