@@ -87,13 +87,18 @@ class Checkpoints:
         await self._ledger.write(lambda c: note(c, *key, until), in_turn_of=key[2])
 
     def _postpone(self, key: _Key, until: float) -> None:
-        if sum(map(len, self._unwritten.values())) >= MAX:
+        if not self._has_room(key[2]):
             log.warning("a checkpoint could not be written down; its owner has to read the result again")
             return
         is_first = not self._unwritten
         self._unwritten.setdefault(key[2], {})[key] = until
         if is_first:
             self._background.start(self._catch_up())
+
+    def _has_room(self, owner: str) -> bool:
+        """Whether one more of an owner's may wait: where there are MAX, its part of them is kept free."""
+        mine = len(self._unwritten.get(owner, ()))
+        return sum(map(len, self._unwritten.values())) < MAX or mine < MAX // max(1, len(self._unwritten))
 
     async def _catch_up(self) -> None:
         """Retries failed writes until the ledger takes them: some of each owner, then more of each."""
@@ -108,7 +113,7 @@ class Checkpoints:
             try:
                 for key, until in list(islice(of_owner.items(), _SOME)):
                     await self._write_again(key, until)
-                    self._forget(key)
+                    self._forget(key, until)
             except OwnerWaited:
                 is_well = False
             except LedgerUnavailable:
@@ -126,9 +131,11 @@ class Checkpoints:
         except Exception as error:  # noqa: BLE001 -- a fault of ours: this one is lost, and no other after it
             log.error("a checkpoint could not be written down", error=whereabouts(error))
 
-    def _forget(self, key: _Key) -> None:
+    def _forget(self, key: _Key, until: float) -> None:
+        """It is written, unless it was named once more meanwhile."""
         of_owner = self._unwritten[key[2]]
-        del of_owner[key]
+        if of_owner[key] == until:
+            del of_owner[key]
         if not of_owner:
             del self._unwritten[key[2]]
 

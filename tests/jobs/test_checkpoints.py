@@ -101,6 +101,26 @@ async def test_what_waits_to_be_written_down_is_bounded_and_what_is_over_is_not_
     assert faulty.writes - writes <= 1
 
 
+async def test_an_owner_that_fills_what_may_wait_leaves_others_their_part(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.jobs.checkpoints.PAUSE", 0.01)
+    monkeypatch.setattr("gateway.jobs.checkpoints.MAX", 2)
+    faulty, background = Faulty(engine), Background()
+    faulty.is_away = True
+    known, other = made(faulty, background), made(Faulty(engine), Background())
+    for name in ("a", "b", "c"):
+        known.record(job(owner="key:many"), name)
+    known.record(job(), "d")
+    await eventually(lambda: faulty.writes > 4)
+    faulty.is_away = False
+    await background.close(LONG)
+    await other.check("default", "b", "key:many")
+    await other.check("default", "d", "key:ci")
+    with pytest.raises(Refused):
+        await other.check("default", "c", "key:many")
+
+
 async def test_one_that_can_not_be_written_at_all_stops_no_later_one(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,7 +149,8 @@ class PageCounter:
     async def _ask(self, fd: int, content: Content, owner: str) -> int | None:
         worker = self._take()
         self._busy.add(worker)
-        spent, lost, shown = _Spent(worker, self._now(), 0.0), 0.0, 0
+        spent: _Spent | None = None
+        lost, shown = 0.0, 0
         try:
             await worker.ready()
             self._start_cost = worker.start_seconds
@@ -164,7 +165,8 @@ class PageCounter:
             raise
         finally:
             self._busy.discard(worker)
-            used = spent.until(self._now()) + lost
+            # Of a start only what the kernel says: one that ended by itself has waited, most of its time, for others.
+            used = lost + (worker.cpu_seconds or 0.0 if spent is None else spent.until(self._now()))
             self._spending.add(owner, used, self._now())
             self._history.add(owner, used, self._now(), shown)
         if worker.answers < MAX_ANSWERS:

@@ -284,6 +284,17 @@ async def test_a_worker_that_never_is_ready_is_killed(tmp_path: Path, start: str
     counter.close()
 
 
+async def test_who_came_first_pays_for_no_time_that_a_start_waited_before_it_failed(
+    make_counter: MakeCounter, tmp_path: Path
+) -> None:
+    """It was dear for ten minutes after that."""
+    spending = CpuBudgets(10.0)
+    counter = make_counter(program=program(tmp_path, ANSWER, "time.sleep(0.5); sys.exit(1)"), spending=spending)
+    with file_of(sample_pdf(1)) as file:
+        assert await counter.count(file.fileno(), "key:ann") is None
+    assert spending.of("key:ann", now()) < 0.4
+
+
 async def test_a_slow_start_is_no_part_of_the_count(tmp_path: Path) -> None:
     """On a busy machine, the first document after a start cost the cap, and its account was suspended."""
     slow = program(tmp_path, ANSWER, START.replace("0.4", "1.0"))
