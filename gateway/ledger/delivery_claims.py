@@ -29,8 +29,7 @@ from gateway.limits.served_owners import ServedOwners
 _LOCK: Final = 0x686F_6F6B  # PostgreSQL's advisory lock for claims: "hook"
 _AT_ONCE: Final = 200
 _MAX_ROUNDS: Final = 20
-_OWNERS: Final = 1000  # on either side of whose turn was last, of whom the first is looked for
-_WAITING: Final = 10_000  # likewise, of whom nothing may be due
+OWNERS: Final = 1000  # of whom a claim looks for the first
 _FEW: Final = 20
 _LONGEST_LEASE: Final = 600.0  # seconds: the longest attempt, the time to note it, and clocks that differ
 
@@ -39,8 +38,8 @@ class Bounds(NamedTuple):
     """How many deliveries may be claimed: at most in all, and of one destination at once, over all replicas.
 
     `rooms` are smaller limits now in force (circuit breaker), by destination and owner. `per_owner`: how many of one
-    owner the claiming process may hold at once; None for no bound. `served`: whom it served, in
-    their order.
+    owner the claiming process may hold at once; None for no bound. `served`: whom it served, in their order, and up
+    to whom it looked for others.
     """
 
     most: int
@@ -65,14 +64,14 @@ def claim_due(connection: Connection, me: str, now: float, until: float, bounds:
     if is_postgres(connection):
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
     slots = _Slots(me, bounds.per_destination, bounds.per_owner, bounds.rooms or {})
-    served = bounds.served or ServedOwners()
+    served = ServedOwners() if bounds.served is None else bounds.served  # one that has served nobody is empty
     _count_running(connection, now, slots)
     chosen: dict[str, Row[Any]] = {}
     last: tuple[int, str] = (0, "")
     for number in range(_MAX_ROUNDS):
         rows = _due(connection, now, last, slots)
         is_hiding = len(rows) == _AT_ONCE and not number
-        hidden = _of_others(connection, now, slots, rows, served.latest) if is_hiding else []
+        hidden = _of_others(connection, now, slots, rows, served) if is_hiding else []
         waiting = [row for row in {row.id: row for row in (*rows, *hidden)}.values() if row.id not in chosen]
         for row in _in_turn(waiting, slots, served, bounds.most - len(chosen)):
             chosen[row.id] = row
@@ -83,24 +82,36 @@ def claim_due(connection: Connection, me: str, now: float, until: float, bounds:
 
 
 def _of_others(
-    connection: Connection, now: float, slots: "_Slots", rows: Sequence[Row[Any]], after: str
-) -> list[Row[Any]]:
-    """The first that is due of each owner, and more of those that are hidden by the thousands of these rows' owners.
+    connection: Connection, now: float, slots: "_Slots", rows: Sequence[Row[Any]], served: ServedOwners
+) -> Sequence[Row[Any]]:
+    """The first that is due of each owner hidden behind the thousands of these rows' owners; of few owners more.
 
-    Of a thousand owners of whom one is due behind `after` at the most, and a thousand from the beginning.
+    Of a thousand owners, the next ones by name. It goes round over all that wait for something, due or not, so that
+    each is looked at however many there are, and whoever is served meanwhile.
     """
-    found = [*_firsts(connection, now, slots, after)]
-    found += _firsts(connection, now, slots, "", deliveries.c.owner <= after) if after else []
-    hidden = {row.owner for row in found} - {row.owner for row in rows}
-    if 0 < len(hidden) <= _FEW:  # of more, each has to wait for others anyway
+    firsts = _firsts(connection, now, slots, OWNERS, served.looked_up_to)
+    if len(firsts) < OWNERS and served.looked_up_to:
+        upto = deliveries.c.owner <= served.looked_up_to
+        firsts |= _firsts(connection, now, slots, OWNERS - len(firsts), "", upto)
+    served.looked_up_to = next(reversed(firsts), "")
+    seen = {row.owner for row in rows}
+    hidden = {owner: first for owner, first in firsts.items() if first is not None and owner not in seen}
+    if not hidden:
+        return []
+    locked = select(deliveries).where(deliveries.c.id.in_(sorted(hidden.values()))).with_for_update(skip_locked=True)
+    found = [*connection.execute(locked)]
+    if len(hidden) <= _FEW:  # of more, each has to wait for others anyway
         found += _due(connection, now, (0, ""), slots, deliveries.c.owner.in_(sorted(hidden)))
     return found
 
 
 def _firsts(
-    connection: Connection, now: float, slots: "_Slots", after: str, *upto: ColumnElement[bool]
-) -> Sequence[Row[Any]]:
-    """Goes from owner to owner by the index of their deliveries: one search for each, however many they have."""
+    connection: Connection, now: float, slots: "_Slots", most: int, after: str, *upto: ColumnElement[bool]
+) -> dict[str, str | None]:
+    """Owners by name, with the id of the first that is due of each one, None if none is.
+
+    Goes from owner to owner by the index of their deliveries: one search for each, however many they have.
+    """
     name = deliveries.c.owner
     those = deliveries.c.next_at.is_not(None), *upto
     owners = select(func.min(name).label("owner")).where(*those, name > after).cte("owners", recursive=True)
@@ -112,11 +123,8 @@ def _firsts(
         .order_by(deliveries.c.next_at, deliveries.c.id)
         .limit(1)
     )
-    found = select(its_first.scalar_subquery().label("id")).where(owners.c.owner.is_not(None)).limit(_WAITING)
-    due = found.subquery().c.id
-    firsts = select(due).where(due.is_not(None)).limit(_OWNERS)
-    locked = select(deliveries).where(deliveries.c.id.in_(firsts)).with_for_update(skip_locked=True)
-    return connection.execute(locked).all()
+    found = select(owners.c.owner, its_first.scalar_subquery()).where(owners.c.owner.is_not(None)).limit(most)
+    return {row.owner: row[1] for row in connection.execute(found)}
 
 
 def _in_turn(rows: Sequence[Row[Any]], slots: "_Slots", served: ServedOwners, most: int) -> list[Row[Any]]:

@@ -10,11 +10,15 @@ MAX: Final = 10_000
 
 
 class ServedOwners:
-    """When each owner was served last, as a number that grows; of at most MAX, those served last."""
+    """When each owner was served last, as a number that grows; of at most MAX, those served last.
+
+    `looked_up_to` is for who looks for those that wait by name, some at a time: the last one looked at.
+    """
 
     def __init__(self) -> None:
         self._served: dict[str, int] = {}
         self._count = 0
+        self.looked_up_to = ""
 
     def __len__(self) -> int:
         return len(self._served)
@@ -26,11 +30,6 @@ class ServedOwners:
         self._served[owner] = self._count
         if len(self._served) > MAX:
             del self._served[next(iter(self._served))]
-
-    @property
-    def latest(self) -> str:
-        """Who was served last; empty if nobody was."""
-        return next(reversed(self._served), "")
 
     def last(self, owner: str) -> int:
         """When an owner was served last: whoever has the lowest number is next; 0 if it is not known, or never."""

@@ -422,7 +422,7 @@ async def test_the_thousands_of_a_few_owners_hide_nobody_s_first(engine: Engine,
     await engine.write(fill)
     await plan_and_end(engine, "z", NOON + 1, owner="key:quiet")
     served = ServedOwners()
-    served.note(after)
+    served.looked_up_to = after
     bounds = Bounds(8, GREAT, served=served)
     claimed = await engine.write(lambda c: claim_due(c, "me", NOON + 2, NOON + 60, bounds))
     assert len(claimed) == 8
@@ -430,25 +430,32 @@ async def test_the_thousands_of_a_few_owners_hide_nobody_s_first(engine: Engine,
     assert [due.lease.id for due in claimed if due.owner == "key:3"] == ["a0750"]
 
 
-async def test_owners_whose_webhooks_are_not_due_hide_nobody_s_first(engine: Engine) -> None:
-    """A thousand whose next attempt is later stood between one with many and one whose name comes behind theirs."""
+async def test_owners_whose_webhooks_wait_for_later_hide_nobody_s_first(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim looked at a thousand owners behind the one served last: whoever came behind them had no turn."""
+    monkeypatch.setattr("gateway.ledger.delivery_claims.OWNERS", 10)
 
     def fill(connection: Connection) -> None:
-        many = [(f"a{number:03}", "key:a", int(NOON)) for number in range(250)]
-        later = [(f"b{number:04}", f"key:b{number:04}", int(NOON) + 900) for number in range(1001)]
-        some = [
-            {**asdict(planned(name, owner=owner)), "state": DeliveryState.DUE, "status": "complete", "attempts": 1,
-             "created_at": int(NOON), "ended_at": int(NOON), "next_at": at}
-            for name, owner, at in (*many, *later, ("z", "key:z", int(NOON) + 1))
-        ]  # fmt: skip
-        connection.execute(insert(deliveries), some)
+        for number in range(400):
+            plan(connection, planned(f"c{number:03}", owner="key:c"), NOON)
+            make_due(connection, "default", f"job-c{number:03}", "complete", NOON)
+        for number in range(40):
+            owner = f"key:{'ad'[number % 2]}{number:02}"
+            plan(connection, planned(f"i{number:02}", owner=owner), NOON)
+            make_due(connection, "default", f"job-i{number:02}", "complete", NOON + 3600)
 
     await engine.write(fill)
-    served = ServedOwners()
-    served.note("key:a")
-    bounds = Bounds(2, GREAT, served=served)
-    claimed = await engine.write(lambda c: claim_due(c, "me", NOON + 2, NOON + 60, bounds))
-    assert {due.owner for due in claimed} == {"key:a", "key:z"}
+    await plan_and_end(engine, "z", NOON + 1, owner="key:quiet")
+    served, sent = ServedOwners(), list[str]()
+    bounds = Bounds(8, 2, served=served)
+    while "key:quiet" not in sent and len(sent) < 20:
+        claimed = await engine.write(lambda c: claim_due(c, "me", NOON + 2, NOON + 60, bounds))
+        for due in claimed:
+            assert await engine.write(partial(mark_delivered, lease=due.lease, outcome=OK, now=NOON + 3))
+            served.note(due.owner)
+        sent += [due.owner for due in claimed]
+    assert sent.count("key:c") == 9
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
