@@ -31,8 +31,8 @@ def test_the_page_has_what_the_script_prints(capsys: pytest.CaptureFixture[str])
 def test_the_short_of_it_is_true() -> None:
     rows = {row[0]: row for row in sizing.containers(read((DOCS / "benchmarks.md").read_text()))}
     load = rows["100"][2]
-    assert round(100 / float(load.rstrip("%"))) == 4
-    assert "quarter of a core" in re.sub(r"\s+", " ", (DOCS / "sizing.md").read_text())
+    assert round(100 / float(load.rstrip("%"))) == 15
+    assert "fifteenth of a core" in re.sub(r"\s+", " ", (DOCS / "sizing.md").read_text())
 
 
 def test_the_commands_of_the_page_can_be_called(capsys: pytest.CaptureFixture[str]) -> None:
