@@ -24,6 +24,7 @@ from gateway.upstream.job_api import is_checkpoint
 MAX: Final = 10_000
 _SETTLES: Final = 0.5  # seconds; another replica names a checkpoint to its owner before it has written that down
 _SOME: Final = 100
+_TOGETHER: Final = 50  # owners whose turns are waited for at the same time: a wait in vain takes seconds
 PAUSE: Final = 5.0  # seconds between two tries at a ledger that is away
 _Key = tuple[str, str, str]
 log = structlog.get_logger()
@@ -108,17 +109,24 @@ class Checkpoints:
 
     async def _catch_up_once(self) -> bool:
         """Returns whether all that was tried was taken; an owner whose turns do not come holds up no other's."""
-        is_well = True
-        for of_owner in list(self._unwritten.values()):
-            try:
-                for key, until in list(islice(of_owner.items(), _SOME)):
-                    await self._write_again(key, until)
-                    self._forget(key, until)
-            except OwnerWaited:
-                is_well = False
-            except LedgerUnavailable:
+        left, is_well = list(self._unwritten.values()), True
+        while left:
+            some, left = left[:_TOGETHER], left[_TOGETHER:]
+            faults = {*await asyncio.gather(*map(self._catch_up_with, some))} - {None}
+            if not faults <= {OwnerWaited}:
                 return False
+            is_well = is_well and not faults
         return is_well
+
+    async def _catch_up_with(self, of_owner: dict[_Key, float]) -> type[LedgerUnavailable] | None:
+        """Writes some of an owner's; returns what kept it from that, if anything did."""
+        try:
+            for key, until in list(islice(of_owner.items(), _SOME)):
+                await self._write_again(key, until)
+                self._forget(key, until)
+        except LedgerUnavailable as fault:
+            return type(fault)
+        return None
 
     async def _write_again(self, key: _Key, until: float) -> None:
         try:

@@ -2,15 +2,14 @@
 
 While others wait, an owner has half of the slots at most, and three quarters while none waits (of four or more): so
 however many jobs it has and however long its answers take (ten minutes, when they are large), the next owner finds
-one. Its deletions may have all. Of four slots one goes to what is least urgent, so that held polls never keep the
-rest from being asked.
+one. Its deletions may have all. Of four slots one goes to held polls first, and one to what is least urgent, so that
+neither others' deletions nor held polls keep the rest from being asked.
 """
 
 from collections import Counter, OrderedDict, deque
 from enum import IntEnum
 from typing import Final, Generic, TypeVar
 
-_LEAST_URGENT_EVERY: Final = 4
 T = TypeVar("T")
 
 
@@ -20,6 +19,15 @@ class Urgency(IntEnum):
     DELETION = 0
     HELD = 1
     NOBODY = 2
+
+
+_ORDERS: Final = (
+    (Urgency.DELETION, Urgency.HELD, Urgency.NOBODY),
+    (Urgency.HELD, Urgency.DELETION, Urgency.NOBODY),
+    (Urgency.DELETION, Urgency.HELD, Urgency.NOBODY),
+    (Urgency.NOBODY, Urgency.DELETION, Urgency.HELD),
+)
+"""Of each slot that is given, one after the other."""
 
 
 class StatusSlots(Generic[T]):
@@ -51,7 +59,7 @@ class StatusSlots(Generic[T]):
             return None
         alone = len(self._owners) == 1
         share = most - most // 4 if alone else (most + 1) // 2  # two owners that have half have all
-        for urgency in self._order():
+        for urgency in _ORDERS[self._given % len(_ORDERS)]:
             for owner in self._waiting[urgency]:
                 if self._running[owner] < share or (alone and urgency is Urgency.DELETION):
                     return owner, self._take(urgency, owner)
@@ -62,11 +70,6 @@ class StatusSlots(Generic[T]):
         self.taken -= 1
         self._given -= unused
         self._drop_one(self._running, owner)
-
-    def _order(self) -> list[Urgency]:
-        if self._given % _LEAST_URGENT_EVERY == _LEAST_URGENT_EVERY - 1:
-            return [Urgency.DELETION, Urgency.NOBODY, Urgency.HELD]
-        return list(Urgency)
 
     def _take(self, urgency: Urgency, owner: str) -> T:
         owners = self._waiting[urgency]

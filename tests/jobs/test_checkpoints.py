@@ -51,6 +51,24 @@ class Late(Faulty):
         return await super().write(work, durable=durable, in_turn_of=in_turn_of)
 
 
+class Busy(Faulty):
+    """An engine at which some owners wait for their turns, twice until all of them do, and always in vain."""
+
+    def __init__(self, engine: Engine, owners: frozenset[str]) -> None:
+        super().__init__(engine)
+        self.owners = owners
+        self.rounds = 0
+        self._all_wait = asyncio.Barrier(len(owners))
+
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, in_turn_of: str = "") -> T:
+        if in_turn_of not in self.owners:
+            return await super().write(work, durable=durable, in_turn_of=in_turn_of)
+        if self.rounds < 2:
+            place = await self._all_wait.wait()
+            self.rounds += place == 0
+        raise OwnerWaited("no turn within ledger.turn_timeout")
+
+
 def made(engine: Faulty, background: Background, wall: Callable[[], float] = lambda: NOON) -> Checkpoints:
     return Checkpoints(Replica("me", Ledger(engine), wall, background), lambda: 10.0)
 
@@ -155,6 +173,23 @@ async def test_an_owner_whose_turns_do_not_come_holds_up_no_other_s(
     await background.close(LONG)
     for name, owner in (("a", "key:many"), ("b", "key:many"), ("c", "key:ci")):
         await other.check("default", name, owner)
+
+
+async def test_owners_whose_turns_do_not_come_are_waited_for_together(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each was waited for in its turn, some seconds: of hundreds the last one's waited for a quarter of an hour."""
+    monkeypatch.setattr("gateway.jobs.checkpoints.PAUSE", 0.01)
+    owners = frozenset(f"key:{number}" for number in range(5))
+    busy, background = Busy(engine, owners), Background()
+    known, other = made(busy, background), made(Faulty(engine), Background())
+    for owner in sorted(owners):
+        known.record(job(owner=owner), "cp")
+    await eventually(lambda: busy.rounds == 2)
+    busy.owners = frozenset()
+    await background.close(LONG)
+    for owner in sorted(owners):
+        await other.check("default", "cp", owner)
 
 
 async def test_an_owner_s_checkpoints_take_his_own_turns_and_not_those_of_the_gateway_s_upkeep(

@@ -69,6 +69,23 @@ def test_deletions_are_first_then_held_ones_and_one_of_four_is_of_the_rest() -> 
     ]  # fmt: skip
 
 
+def test_the_deletions_of_two_owners_keep_nobody_else_from_being_asked() -> None:
+    """However many waited went first: the ends of a third owner's jobs were not seen meanwhile, held or not."""
+    slots: StatusSlots[str] = StatusSlots()
+    for number in range(20):
+        for owner in "ab":
+            slots.put(owner, DELETION, f"{owner}{number}")
+    slots.put("c", HELD, "held")
+    slots.put("c", NOBODY, "rest")
+    found = []
+    for _ in range(6):
+        one = slots.take(4)
+        assert one is not None
+        found.append(one[1])
+        slots.give_back(one[0])
+    assert found == ["a0", "held", "b0", "rest", "a1", "b1"]
+
+
 def test_what_needed_no_slot_counts_for_nothing() -> None:
     slots: StatusSlots[str] = StatusSlots()
     for number in range(6):

@@ -6,7 +6,7 @@ again when the leases expire. A delivery keeps its id, so that a receiver can re
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -135,22 +135,24 @@ class Dispatcher:
         self._nudged.set()
 
     async def run(self) -> None:
-        """Runs a turn each second, or when nudged, until cancelled; `close` then ends running deliveries."""
-        look_at = self._clock()
+        """Runs a turn each second, or when nudged, until cancelled; `close` then ends running deliveries.
+
+        Beside it, it looks after what waits: to give up thousands takes a while, in which others are sent.
+        """
+        looks = asyncio.get_running_loop().create_task(self._look_regularly())
+        try:
+            while True:
+                self._nudged.clear()
+                await _tried(self.turn)
+                await self._nudged.wait(self._until_turn())
+        finally:
+            looks.cancel()
+            await asyncio.wait([looks])
+
+    async def _look_regularly(self) -> None:
         while True:
-            self._nudged.clear()
-            try:
-                await self.turn()
-                if self._clock() >= look_at:
-                    look_at = self._clock() + _LOOK_EVERY
-                    await self.look_after()
-            except OwnerWaited as error:
-                log.warning("webhooks wait for the ledger", why=str(error))
-            except LedgerUnavailable:
-                pass  # the ledger has logged it
-            except Exception as error:  # noqa: BLE001 -- after any error, webhooks must still be sent
-                log.error("webhooks could not be sent", error=whereabouts(error))
-            await self._nudged.wait(self._until_turn())
+            await _tried(self.look_after)
+            await asyncio.sleep(_LOOK_EVERY)
 
     def _until_turn(self) -> float:
         """Seconds until the next second, or the end of the rest after a claim."""
@@ -328,6 +330,18 @@ class Dispatcher:
         self._nudged.set()  # a slot is free
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("webhook broke", error=whereabouts(error))
+
+
+async def _tried(work: Callable[[], Awaitable[None]]) -> None:
+    """Does a work; what fails is done the next time."""
+    try:
+        await work()
+    except OwnerWaited as error:
+        log.warning("webhooks wait for the ledger", why=str(error))
+    except LedgerUnavailable:
+        pass  # the ledger has logged it
+    except Exception as error:  # noqa: BLE001 -- after any error, webhooks must still be sent
+        log.error("webhooks could not be sent", error=whereabouts(error))
 
 
 def _noting(

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.ledger.listings import counts
 from gateway.ledger.schema import DeliveryState
+from gateway.webhooks.outbound.giving_up import GivingUp
 from tests.support.waiting import eventually
 from tests.webhooks.receivers import Receiver
 from tests.webhooks.relays import Set, out, states_told
@@ -73,6 +74,26 @@ async def test_what_is_late_because_no_replica_ran_is_tried(parts: Set, receiver
     await parts.relay.look_after()
     await parts.settle()
     assert len(receiver.got) == 1
+
+
+async def test_webhooks_are_sent_while_others_are_given_up(
+    parts: Set, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To give up thousands takes many seconds, in which nobody's were sent."""
+    looks, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*_: object) -> None:
+        looks.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(GivingUp, "look", slowly)
+    task = asyncio.get_running_loop().create_task(parts.relay.run())
+    await asyncio.wait_for(looks.wait(), 5)
+    await parts.make_due(receiver.port)
+    parts.relay.nudge()
+    await eventually(lambda: len(receiver.got) == 1)
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def test_nobody_waits_for_the_report_of_how_many_there_are(parts: Set, receiver: Receiver) -> None:
