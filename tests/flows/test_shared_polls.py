@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from gateway.jobs.job import Job
 from gateway.jobs.registry import Registry
 from gateway.keys.validation import Wanted
 from gateway.ledger.schema import JobState
 from gateway.limits.job_cost import Facts, Known
 from tests.flows.test_jobs import Container, started
 from tests.support.backend import Backend, Connection, answer
-from tests.support.client import Response
+from tests.support.client import Client, Response
 from tests.support.gateway import ADMIN_KEY, KEY, Running, Start, request
 from tests.support.jobs import PROCESSING, administering, complete, known, ledger_path
 from tests.support.waiting import eventually
@@ -46,6 +47,17 @@ async def asked(gateway: Running, container: Container, sent: bytes, method: byt
     before = len(container.asked)
     response = await gateway.ask(sent, method)
     return response, len(container.asked) - before
+
+
+async def together(gateway: Running, job: str, polls: int) -> tuple[list[Client], Job]:
+    """So many polls of one job, of which one asks and the others wait for it."""
+    clients = [await gateway.connect() for _ in range(polls)]
+    for client in clients:
+        client.send(poll(job))
+    found = gateway.gateway.jobs.registry.get(("default", job))
+    assert found is not None
+    await eventually(lambda: repr(found.asking_poll) == f"<AskingPoll waiting={polls - 1}>")
+    return clients, found
 
 
 async def test_a_second_poll_has_the_answer_of_the_first(gateway: Running, container: Container) -> None:
@@ -81,12 +93,7 @@ async def test_an_answer_is_let_go_though_its_job_runs_on(start: Start, containe
 async def test_polls_that_come_together_share_one_question(gateway: Running, container: Container) -> None:
     job = await started(gateway)
     container.slowly = asyncio.Event()
-    clients = [await gateway.connect() for _ in range(20)]
-    for client in clients:
-        client.send(poll(job))
-    found = gateway.gateway.jobs.registry.get(("default", job))
-    assert found is not None
-    await eventually(lambda: repr(found.asking_poll) == "<AskingPoll waiting=19>")
+    clients, found = await together(gateway, job, 20)
     container.slowly.set()
     assert {(await client.response()).body for client in clients} == {PROCESSING}
     assert len(container.asked) == 1
@@ -172,12 +179,7 @@ async def test_one_asks_for_all_whose_answer_grew_too_old_while_their_job_was_lo
     gateway = await start(jobs={"watch": False, "status_age": "500ms"})
     job = await started(gateway)
     container.slowly = asyncio.Event()
-    clients = [await gateway.connect() for _ in range(9)]
-    for client in clients:
-        client.send(poll(job))
-    found = gateway.gateway.jobs.registry.get(("default", job))
-    assert found is not None
-    await eventually(lambda: repr(found.asking_poll) == "<AskingPoll waiting=8>")
+    clients, _ = await together(gateway, job, 9)
     container.slowly.set()
     assert {(await client.response()).body for client in clients} == {PROCESSING}
     assert len(container.asked) == 2

@@ -62,6 +62,13 @@ async def ids_listed(engine: Engine, state: DeliveryState | None = None, most: i
     return [one["id"] for one in await engine.read(lambda c: list_webhooks(c, state, most))]
 
 
+def plan_due(connection: Connection, name: str, at: float, **changes: Any) -> None:
+    """One whose job has ended then."""
+    wanted = planned(name, **changes)
+    plan(connection, wanted, NOON)
+    make_due(connection, wanted.upstream, wanted.request_id, "complete", at)
+
+
 async def plan_and_end(engine: Engine, name: str = "d1", at: float = NOON, **changes: Any) -> None:
     wanted = planned(name, **changes)
     await engine.write(lambda c: plan(c, wanted, at))
@@ -395,8 +402,7 @@ async def test_owners_take_turns_at_a_destination(engine: Engine, most: int) -> 
 
     def fill(connection: Connection) -> None:
         for number in range(250):
-            plan(connection, planned(f"a{number:03}", owner="key:many"), NOON)
-            make_due(connection, "default", f"job-a{number:03}", "complete", NOON)
+            plan_due(connection, f"a{number:03}", NOON, owner="key:many")
 
     await engine.write(fill)
     slow = await claim(engine, NOON + 1, each=4)
@@ -416,8 +422,7 @@ async def test_the_thousands_of_a_few_owners_hide_nobody_s_first(engine: Engine,
 
     def fill(connection: Connection) -> None:
         for number in range(1500):
-            plan(connection, planned(f"a{number:04}", owner=f"key:{number // 250}"), NOON)
-            make_due(connection, "default", f"job-a{number:04}", "complete", NOON)
+            plan_due(connection, f"a{number:04}", NOON, owner=f"key:{number // 250}")
 
     await engine.write(fill)
     await plan_and_end(engine, "z", NOON + 1, owner="key:quiet")
@@ -438,12 +443,10 @@ async def test_owners_whose_webhooks_wait_for_later_hide_nobody_s_first(
 
     def fill(connection: Connection) -> None:
         for number in range(400):
-            plan(connection, planned(f"c{number:03}", owner="key:c"), NOON)
-            make_due(connection, "default", f"job-c{number:03}", "complete", NOON)
+            plan_due(connection, f"c{number:03}", NOON, owner="key:c")
         for number in range(40):
             owner = f"key:{'ad'[number % 2]}{number:02}"
-            plan(connection, planned(f"i{number:02}", owner=owner), NOON)
-            make_due(connection, "default", f"job-i{number:02}", "complete", NOON + 3600)
+            plan_due(connection, f"i{number:02}", NOON + 3600, owner=owner)
 
     await engine.write(fill)
     await plan_and_end(engine, "z", NOON + 1, owner="key:quiet")
@@ -488,8 +491,7 @@ async def test_many_owners_take_turns_whosever_are_the_oldest(engine: Engine) ->
 
     def fill(connection: Connection) -> None:
         for number in range(90):
-            plan(connection, planned(f"a{number:02}", owner=f"key:{number % 30:02}"), NOON)
-            make_due(connection, "default", f"job-a{number:02}", "complete", NOON + number)
+            plan_due(connection, f"a{number:02}", NOON + number, owner=f"key:{number % 30:02}")
 
     await engine.write(fill)
     await plan_and_end(engine, "z", NOON + 100, owner="key:zoe")

@@ -48,6 +48,19 @@ connection.close()
 """
 
 
+class Stuck:
+    """A work that says when it has begun, and goes on only when it may."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = asyncio.Event(), Event()
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(self, connection: Connection) -> None:
+        del connection
+        self._loop.call_soon_threadsafe(self.begun.set)
+        self.go.wait()
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "data" / "ledger.db"
@@ -398,19 +411,12 @@ async def test_a_thread_that_is_stuck_is_waited_for_until_the_deadline(hasty: En
 
 
 async def test_who_waits_for_a_turn_of_his_own_says_nothing_of_the_ledger(hasty: Engine) -> None:
-    begun, go = asyncio.Event(), Event()
-    loop = asyncio.get_running_loop()
-
-    def stuck(connection: Connection) -> None:
-        del connection
-        loop.call_soon_threadsafe(begun.set)
-        go.wait()
-
+    stuck = Stuck()
     first = asyncio.ensure_future(hasty.write(stuck, in_turn_of="key:ci"))
-    await begun.wait()
+    await stuck.begun.wait()
     waiting = [hasty.write(beat, in_turn_of=of) for of in ("key:ci", "", OwnTurn.KEYS)]
     told = await asyncio.gather(first, *waiting, return_exceptions=True)
-    go.set()
+    stuck.go.set()
     assert [type(error) for error in told] == [LedgerUnavailable, OwnerWaited, LedgerUnavailable, LedgerUnavailable]
     assert await hasty.write(beat, in_turn_of="key:ci") == 2
 
@@ -453,23 +459,16 @@ async def test_who_is_interrupted_leaves_nothing_behind(fragile: Engine) -> None
 
 
 async def test_too_many_that_wait_are_refused_at_once(hasty: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun, go = asyncio.Event(), Event()
-    loop = asyncio.get_running_loop()
-
-    def stuck(connection: Connection) -> None:
-        del connection
-        loop.call_soon_threadsafe(begun.set)
-        go.wait()
-
+    stuck = Stuck()
     first = asyncio.ensure_future(refused(hasty.write(stuck), HASTY))
-    await begun.wait()
+    await stuck.begun.wait()
     monkeypatch.setattr("gateway.ledger.sqlite_thread.MAX_WAITING", 2)
     waiting = [asyncio.ensure_future(refused(hasty.write(beat), HASTY)) for _ in range(2)]
     await asyncio.sleep(0)
     assert await refused(hasty.write(beat), HASTY) == "too many transactions wait for it"
     await first
     await asyncio.gather(*waiting)
-    go.set()
+    stuck.go.set()
     await asyncio.to_thread(eventually, lambda: "to_write=0 " in repr(hasty))
     assert await hasty.write(beat) == 2
 
