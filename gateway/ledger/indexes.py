@@ -21,6 +21,11 @@ def _partial_index(name: str, *columns: Any, where: ColumnElement[bool], unique:
 _partial_index("ix_reservations_expires_at", reservations.c.expires_at, where=reservations.c.expires_at.is_not(None))
 # Those without a job are found by their age alone, and so by stage, since some go sooner than others.
 _partial_index("ix_reservations_ended", reservations.c.stage, reservations.c.created_at, where=ENDED)
+# Free jobs that later facts may charge: a reset looks for those of one account that seem later than it.
+_partial_index(
+    "ix_reservations_given_back", reservations.c.account, reservations.c.settled_at,
+    where=reservations.c.given_back.is_not(None),
+)  # fmt: skip
 _partial_index("ix_audit_untold", audit.c.id, where=audit.c.untold.is_not(None))
 for _column in (jobs.c.changed_at, jobs.c.expires_at):
     _partial_index(f"ix_jobs_{_column.name}", _column, where=_column.is_not(None))

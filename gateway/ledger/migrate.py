@@ -15,7 +15,7 @@ from sqlalchemy import Connection, inspect, text
 from gateway.errors import LedgerEmpty, LedgerUnavailable
 from gateway.ledger.engine import is_postgres
 
-HEAD: Final = "0013"
+HEAD: Final = "0014"
 # The oldest version whose replicas can use the tables of HEAD. Raise it with a migration that removes or renames what
 # they use, or that requires what they do not write.
 LEAST: Final = "0003"

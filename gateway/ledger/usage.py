@@ -253,12 +253,20 @@ def reset(connection: Connection, account: str, now: float) -> Used:
     forgotten = Used()
     for period in periods:
         forgotten = _forget(connection, account, period)
-    # A charge that seems later, by a clock that was set back since, is forgotten like all others.
-    later = reservations.c.account == account, reservations.c.settled_at > int(now)
-    charged = ENDED, reservations.c.stage == int(Stage.CHARGED)  # of all that ended, few
-    connection.execute(update(reservations).where(*charged, *later).values(settled_at=int(now)))
+    _date_by(connection, account, now)
     connection.execute(update(accounts).where(accounts.c.account == account).values(reset_at=int(now)))
     return forgotten
+
+
+def _date_by(connection: Connection, account: str, now: float) -> None:
+    """What seems to have ended later than a reset, by a clock that was set back since, ended before it like the rest.
+
+    Of what ended, only few may yet be corrected: what was charged while facts were missing, and what was free.
+    """
+    later = reservations.c.account == account, reservations.c.settled_at > int(now)
+    charged = ENDED, reservations.c.stage == int(Stage.CHARGED)
+    for may_change in (charged, (reservations.c.given_back.is_not(None),)):
+        connection.execute(update(reservations).where(*may_change, *later).values(settled_at=int(now)))
 
 
 def _forget(connection: Connection, account: str, period: int) -> Used:

@@ -456,7 +456,7 @@ class Machine(RuleBasedStateMachine):
         if self.do(lambda c: c.execute(select(accounts).where(accounts.c.account == account)).first()) is not None:
             self.model.resets[account] = int(self.now)
             for found in self.model.of(account):
-                if found.stage is Stage.CHARGED:  # perhaps later, by a clock that was set back since
+                if found.stage is Stage.CHARGED or found.failed:  # perhaps later, by a clock that was set back since
                     found.closed_at = min(found.closed_at, int(self.now))
         for found in self.model.of(account):
             if found.stage not in LIVE:

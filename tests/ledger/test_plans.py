@@ -116,6 +116,7 @@ READS = {
         "SELECT id FROM reservations WHERE upstream = 'container' AND request_id = 'old-5'",
         "SELECT account, id FROM reservations WHERE expires_at <= 5 LIMIT 200",
         "SELECT account, id FROM reservations WHERE expires_at <= 5 AND account = 'key:7' LIMIT 200",
+        "SELECT id FROM reservations WHERE given_back IS NOT NULL AND account = 'key:7' AND settled_at > 1764000000",
         "SELECT id FROM reservations WHERE stage >= 3 AND stage = 3 AND created_at < 0 ORDER BY created_at LIMIT 200",
     ],
     "windows": ["SELECT * FROM windows WHERE account = 'key:7' AND period IN (20261123, 202611)",

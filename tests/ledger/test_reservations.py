@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event
 
+from gateway.ledger import jobs
 from gateway.ledger import reservations as steps
 from gateway.ledger.accounts import read_counts
 from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
+from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Claim, RequestIdTaken, ReservationLost
 from gateway.ledger.schema import reservations
@@ -21,7 +23,7 @@ from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.submit_decisions import Ask
 from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
-from tests.support.endings import settle
+from tests.support.endings import end, settle
 from tests.support.ledgers import NOON, assert_sound, make_claim, make_profile, rows_of
 
 ACCOUNT = "key:ci"
@@ -500,6 +502,19 @@ async def test_a_reset_forgets_all_charges_before_it_also_by_a_clock_that_was_se
     book.now -= 30
     await book.do(reset, ACCOUNT, book.now)
     assert await book.settle(4) is not None
+    assert await book.counts() == counts(0, requests=0)
+
+
+async def test_such_a_reset_also_forgets_jobs_that_were_free_and_are_charged_after_all(book: Book) -> None:
+    """The page of a job that was said to have failed, then to be complete, was in a day whose request was not."""
+    await book.running()
+    accepted = await book.do(steps.accept, CLAIM, "job", book.now + TTL)
+    await book.do(jobs.begin, accepted, NewJob("job", "default", "/convert", None), "me", book.now)
+    await book.do(end, ("container", "job"), None, book.now, TTL, failed=True)
+    book.now -= 30
+    await book.do(reset, ACCOUNT, book.now)
+    charged = await book.do(end, ("container", "job"), None, book.now, TTL, failed=False)
+    assert charged.settled == Settled(ACCOUNT, 10, 0)
     assert await book.counts() == counts(0, requests=0)
 
 
