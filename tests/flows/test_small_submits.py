@@ -548,6 +548,12 @@ async def test_an_answer_that_comes_before_the_body_has_the_limits_as_any_other(
 # Who leaves
 
 
+def spent_until(gateway: Running) -> int:
+    """Until when the tokens of the rate are spent."""
+    with closing(sqlite3.connect(ledger_path(gateway))) as ledger:
+        return int(ledger.execute("SELECT tat FROM accounts").fetchone()[0])
+
+
 async def test_who_leaves_while_a_small_form_is_counted_has_held_nothing(
     start: Start, backend: Backend, at_hand: list[int]
 ) -> None:
@@ -563,8 +569,10 @@ async def test_who_leaves_while_a_small_form_is_counted_has_held_nothing(
         assert await used(gateway) == Used()
         streamed = await gateway.ask(submit(), b"POST")  # one form of an account is judged ahead of its place here
         assert (streamed.status, len(at_hand)) == (200, 1)
+        before = spent_until(gateway)
         client.abort()
         await eventually(lambda: gateway.counted(reason="client_gone") == 1)
+        await eventually(lambda: spent_until(gateway) > before)  # with a place, for a moment
         await comes_to(gateway, Used(0, 1, 1, 1))  # the streamed one gives its place back after its answer
         assert (await gateway.ask(submit(), b"POST")).status == 200
     assert len(at_hand) == 2
