@@ -213,7 +213,7 @@ class Watcher:
         self._keep_for_waiters(job, upstream, head, watch)
         if watch.is_unfinished and watch.gives_nothing and watch.content is not None:
             answer = StatusAnswer.of_running(head, watch.content)
-            self._kept.keep(job, RunningAnswer(answer, upstream, None, self._clock()))
+            self._kept.keep(job, RunningAnswer(answer, upstream, None, watch.began_at))
 
     def _keep_for_waiters(self, job: Job, upstream: UpstreamTarget, head: ResponseHead, watch: StatusWatch) -> None:
         """Keeps a small answer for all waiters; each fetches a large one itself."""
