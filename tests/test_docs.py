@@ -313,20 +313,33 @@ def test_the_walk_of_a_request_names_files_that_are_there_and_each_once(what: st
 # What a reader greps for who knows the trade and not this tree, and the files whose docstrings have to say it, since
 # it is done there: below gateway/, without `.py`.
 TRADE_WORDS = {
+    "allowlist": "policy/route_access",
     "back pressure": "docs/request docs/architecture",
     "backoff": "jobs/poll_interval limits/pauses webhooks/outbound/backoff",
     "circuit breaker": "upstream/health webhooks/outbound/circuit_breaker",
     "client certificate": "auth/certificates docs/architecture docs/request",
+    "coalescing": "jobs/shared_polls",
+    "connection pool": "upstream/pool",
     "constant time": "admin/authentication auth/api_keys webhooks/signature webhooks/inbound/verification "
     "webhooks/inbound/told_secret",
+    "deduplication": "ledger/inbound_webhooks webhooks/inbound/inbound_receiver",
+    "denylist": "auth/validity",
     "dns rebinding": "admin/authentication",
+    "expired": "jobs/retention",
     "idempotency": "ledger/keys",
+    "key rotation": "keys/key_changes",
+    "long poll": "jobs/long_polls",
+    "mtls": "auth/certificates auth/validity listener/connections",
     "pagination": "admin/cursors ledger/audit ledger/key_records ledger/listings ledger/paging ledger/refusals",
     "rate limit": "limits/buckets limits/bad_logins limits/poll_rate limits/quotas",
     "request smuggling": "http/headers upstream/states docs/threat-model",
+    "retry": "upstream/repetition webhooks/outbound/backoff",
     "slowloris": "listener/clocks",
+    "spend limit": "limits/quotas",
+    "ssrf": "webhooks/egress/destination webhooks/egress/forbidden webhooks/egress/rules",
     "throttle": "admission/throttle authorize/login",
     "token bucket": "limits/buckets limits/bad_logins limits/poll_rate limits/quotas limits/submit_decisions",
+    "webhook signature": "webhooks/signature",
     "zip bomb": "jobs/reading",
 }
 

@@ -66,7 +66,7 @@ class JobParts:
         effects = Effects(ledger_parts.admission.settled, partial(_note_end, self.dispatcher))
         self.completion = Completion(replica, self._registry, state, effects)
         checkpoints = Checkpoints(replica, lambda: live.state.settings.jobs.result_ttl)
-        self.findings = Findings(self.completion, checkpoints, state, wall, iteration)
+        self.findings = Findings(self.completion, checkpoints, state, times, iteration)
         self._upstream_client = UpstreamClient(upstreams, times.monotonic, new_id)
         self._queue = queue = StatusQueue(self.findings, self._upstream_client, state, iteration)
         self.kept_answers = KeptAnswers(lambda: live.state.settings.jobs.status_age)

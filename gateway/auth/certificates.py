@@ -1,4 +1,4 @@
-"""Client certificates: names from what TLS has verified, and an identity from a name. Pure.
+"""Client certificates (mTLS): names from what TLS has verified, and an identity from a name. Pure.
 
 Facts this file rests on:
 - OpenSSL has checked signature, validity and purpose before this code sees a certificate. Only this code decides

@@ -1,7 +1,8 @@
 """Is a caller's credential valid now, from this address, and not blocked (denylist)? Pure.
 
-Checked when a request arrives (login.py), each time it has waited (recheck.py), and by `gateway explain`: the same
-code for all three. Times are in seconds since the epoch.
+And has the client certificate expired that a connection must have (mTLS)? Checked when a request arrives (login.py),
+each time it has waited (recheck.py), and by `gateway explain`: the same code for all. Times are in seconds since the
+epoch.
 """
 
 from collections.abc import Collection

@@ -16,6 +16,7 @@ from gateway.jobs.job import Job
 from gateway.jobs.status_watch import StatusWatch
 from gateway.jobs.unfinished_answers import UnfinishedAnswers
 from gateway.limits.job_cost import Facts, Known
+from gateway.model.times import Times
 from gateway.upstream.job_api import Finding, Said
 
 _FORGOTTEN: Final = 2
@@ -33,13 +34,14 @@ class Findings:
         completion: Completion,
         checkpoints: Checkpoints,
         state: Callable[[], State],
-        wall: Callable[[], float],
+        times: Times,
         iteration: Iteration,
     ) -> None:
         self._completion = completion
         self._checkpoints = checkpoints
         self._state = state
-        self._wall = wall
+        self._wall = times.wall
+        self.clock = times.monotonic
         self._iteration = iteration
         self.unfinished = UnfinishedAnswers(state)
         self._words: set[tuple[str, str]] = set()

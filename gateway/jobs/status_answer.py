@@ -21,7 +21,8 @@ class StatusAnswer(NamedTuple):
     """A whole status answer that several clients may share: head, content, and what it said.
 
     `varies` are the names of the request's headers on which it depends, as its Vary says; in small letters. One that
-    sets a cookie is its client's alone: it varies by `*`.
+    sets a cookie is its client's alone: it varies by `*`. `target` is whom we asked, of an answer to our own request
+    that long polls may share.
     """
 
     head: ResponseHead
@@ -29,11 +30,20 @@ class StatusAnswer(NamedTuple):
     is_final: bool
     gives_nothing: bool
     varies: frozenset[bytes]
+    target: UpstreamTarget | None = None
 
     @classmethod
-    def of(cls, head: ResponseHead, content: bytes, *, is_final: bool, gives_nothing: bool) -> "StatusAnswer":
+    def of(
+        cls,
+        head: ResponseHead,
+        content: bytes,
+        *,
+        is_final: bool,
+        gives_nothing: bool,
+        target: UpstreamTarget | None = None,
+    ) -> "StatusAnswer":
         """One that said so much."""
-        return cls(head, content, is_final, gives_nothing, _varies(head))
+        return cls(head, content, is_final, gives_nothing, _varies(head), target)
 
     @classmethod
     def of_running(cls, head: ResponseHead, content: bytes) -> "StatusAnswer":

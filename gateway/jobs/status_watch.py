@@ -24,6 +24,10 @@ class Informed(Protocol):
         """Processes a whole answer."""
 
     @property
+    def clock(self) -> Callable[[], float]:
+        """The loop's clock, in seconds."""
+
+    @property
     def unfinished(self) -> UnfinishedAnswers:
         """The answers that are not parsed again."""
 
@@ -37,6 +41,7 @@ class StatusWatch:
         "_job",
         "_most",
         "_teaches",
+        "began_at",
         "content",
         "finding",
         "gives_nothing",
@@ -51,6 +56,8 @@ class StatusWatch:
         self._is_own = is_own
         self._teaches = teaches
         self._most = _SHARED if job.is_held else MAX_CONTENT
+        self.began_at = 0.0
+        """When its head came, by the loop's clock: what it says is no newer."""
         self.reader: StatusReader | None = None
         self.content: bytes | None = b""
         """The answer so far; None if it is too long to keep."""
@@ -65,6 +72,7 @@ class StatusWatch:
 
     def begin(self, head: ResponseHead) -> None:
         """Takes the answer's head."""
+        self.began_at = self._findings.clock()
         if is_answer(head.status):
             self.reader = StatusReader(self._job.shape, head)
 

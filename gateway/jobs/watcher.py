@@ -210,17 +210,21 @@ class Watcher:
     def _take_answer(self, job: Job, upstream: UpstreamTarget, watch: StatusWatch, head: ResponseHead) -> None:
         if not is_answer(head.status):
             job.forget_misses()
-        self._keep_for_waiters(job, head, watch)
+        self._keep_for_waiters(job, upstream, head, watch)
         if watch.is_unfinished and watch.gives_nothing and watch.content is not None:
             answer = StatusAnswer.of_running(head, watch.content)
-            self._kept.keep(job, RunningAnswer(answer, upstream, None, self._clock()))
+            self._kept.keep(job, RunningAnswer(answer, upstream, None, watch.began_at))
 
-    def _keep_for_waiters(self, job: Job, head: ResponseHead, watch: StatusWatch) -> None:
+    def _keep_for_waiters(self, job: Job, upstream: UpstreamTarget, head: ResponseHead, watch: StatusWatch) -> None:
         """Keeps a small answer for all waiters; each fetches a large one itself."""
         is_news = watch.is_final or (watch.is_unfinished and not job.has_seen_end)
         if job.is_held and watch.content is not None and is_news:
             job.answer = answer = StatusAnswer.of(
-                head, watch.content, is_final=watch.is_final, gives_nothing=watch.gives_nothing
+                head,
+                watch.content,
+                is_final=watch.is_final,
+                gives_nothing=watch.gives_nothing,
+                target=upstream,
             )
             self._loop.call_later(KEPT, _drop_answer, job, answer)
 

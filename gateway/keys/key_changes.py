@@ -1,7 +1,7 @@
-"""What administrators do to keys, on the command line and in the admin API alike. Each change is one transaction.
+"""What administrators do to keys (creation, key rotation, revocation), by command and by admin API alike.
 
-A change and its audit record are written together. Secrets are made here, shown once to the caller, and never stored:
-the ledger gets their SHA-256.
+A change and its audit record are written together, in one transaction. Secrets are made here, shown once to the
+caller, and never stored: the ledger gets their SHA-256.
 """
 
 import os

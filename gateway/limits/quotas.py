@@ -2,8 +2,8 @@
 
 The rate limit of submits (a token bucket) is here, too: `take_submit` takes a token. Each submit is decided twice: by
 `refuse_submit` before its body, or, where that is small, right before the other (rate, concurrency, budgets and pages
-in flight already used up), and by `refuse_pages` before the body's end is released (pages and spend). The ledger
-counts what was decided in the same transaction, so there can be no race.
+in flight already used up), and by `refuse_pages` before the body's end is released (pages and the spend limit). The
+ledger counts what was decided in the same transaction, so there can be no race.
 """
 
 import math

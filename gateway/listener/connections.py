@@ -1,8 +1,9 @@
 """All client connections of the process, from the end of their handshake until all that they started has ended.
 
-With client certificates a connection is only valid under the CAs of its handshake: once other CAs are in force, it
-serves no further request. What it serves at that moment loses its certificate, unless one of the CAs in force is in
-the chain by which it was verified: a request that waits is then judged as one without.
+With client certificates (mTLS) a connection ends when its certificate expires, and is only valid under the CAs of its
+handshake: once other CAs are in force, it serves no further request. What it serves at that moment loses its
+certificate, unless one of the CAs in force is in the chain by which it was verified: a request that waits is then
+judged as one without.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Decides whether a caller may use a route: pure decisions on values."""
+"""Decides whether a caller may use a route: by his address (IP allowlists), scopes and profile. Pure."""
 
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final

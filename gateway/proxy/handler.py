@@ -9,6 +9,9 @@
 
 Up to 6 the head alone decides: not one byte of a body has been asked for. `__call__` is the one boundary: whatever
 is raised below becomes an answer (or a cut connection, once an answer has begun), a log event and a count there.
+
+What the steps have in hand: the Exchange is the record of the request, for 11, and its Delivery that of what went
+upstream and came back; a PreparedRequest is what 4 to 6 permit; a ForwardOrder has all that 7 to 9 need of it.
 """
 
 from collections.abc import Callable
@@ -118,7 +121,7 @@ class Handler:
     ) -> None:
         """Steps 1 to 10: whoever holds something since 7 gives it back in 10, on every path."""
         state = self._live.state  # 1
-        if isinstance(request, Refused):
+        if isinstance(request, Refused):  # by the parser, or by who read for it
             raise request
         exchange.method = request.method
         cached = self._read_head(state, client, request, exchange)  # 2, 3
@@ -127,7 +130,7 @@ class Handler:
         prepared = cached.prepared
         if prepared is None or not prepared.is_for(request.method, request.path, exchange.started):
             prepared = cached.prepared = await self._permit(state, cached, client, request, exchange)  # 4 to 6
-        exchange.keep_alive = cached.headers.keep_alive  # a permit of the cache came without
+        exchange.keep_alive = cached.headers.keep_alive  # as _permit notes, which a request like the last one skips
         exchange.note_permit(prepared.permit)
         if prepared.use is not None:
             self._uses[prepared.use] = exchange.started

@@ -19,9 +19,12 @@ def poll_of(order: ForwardOrder) -> Poll | None:
 
 
 def may_share_ours(order: ForwardOrder, answer: StatusAnswer) -> bool:
-    """Whether it can share an answer to our own request."""
+    """Whether it can share an answer to our own request: one of the upstream that it would ask itself.
+
+    A reload may have named another one since. One that changed nothing there makes an equal target.
+    """
     poll = poll_of(order)
-    return poll is not None and answer.is_for_all_with(poll.names)
+    return poll is not None and answer.target == poll.target and answer.is_for_all_with(poll.names)
 
 
 def has_taken_result(order: ForwardOrder) -> bool:

@@ -1,4 +1,4 @@
-"""When a request goes to an upstream a second time. Pure.
+"""When a request goes to an upstream a second time (retry). Pure.
 
 An upstream closes connections that were idle (uvicorn after 5 s), and may do so in the very moment when the next
 request is on its way. Nothing tells such a request from one that was carried out and whose answer was lost (RFC 9112

@@ -16,7 +16,7 @@ from gateway.keys.validation import Wanted
 from gateway.ledger.schema import JobState
 from gateway.limits.job_cost import Facts, Known
 from tests.flows.test_jobs import Container, started
-from tests.support.backend import Backend, Connection, answer
+from tests.support.backend import Backend, Connection, Script, answer
 from tests.support.client import Client, Response
 from tests.support.gateway import ADMIN_KEY, KEY, Running, Start, request
 from tests.support.jobs import PROCESSING, administering, complete, known, ledger_path
@@ -341,6 +341,35 @@ async def test_a_reload_ends_it(gateway: Running, container: Container) -> None:
     gateway.gateway.reloader.force()
     await gateway.says("configuration reloaded")
     assert [(await asked(gateway, container, poll(job)))[1] for _ in range(2)] == [1, 0]
+
+
+async def test_who_waits_has_no_answer_of_a_container_that_a_reload_has_replaced(
+    start: Start, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would name the address of the old one, which is ours no more, and which nobody would hide."""
+    monkeypatch.setattr("gateway.jobs.watcher.KEPT", 60.0)
+
+    def telling(port: int) -> Script:
+        there = f"Content-Location: http://127.0.0.1:{port}/there".encode()
+        started, ended = answer(b'{"success": true, "request_id": "job-1"}'), answer(complete(), there)
+
+        async def script(connection: Connection) -> None:
+            while True:
+                is_submit = (await connection.request()).method == b"POST"
+                connection.send(started if is_submit else ended)
+
+        return script
+
+    async with Backend() as other:
+        backend.script, other.script = telling(backend.port), telling(other.port)
+        gateway = await start(jobs={"hold": "20s"})
+        job = await started(gateway)
+        public = (await gateway.ask(poll(job))).value(b"content-location")
+        gateway.rewrite(lambda document: document["upstream"].update(url=f"http://127.0.0.1:{other.port}"))
+        gateway.gateway.reloader.force()
+        await gateway.says("configuration reloaded")
+        assert (await gateway.ask(poll(job))).value(b"content-location") == public
+        assert [arrived.method for arrived in other.requests] == [b"GET"]
 
 
 async def test_one_of_those_that_wait_asks_for_all_when_the_first_leaves(

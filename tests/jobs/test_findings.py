@@ -15,6 +15,7 @@ from gateway.jobs.findings import Findings
 from gateway.jobs.reading import WHYS as WHYS_OF_ALL
 from gateway.jobs.status_watch import StatusWatch
 from gateway.limits.job_cost import Known
+from gateway.model.times import Times
 from gateway.upstream.job_api import Finding, Said, finding
 from gateway.upstream.response_head import ResponseHead
 from tests.support.polls import head, poll, says
@@ -238,7 +239,9 @@ async def test_answers_that_unpack_without_end_share_an_iteration(room: Room) ->
         return sum(watch.reader.decoded for watch in watches if watch.reader is not None) // MOST_TEXT
 
     iteration = Iteration(lambda: steps() * A_STEP, asyncio.get_running_loop().call_soon)
-    findings = Findings(room.completion, room.checkpoints, lambda: room.state, room.wall, iteration)
+    findings = Findings(
+        room.completion, room.checkpoints, lambda: room.state, Times(room.clock, room.wall), iteration
+    )
     coded = gzip.compress(b'{"a": "' + b"x" * 10 * MOST_TEXT + b'"}')
     for _ in range(30):
         watches.append(findings.watch(job))

@@ -13,11 +13,13 @@ import pytest
 import gateway.jobs.watcher
 from gateway.jobs.poll_interval import interval
 from gateway.jobs.reading import StatusReader
+from gateway.jobs.status_watch import StatusWatch
 from gateway.ledger.schema import JobState
 from gateway.ledger.watchers import adopt
 from gateway.limits.job_cost import Facts, Known
+from gateway.upstream.response_head import ResponseHead
 from tests.jobs.conftest import MakeRoom
-from tests.support.backend import Backend, answer
+from tests.support.backend import Backend, Connection, answer
 from tests.support.room import OWNER, PAGES, RUNS, Container, Room, ended, is_left_alone
 from tests.support.waiting import DEADLINE, eventually
 
@@ -134,6 +136,37 @@ async def test_many_held_polls_of_one_owner_delay_no_other_owners(make_room: Mak
     for one in held:
         one.leave()
     await room.quiet()
+
+
+async def test_an_answer_is_as_old_as_its_head_however_late_the_rest_of_it_comes(
+    room: Room, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Polls that share it would be told that the job runs, which was so when the container began to say it."""
+    begun, goes_on, begin = asyncio.Event(), asyncio.Event(), StatusWatch.begin
+
+    def noted(watch: StatusWatch, head: ResponseHead) -> None:
+        begin(watch, head)
+        begun.set()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        head, mark, body = answer(RUNS).partition(b"\r\n\r\n")
+        connection.send(head + mark)
+        await goes_on.wait()
+        connection.send(body)
+
+    monkeypatch.setattr(StatusWatch, "begin", noted)
+    backend.script = script
+    job = await room.begin_job()
+    room.seconds += 1.0
+    room.watcher.ask_due()
+    await begun.wait()
+    began = room.clock()
+    room.seconds += 5.0
+    goes_on.set()
+    await eventually(lambda: job.running_answer is not None)
+    assert job.running_answer is not None
+    assert job.running_answer.at == began
 
 
 async def test_a_job_that_is_waited_for_is_asked_about_ten_times_a_second(room: Room, container: Container) -> None:

@@ -76,7 +76,7 @@ class Stage:
         self.did.append("asked")
 
     def _share(self, order: ForwardOrder, answer: StatusAnswer) -> None:
-        assert (order.job, answer._replace(is_final=False)) == (self.job, ANSWER)
+        assert (order.job, answer._replace(is_final=False, target=None)) == (self.job, ANSWER)
         self.did.append("shared")
 
 
@@ -120,7 +120,7 @@ def test_who_has_waited_has_our_own_answer_unless_it_was_let_go_while_the_job_wa
 ) -> None:
     """The ledger may take seconds; but a job that has ended has ended."""
     stage = Stage(state, age=1.0)
-    stage.job.answer = ANSWER._replace(is_final=is_final)
+    stage.job.answer = ANSWER._replace(is_final=is_final, target=state.upstreams["default"])
     stage.keeps_ours = is_kept
     assert stage.serve(order_of(state, (b"Prefer", b"wait=5"), job=stage.job)) == ["held", "confirmed", expected]
 

@@ -38,6 +38,7 @@ class Heard:
 
     def __init__(self, state: State) -> None:
         self.unfinished = UnfinishedAnswers(lambda: state)
+        self.clock = lambda: NOW
         self.said: list[Said] = []
         self.kept: list[tuple[bytes, float]] = []
         part: Any = self

@@ -1,5 +1,6 @@
 """Which polls share an answer, and who was given what of a result: both are judged by the request alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from gateway.proxy.poll_rules import (
     may_share_ours,
     poll_of,
 )
+from gateway.upstream.response_head import ResponseHead
 from tests.support.orders import RESULT, job_in, order_of, state_of
 from tests.support.polls import head
 
@@ -42,6 +44,12 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> State:
 
 
 # Whose answers a poll may share
+
+
+def ours(order: ForwardOrder, answer: ResponseHead) -> StatusAnswer:
+    """An answer to our own question, which the upstream gave to which the order goes."""
+    target = order.prepared.upstream
+    return StatusAnswer.of(answer, b"{}", is_final=False, gives_nothing=True, target=target)
 
 
 def test_like_polls_of_one_job_may_share_an_answer(state: State) -> None:
@@ -72,7 +80,7 @@ def test_like_polls_of_one_job_may_share_an_answer(state: State) -> None:
 def test_a_poll_that_asks_for_something_of_its_own_asks_for_itself(state: State, header: tuple[bytes, bytes]) -> None:
     order = order_of(state, header, job=job_in(state))
     assert poll_of(order) is None
-    assert not may_share_ours(order, StatusAnswer.of_running(head(), b"{}"))
+    assert not may_share_ours(order, ours(order, head()))
 
 
 def test_a_request_without_a_job_or_for_another_target_shares_nothing(state: State, split: State) -> None:
@@ -99,7 +107,7 @@ def test_what_is_not_passed_on_bars_nobody_from_sharing(state: State) -> None:
     assert poll is not None
     assert plain is not None
     assert poll.is_like(plain)
-    assert may_share_ours(one, StatusAnswer.of_running(head(200, (b"vary", b"Accept-Encoding")), b"{}"))
+    assert may_share_ours(one, ours(one, head(200, (b"vary", b"Accept-Encoding"))))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +127,14 @@ def test_an_answer_to_our_own_question_is_for_clients_whose_headers_do_not_matte
     state: State, vary: tuple[tuple[bytes, bytes], ...], may: bool
 ) -> None:
     order = order_of(state, (b"X-Mine", b"1"), job=job_in(state))
-    assert may_share_ours(order, StatusAnswer.of_running(head(200, *vary), b"{}")) is may
+    assert may_share_ours(order, ours(order, head(200, *vary))) is may
+
+
+def test_an_answer_to_our_own_question_is_for_clients_of_the_upstream_that_gave_it(state: State) -> None:
+    order = order_of(state, job=job_in(state))
+    target, answer = order.prepared.upstream, ours(order, head())
+    assert may_share_ours(order, answer._replace(target=replace(target)))  # a reload that changed nothing there
+    assert not may_share_ours(order, answer._replace(target=replace(target, port=target.port + 1)))
 
 
 # Who was given something of a result
