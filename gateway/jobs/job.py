@@ -1,6 +1,7 @@
 """One job as this process knows it: values, no I/O."""
 
 from collections.abc import Callable, Hashable
+from enum import Enum, auto
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
@@ -15,6 +16,19 @@ from gateway.upstream.job_api import JobShape, result_target, status_target
 _APART: Final = 0.9  # seconds; two misses within it are one
 
 
+class Waited(Enum):
+    """What becomes of a wait for an asking poll."""
+
+    KEPT = auto()
+    """It has an answer that is kept for polls like it."""
+    FOR_ITSELF = auto()
+    """It has none that others may have: another poll like it would be answered likewise."""
+    LEFT = auto()
+    """Its client left or was refused: the first of those who waited asks."""
+    LATE = auto()
+    """It still waits itself, and that for long."""
+
+
 class Asking(Protocol):
     """A client's poll that waits for the container, and those that wait for its answer: shared_polls.AskingPoll."""
 
@@ -24,8 +38,8 @@ class Asking(Protocol):
     def is_in_vain(self, now: float) -> bool:
         """Whether it hangs, and nobody waits for it."""
 
-    async def wait(self, iteration: Iteration, peer: Hashable) -> bool:
-        """Waits for its end, but not for ever; returns whether nobody has to ask in its place."""
+    async def wait(self, iteration: Iteration, peer: Hashable) -> Waited:
+        """Waits for its end, but not for ever."""
 
     def step_aside(self) -> None:
         """Lets another be the one that is waited for."""

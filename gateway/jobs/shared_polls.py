@@ -22,7 +22,7 @@ from typing import Final
 from gateway.aio.drive import Signal
 from gateway.aio.iteration import Iteration
 from gateway.aio.waiters import call_each
-from gateway.jobs.job import Job
+from gateway.jobs.job import Job, Waited
 from gateway.jobs.kept_answers import KeptAnswers
 from gateway.jobs.status_answer import Poll, RunningAnswer, StatusAnswer
 
@@ -36,14 +36,14 @@ ROUNDS: Final = 6
 class AskingPoll:
     """A client's poll that waits for the container, and those that wait for its answer."""
 
-    __slots__ = ("_has_kept", "_has_left", "_job", "_kept", "_poll", "_since", "_waiting")
+    __slots__ = ("_job", "_kept", "_outcome", "_poll", "_since", "_waiting")
 
     def __init__(self, job: Job, poll: Poll, kept: KeptAnswers, since: float) -> None:
         self._since = since
         self._job = job
         self._poll = poll
         self._kept = kept
-        self._has_left = self._has_kept = False
+        self._outcome = Waited.FOR_ITSELF
         self._waiting: dict[Signal, Callable[[], None]] = {}
 
     def __repr__(self) -> str:
@@ -57,12 +57,8 @@ class AskingPoll:
         """Whether it hangs, and nobody waits for it: those who do go on by themselves, one for all of them."""
         return now - self._since >= PATIENCE and not self._waiting
 
-    async def wait(self, iteration: Iteration, peer: Hashable) -> bool:
-        """Waits for its end, for PATIENCE at most, then for a turn of `peer`: hundreds may wait. Runs in a Drive.
-
-        Returns whether it has ended without an answer for others, and not because its client left or was refused:
-        another would be answered likewise.
-        """
+    async def wait(self, iteration: Iteration, peer: Hashable) -> Waited:
+        """Waits for its end, for PATIENCE at most, then for a turn of `peer`: hundreds may wait. Runs in a Drive."""
         signal = Signal()
         wake = self._waiting[signal] = partial(iteration.call_in_turn, signal.wake, peer, is_small=True)
         timer = asyncio.get_running_loop().call_later(PATIENCE, wake)
@@ -71,20 +67,21 @@ class AskingPoll:
         finally:
             timer.cancel()
             has_ended = self._waiting.pop(signal, None) is None
-        return has_ended and not self._has_left and not self._has_kept
+        return self._outcome if has_ended else Waited.LATE
 
     def keep(self, answer: StatusAnswer, at: float) -> None:
         """Keeps its answer, which came at `at` and said that the job runs, if it is for all polls that are alike."""
         if answer.is_for_like_polls:
             running = RunningAnswer(answer, self._poll.target, self._poll, at)
             self._kept.keep(self._job, running)
-            self._has_kept = self._job.running_answer is running
+            if self._job.running_answer is running:
+                self._outcome = Waited.KEPT
 
     def close(self, *, has_left: bool = False) -> None:
         """Lets all that wait go on; `has_left`: its client has, or was refused: one of them asks. Idempotent."""
         self.step_aside()
-        if self._waiting:
-            self._has_left = has_left
+        if has_left and self._waiting and self._outcome is Waited.FOR_ITSELF:
+            self._outcome = Waited.LEFT
         waiting, self._waiting = self._waiting, {}
         call_each(deque(waiting.values()))
 
@@ -119,7 +116,7 @@ class SharedPolls:
             answer, asking = self.find(job, poll, age), job.asking_poll
             if answer is not None or job.has_seen_end or asking is None or not asking.is_like(poll):
                 return answer
-            if await asking.wait(self._iteration, peer):
+            if await asking.wait(self._iteration, peer) is Waited.FOR_ITSELF:
                 return None
             if job.asking_poll is asking:  # it hangs, and nobody has begun to ask in its place
                 asking.step_aside()
