@@ -6,7 +6,18 @@ next turn. What the parser or the sink looks into comes in slices: what it costs
 A sink that is behind with what it was given (it undoes a content coding) goes on in turns, too, and meanwhile nothing
 is read: a megabyte that is coded may be a gigabyte.
 
-It knows its connection by `take`, and the transport, until that is lost (`close`).
+States, and what ends each:
+    reading  what comes is taken at once (`add`), the socket is read. The end of a turn leads to over, `pause` to
+             paused.
+    over     another turn will come; until then nothing is taken, and nothing read. `_begin_turn` ends it, which leads
+             to reading, or to over again where too much waits (`_backlog`) or the sink is still behind (`behind`).
+    paused   whoever takes the body wants no more of it now; nothing is read. `resume` ends it. A turn that was over
+             meanwhile comes all the same, and finds nothing to do.
+    lost     the transport is gone (`lose`). What came before is taken in turns of its own, whatever the state was;
+             then `finish` tells the end.
+What can't happen: what comes within over is taken before the next turn; the socket is read within over or paused.
+
+It knows its connection by `take`, and the transport, until that is lost.
 """
 
 import asyncio
@@ -145,7 +156,7 @@ class AnswerTurns:
 
     def _read(self, data: bytes) -> None:
         """Takes what came, as far as this turn of the loop goes; the rest waits for the next turn."""
-        turn, size = self._turn, self._size
+        turn, size = self._turn, self._most_at_once
         if size != _ALL and len(data) > size:
             data = self._read_in_slices(data)
             if data and self._is_over:
@@ -160,7 +171,7 @@ class AnswerTurns:
                 self._end_turn()
 
     @property
-    def _size(self) -> int:
+    def _most_at_once(self) -> int:
         """How many bytes are taken at once: any, of what is neither parsed nor read."""
         if not self._reader.is_counted:
             return SLICE
@@ -170,7 +181,7 @@ class AnswerTurns:
         """Takes a little at a time, as long as what that costs is known only afterwards; gives what is left."""
         turn, place = self._turn, 0
         turn.work()
-        while place < len(data) and (size := self._size) != _ALL:
+        while place < len(data) and (size := self._most_at_once) != _ALL:
             piece = data[place : place + size]
             place += len(piece)
             self._has_more = place < len(data)
