@@ -16,8 +16,8 @@ WHOLE := GATEWAY_TEST_WHOLE=1 $(BIN)/python -m pytest --durations=25 --durations
 COVERED := --cov=gateway --cov-report=term
 # Rooms without a loop, a socket or a clock: their own tests see every line and every branch of them.
 PURE := model limits policy http
-# Half as many workers again as there are cores: two fifths of a worker's time it waits, for a browser or a process.
-WORKERS ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
+# Twice as many workers as there are cores: half of its time a worker waits, for a browser, a process or a server.
+WORKERS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) * 2 )))
 # Files in their order: by the number of their tests, those of one long test would come last, and one core wait.
 SHARED = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 FORMS := $(patsubst requirements/forms/%.txt,$(VENV)/forms/%/.made,$(wildcard requirements/forms/*.txt))

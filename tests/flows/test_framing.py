@@ -17,6 +17,7 @@ from tests.support.backend import Backend, closing_after
 from tests.support.client import Client, Truncated
 from tests.support.forms import FORM_TYPE
 from tests.support.gateway import ENVIRON, PLAIN, SUBMIT, Running, Start, request, shared
+from tests.support.pure import examples as scaled
 from tests.support.waiting import eventually
 from tests.support.work import Work, counted_turns
 
@@ -117,7 +118,7 @@ async def test_no_client_of_the_admin_listener_makes_a_turn_longer(
     monkeypatch.setattr("gateway.admin.connection.DRAIN_SECONDS", 0.3)
     gateway = await start(admin={"token": {"env": "TOKEN"}}, environ={**ENVIRON, "TOKEN": "canary-admin-token"})
     async with counted_calls() as work, await Client.connect(gateway.admin_port, None) as client:
-        client.send(head + b"1\r\nx\r\n" * 50_000)
+        client.send(head + b"1\r\nx\r\n" * scaled(50_000))
         with suppress(ConnectionError):
             await client.rest(_LONG)
     assert 0 < work.most <= MAX_CALLS // 3  # what aiohttp reads of it in one go counts, too

@@ -258,6 +258,7 @@ async def test_answers_that_unpack_without_end_share_an_iteration(room: Room) ->
     await room.quiet()
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("size", [300_000_000])
 async def test_what_is_unpacked_is_bounded(room: Room, size: int) -> None:
     job = await room.begin_job()

@@ -110,6 +110,7 @@ class Postgres:
             self._user = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
         self._numbers = count(1)
         self._shell: subprocess.Popen[bytes] | None = None
+        self._psql: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
         self._run("initdb", "--auth=trust", "--encoding=UTF8", "--no-sync", "-U", "postgres", "-D", str(self.data))
@@ -169,6 +170,7 @@ class Postgres:
 
     def stop(self) -> None:
         """Ends it, and waits for that."""
+        self._leave()
         if self._shell is not None:
             assert self._shell.stdin is not None
             with suppress(ProcessLookupError, FileNotFoundError):
@@ -195,16 +197,30 @@ class Postgres:
 
     def database(self, template: str = "template1") -> str:
         """Makes a database, as another one is or without tables; its name."""
+        self._leave()  # or none could be made as that one is
         name = f"ledger{next(self._numbers)}"
         self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
     def empty(self, name: str) -> None:
-        """Ends who is still there, and forgets all but the tables and which ledger it is."""
+        """Ends who is still there, and forgets all but the tables and which ledger it is. Always the same one."""
         others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
         deletes = [f"DELETE FROM {table}" for table in metadata.tables if table != "counters"]  # noqa: S608 -- ours
         zero = "UPDATE counters SET value = 0 WHERE name <> 'ledger'"
-        self.sql("; ".join([f"{others} AND pid <> pg_backend_pid()", *deletes, zero]), name)
+        self._told(name, "; ".join([f"{others} AND pid <> pg_backend_pid()", *deletes, zero]))
+
+    def _told(self, database: str, text: str) -> None:
+        """Runs statements by a psql that is kept: after each of a thousand tests another one would be started."""
+        if self._psql is None:
+            command = [*self._command("psql"), "-XqtA", "-v", "ON_ERROR_STOP=1", "-d", self.url_of(database)]
+            self._psql = subprocess.Popen(  # noqa: S603 -- commands of ours
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **self._surroundings
+            )
+        assert self._psql.stdin is not None
+        assert self._psql.stdout is not None
+        self._psql.stdin.write(f"BEGIN; {text}; COMMIT;\n\\echo emptied\n")
+        self._psql.stdin.flush()
+        assert any(line == "emptied\n" for line in self._psql.stdout), "psql has ended"
 
     def drop(self, name: str) -> None:
         self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
@@ -216,13 +232,27 @@ class Postgres:
         except subprocess.CalledProcessError:
             return False
 
+    def _leave(self) -> None:
+        """Ends the psql that is kept."""
+        psql, self._psql = self._psql, None
+        if psql is not None:
+            with psql:
+                psql.kill()
+
     def _run(self, program: str, *arguments: str) -> str:
-        command = (str(self._programs / program), *arguments)
-        environ = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": "/"}
+        command = [*self._command(program), *arguments]
         output: str = subprocess.run(  # noqa: S603 -- commands of ours
-            command, check=True, capture_output=True, text=True, env=environ, cwd="/", **self._user
+            command, check=True, capture_output=True, text=True, **self._surroundings
         ).stdout
         return output
+
+    def _command(self, program: str) -> list[str]:
+        return [str(self._programs / program)]
+
+    @property
+    def _surroundings(self) -> dict[str, Any]:
+        environ = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": "/"}
+        return {"env": environ, "cwd": "/", **self._user}
 
 
 def _children(pid: int) -> list[int]:
