@@ -18,7 +18,9 @@ from gateway.aio.tls.client_hello import HelloError, HelloGate
 from gateway.aio.tls.records import HANDSHAKE, Records, has_no_certificates
 from gateway.aio.tls.verified_chain import shown_certificates, verified_chain
 
-RECORDS_AT_ONCE: Final = 16
+RECORDS_AT_ONCE: Final = 17
+"""One more than a read of 256 KB has whole ones: of a stream of full records each read ends one that had begun."""
+
 MAX_RECORD: Final = 16_384
 """Plaintext bytes."""
 
@@ -128,7 +130,7 @@ class TlsEngine:
 
     def is_one(self, came: memoryview) -> bool:
         """Whether `came` is exactly one whole record, so that `open_one` will do."""
-        return self._records.is_one(came)
+        return self._records.end_of_whole(came) == len(came)
 
     def feed(self, came: memoryview) -> tuple[int, bool]:
         """Takes the bytes of one step of the handshake; returns how many it took, and whether a record ended there.
@@ -235,10 +237,13 @@ class TlsEngine:
             ssl.SSLError: it begins another handshake.
         """
         records = self._records
-        handshakes = records.handshakes
-        end, ended = records.advance(came, place)
-        if self._renegotiates and records.handshakes != handshakes:
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, "the peer wants to renegotiate")
+        end = records.end_of_whole(came, place)
+        ended = end > 0
+        if not ended:
+            handshakes = records.handshakes
+            end, ended = records.advance(came, place)
+            if self._renegotiates and records.handshakes != handshakes:
+                raise ssl.SSLError(ssl.SSL_ERROR_SSL, "the peer wants to renegotiate")
         self._incoming.write(came[place:end])
         self._began += end - place
         return end, ended

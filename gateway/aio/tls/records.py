@@ -38,11 +38,15 @@ class Records:
         """Whether a record has begun and is incomplete."""
         return bool(self._left or self._header)
 
-    def is_one(self, data: memoryview) -> bool:
-        """Whether `data` is exactly one whole record of application data, with none begun before it."""
-        size = len(data) - _HEADER
-        is_whole = size >= 0 and not self.is_within and data[3] << 8 | data[4] == size
-        return is_whole and data[0] == _APPLICATION_DATA
+    def end_of_whole(self, data: memoryview, place: int = 0) -> int:
+        """Where the record ends that begins at a place, if it is one of application data and all there; else 0.
+
+        Such a one need not be followed by `advance`, which does for all others.
+        """
+        if self._left or self._header or len(data) < place + _HEADER or data[place] != _APPLICATION_DATA:
+            return 0
+        end = place + _HEADER + (data[place + 3] << 8 | data[place + 4])
+        return end if end <= len(data) else 0
 
     def advance(self, data: memoryview, place: int = 0) -> tuple[int, bool]:
         """Advances to the end of a record, or of the data; returns the position, and whether a record ended there."""

@@ -38,6 +38,25 @@ def test_a_step_ends_where_a_record_ends(sizes: list[int]) -> None:
     assert not data
 
 
+@given(RECORDS, st.integers(0, 6000))
+def test_a_whole_record_ends_where_a_step_does(sizes: list[int], cut: int) -> None:
+    data, place = memoryview(stream(sizes))[:cut], 0
+    while end := Records().end_of_whole(data, place):
+        assert Records().advance(data, place) == (end, True)
+        place = end
+    assert Records().advance(data, place)[1] is False  # what is left is none
+
+
+def test_what_needs_to_be_followed_is_no_whole_record() -> None:
+    begun, data = Records(), memoryview(stream([9]))
+    begun.advance(memoryview(stream([9]))[:3])
+    assert (Records().end_of_whole(data), begun.end_of_whole(data)) == (14, 0)
+    begun.advance(memoryview(stream([9]))[3:6])
+    assert begun.end_of_whole(data) == 0
+    assert Records().end_of_whole(memoryview(handshake(bytes(9)))) == 0
+    assert Records().end_of_whole(data[:0]) == 0
+
+
 @given(CUTS)
 def test_the_largest_record_of_a_handshake_behind_its_change_is_known(cuts: list[int]) -> None:
     records, place = Records(), 0
