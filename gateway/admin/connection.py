@@ -20,12 +20,12 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.admin.problem import written_problem
-from gateway.aio.aiohttp_internals import MAX_HEADERS, MAX_LINE
+from gateway.aio.aiohttp_internals import MAX_HEADERS, MAX_LINE, drop_requests
 from gateway.aio.held_transport import HeldTransport
 from gateway.aio.iteration import Iteration
 from gateway.aio.turn import SLICE, Turn
 from gateway.aio.unwanted import Unwanted
-from gateway.errors import refuse, whereabouts
+from gateway.errors import refuse, whereabouts, without_calls
 from gateway.http.headers import MAX_HEAD_BYTES
 from gateway.listener.backlog import Backlog
 from gateway.listener.draining import DRAIN_SECONDS, is_too_long_to_drain
@@ -52,6 +52,7 @@ class AdminConnection(RequestHandler):
 
     __slots__ = (
         "_ahead",
+        "_answered",
         "_backlog",
         "_body",
         "_deadline",
@@ -105,6 +106,7 @@ class AdminConnection(RequestHandler):
         self._unwanted: Unwanted | None = None  # what comes after an answer, of a body that is not read
         self._is_known = False  # one of its requests was authorized
         self._is_refused = False  # whatever is left of it is not carried out
+        self._answered: _AnsweredError | None = None  # what ended its last request
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -113,6 +115,24 @@ class AdminConnection(RequestHandler):
         self._reading = HeldTransport(self._raw, self._read_on, EXCHANGE)
         super().connection_made(cast("asyncio.Transport", self._reading))  # a transport by what it has
         self._expect(HEAD)
+
+    async def start(self) -> None:
+        """Called by aiohttp, in a task: serves the requests of this connection.
+
+        Nothing is left when it ends but what counting references frees: else strangers could fill the memory, and
+        collecting it would hold everyone. An error has the calls that it came through, and these the task that has
+        the error.
+        """
+        try:
+            await super().start()
+        except TypeError:
+            if self._raw is not None:
+                raise
+            # It was lost with a request that was not begun yet: aiohttp takes away what makes requests.
+        finally:
+            drop_requests(self)
+            if self._answered is not None:
+                without_calls(self._answered)
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop with received bytes; called by a body with none, so that the parser goes on."""
@@ -136,6 +156,8 @@ class AdminConnection(RequestHandler):
         self._expect(None)
         self._backlog.clear()
         super().connection_lost(error)
+        if self._body is not None and not self._is_answering:
+            self._body.feed_eof()  # aiohttp waits for the rest of it, which nobody reads
         self._body = self._unwanted = self._raw = None
         self._reading.forget()
         self._on_end(self)
@@ -147,7 +169,7 @@ class AdminConnection(RequestHandler):
             ConnectionError: the answer to what came behind is written already, in the place of this one's.
         """
         if self._is_refused:
-            raise _AnsweredError
+            raise self._is_answered()
         self._is_answering = True
         self._body = body
         self._ahead = 0
@@ -175,6 +197,8 @@ class AdminConnection(RequestHandler):
         finished = await super().finish_response(request, resp, start_time)
         self._is_answering = False
         self._body = request.content
+        if self._raw is None:
+            self._body = self._unwanted = None
         if self._ahead > _MOST_AHEAD:
             self._ahead = 0
             self._read_on()
@@ -186,8 +210,9 @@ class AdminConnection(RequestHandler):
         self._expect(None)
 
     def log_exception(self, *_: Any, exc_info: BaseException | None = None, **__: Any) -> None:
-        """Called by aiohttp instead of raising."""
-        log.warning("admin connection failed", error=whereabouts(exc_info) if exc_info else None)
+        """Called by aiohttp instead of raising; whatever a client's leaving has broken is no fault."""
+        if self._raw is not None:
+            log.warning("admin connection failed", error=whereabouts(exc_info) if exc_info else None)
 
     def handle_error(
         self,
@@ -204,13 +229,19 @@ class AdminConnection(RequestHandler):
         del status, message
         if isinstance(exc, _AnsweredError):
             raise exc
+        if exc is not None:
+            without_calls(exc)
         is_fault = isinstance(exc, HttpProcessingError)
         refused = parser_fault(exc) if exc and is_fault else refuse(Reason.INTERNAL, "Something went wrong here.")
         log.warning("admin request refused", reason=refused.denial.reason, client_ip=request.remote)
         if self.transport is not None and not request.writer.output_size:
             self.transport.write(written_problem(refused))
         self.force_close()
-        raise _AnsweredError
+        raise self._is_answered()
+
+    def _is_answered(self) -> "_AnsweredError":
+        self._answered = _AnsweredError()
+        return self._answered
 
     def _stop_listening(self, request: web.BaseRequest) -> None:
         """Stops reading a long body once its answer is sent, and any chunked one, whose bytes may be dear."""
@@ -291,7 +322,9 @@ class AdminConnection(RequestHandler):
     def _expect(self, seconds: float | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self._deadline = None if seconds is None else self._own_loop.call_later(seconds, self._cut_off)
+        self._deadline = None
+        if seconds is not None and self._raw is not None:  # nothing is expected of one that was lost: it would stay
+            self._deadline = self._own_loop.call_later(seconds, self._cut_off)
 
     def _cut_off(self) -> None:
         self._deadline = None

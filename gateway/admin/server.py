@@ -26,7 +26,7 @@ from gateway.admin.routes import ACTOR, JUDGES, add_operations
 from gateway.admin.sending import answer_in_turns
 from gateway.aio.iteration import Iteration
 from gateway.config.state import Live
-from gateway.errors import LedgerUnavailable, Refused, whereabouts
+from gateway.errors import LedgerUnavailable, Refused, whereabouts, without_calls
 from gateway.http.headers import origin_form, read_headers, with_host
 from gateway.ledger.keys import KeyProblem
 from gateway.model.reasons import RETRY_SOON
@@ -69,6 +69,9 @@ def _boundary(guard: Guard) -> Middleware:
                 response = await handler(request)
         except Exception as error:  # noqa: BLE001 -- the one error boundary of this listener
             response = problem_answer(_problem(error, request.method))
+            without_calls(error)  # aiohttp keeps its own with the request, which is in these calls
+        finally:
+            request.pop(JUDGES, None)  # it has the request
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response

@@ -5,6 +5,7 @@ first, and says in words what a new version of aiohttp has changed. Facts this f
 - the C parser takes these arguments, and tells a body's reader of its end by `payload_exception`;
 - a body asks of its protocol no more than `Unpaused` has;
 - a body counts in `_http_chunk_splits` the chunks that it was given and has not delivered;
+- a server's connection has in `_messages` what it has not begun: requests, or faults as `exc`, each with a body;
 - a connector makes the protocol of each connection by `_factory`, and opens each by `_wrap_create_connection`.
 """
 
@@ -15,10 +16,13 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import RequestHandler
 
 from gateway.aio.tls.transport import TlsTransport
+from gateway.errors import without_calls
 
 MAX_LINE: Final = 8190
 MAX_HEADERS: Final = 100
@@ -63,6 +67,18 @@ def chunks_of(body: StreamReader) -> int:
     """How many chunks hold the bytes that a body was given and has not delivered yet."""
     splits = None if body is EMPTY_PAYLOAD else body._http_chunk_splits  # noqa: SLF001 -- see the file's head
     return 0 if splits is None else len(splits)
+
+
+def drop_requests(connection: RequestHandler) -> None:
+    """Lets go of what a server's connection has not begun, once it begins nothing more.
+
+    Of input that is no HTTP each piece is a fault there, which is in one of its own calls, and these have the
+    connection: a cycle.
+    """
+    for message, _ in connection._messages:  # noqa: SLF001 -- see the file's head
+        if not isinstance(message, RawRequestMessage) and isinstance(message.exc, BaseException):
+            without_calls(message.exc)
+    connection._messages.clear()  # noqa: SLF001 -- likewise
 
 
 class OwnTlsConnector(aiohttp.TCPConnector):

@@ -31,6 +31,7 @@ from gateway.ledger import checkpoints, deliveries
 from gateway.ledger import inbound_webhooks as received
 from gateway.ledger.jobs import Recorded
 from gateway.ledger.ledger import Ledger
+from gateway.ledger.purging import purge_all
 from gateway.model.times import Times
 from gateway.proxy.job_access import JobAccess
 from gateway.upstream.client import UpstreamClient
@@ -125,14 +126,11 @@ def _note_end(dispatcher: Dispatcher, recorded: Recorded) -> None:
 
 def _purges(
     ledger: Ledger, out: Callable[[], WebhooksOut], wall: Callable[[], float]
-) -> Iterator[Callable[[], Awaitable[None]]]:
-    """What deletes old records of received and sent webhooks, and expired checkpoints, a few at a time."""
+) -> Iterator[Callable[[], Awaitable[object]]]:
+    """What deletes old records of received and sent webhooks, and expired checkpoints."""
 
-    def purge(work: Callable[[Connection], int]) -> Callable[[], Awaitable[None]]:
-        async def run() -> None:
-            await ledger.write(work)
-
-        return run
+    def purge(work: Callable[[Connection], int]) -> Callable[[], Awaitable[object]]:
+        return partial(purge_all, ledger, work)
 
     yield purge(lambda c: checkpoints.purge(c, wall()))
     yield purge(lambda c: received.purge(c, wall()))

@@ -32,7 +32,7 @@ class Housekeeping:
         failover: Failover,
         retention: Retention,
         retry_pending: Callable[[], None],
-        *purges: Callable[[], Awaitable[None]],
+        *purges: Callable[[], Awaitable[object]],
     ) -> None:
         self._ledger = ledger
         self._failover = failover
@@ -80,7 +80,7 @@ class Housekeeping:
         Raises:
             LedgerUnavailable: some of it is still due.
         """
-        due: list[Callable[[], Awaitable[None]]] = []
+        due: list[Callable[[], Awaitable[object]]] = []
         if turn % _TAKE_OVER_EVERY == 0:
             due.append(self._failover.take_over)
         if turn % _RECALL_EVERY == _RECALL_EVERY - 1:
@@ -96,7 +96,7 @@ class Housekeeping:
         self.counts = await self._ledger.read(count)
 
 
-async def _do_all(works: Iterable[Callable[[], Awaitable[None]]]) -> None:
+async def _do_all(works: Iterable[Callable[[], Awaitable[object]]]) -> None:
     """Does each, whatever became of those before it.
 
     Raises:

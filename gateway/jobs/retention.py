@@ -17,7 +17,7 @@ from math import inf
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Connection, Row
+from sqlalchemy import Row
 
 from gateway.aio.in_turn import run_in_later_turn
 from gateway.aio.iteration import Iteration
@@ -44,6 +44,7 @@ from gateway.ledger.expiry import (
 )
 from gateway.ledger.jobs import DELETED_WITHIN, forget, job_ref
 from gateway.ledger.news import Question
+from gateway.ledger.purging import purge_all
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import Stage
 from gateway.model.statuses import SUCCESS
@@ -59,7 +60,6 @@ MAX_ASKED: Final = 32
 """How many deletions one upstream is asked for at once."""
 
 _AT_A_TIME: Final = 4  # deletions that begin in one iteration of the loop: each is a connection
-_MAX_PURGES: Final = 50
 _REFUNDED_KEPT: Final = float(DAY)  # a submit of which no job came may still be told of late
 _ENDED: Final = (Stage.SETTLED, Stage.CHARGED, Stage.REFUNDED)
 log = structlog.get_logger()
@@ -121,7 +121,7 @@ class Retention:
         return first is not None and first <= now
 
     async def purge(self) -> None:
-        """Removes records older than jobs.records_kept, a few thousand at a time; jobs before what has no job.
+        """Removes records older than jobs.records_kept, some thousands at a time; jobs before what has no job.
 
         What was given back goes last, so that a container that refuses much keeps nothing else from being removed.
 
@@ -130,17 +130,10 @@ class Retention:
         """
         now = self._wall()
         before = now - self._state().settings.jobs.records_kept
-        if await self._purge_all(lambda c: purge(c, before)):
+        if await purge_all(self._ledger, lambda c: purge(c, before)):
             for stage in _ENDED:
-                await self._purge_all(partial(purge_ended, stage=stage, before=before))
-        await self._purge_all(lambda c: purge_refunded(c, now - _REFUNDED_KEPT))
-
-    async def _purge_all(self, work: Callable[[Connection], int]) -> bool:
-        """Runs a work that removes a batch until all is removed; False if it was not, after many batches."""
-        for _ in range(_MAX_PURGES):
-            if await self._ledger.write(work) < AT_ONCE:
-                return True
-        return False
+                await purge_all(self._ledger, partial(purge_ended, stage=stage, before=before))
+        await purge_all(self._ledger, lambda c: purge_refunded(c, now - _REFUNDED_KEPT))
 
     async def _forget(self, rows: Sequence[Row[Any]]) -> None:
         for row in rows:

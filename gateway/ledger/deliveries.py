@@ -16,7 +16,7 @@ with the job's reservation would say no more: replicas of versions before leave 
 would not be found.)
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -178,19 +178,19 @@ class GivenUp(NamedTuple):
     destination: str
 
 
-def give_up(
-    connection: Connection, lines: Collection[Line], before: float, now: float, *, least_attempts: int = 1
-) -> list[GivenUp]:
-    """Gives up a batch of what was due before a moment at destinations that fail for their owners.
+Late = Callable[[Connection], tuple[ColumnElement[bool], ...]]
+"""Which deliveries are to be given up, as conditions for the engine of a connection."""
+
+
+def failing(lines: Collection[Line], before: float, now: float, *, least_attempts: int = 1) -> Late:
+    """What was due before a moment at destinations that fail for their owners.
 
     A delivery without any attempt is kept: one attempt will show whether the destination takes it. With
     `least_attempts` 0 it is not: where the destination has failed for so long, nobody would ever try all of them.
     """
     # Of a bare column SQLite prefers another index: then it goes through all that is on record, not what waits alone.
     destination = deliveries.c.destination.concat("")
-    return _give_up(
-        connection,
-        now,
+    return lambda connection: (
         tuple_(destination, deliveries.c.owner).in_(lines_among(lines, is_postgres(connection))),
         deliveries.c.attempts >= least_attempts,
         deliveries.c.ended_at < int(before),
@@ -199,15 +199,23 @@ def give_up(
     )
 
 
-def give_up_untried(connection: Connection, before: float, now: float) -> list[GivenUp]:
-    """Gives up a batch of what became due before a moment, and was never attempted; wherever it is to go."""
-    return _give_up(connection, now, deliveries.c.next_at < int(before), deliveries.c.attempts == 0)
+def untried(before: float) -> Late:
+    """What became due before a moment, and was never attempted; wherever it is to go."""
+    return lambda _: (deliveries.c.next_at < int(before), deliveries.c.attempts == 0)
 
 
-def _give_up(connection: Connection, now: float, *late: ColumnElement[bool]) -> list[GivenUp]:
-    of = select(deliveries.c.id, deliveries.c.destination).where(*late, deliveries.c.state == DeliveryState.DUE)
-    found = of.order_by(deliveries.c.next_at, deliveries.c.id).limit(_AT_ONCE)
-    rows = [GivenUp(*row) for row in connection.execute(found.with_for_update(skip_locked=True))]
+def find_late(connection: Connection, late: Late) -> list[str]:
+    """A batch of what is to be given up. A slow query: it goes through all that waits. See Ledger.report."""
+    query = select(deliveries.c.id).where(*late(connection), deliveries.c.state == DeliveryState.DUE)
+    found = query.order_by(deliveries.c.next_at, deliveries.c.id).limit(_AT_ONCE)
+    return list(connection.execute(found).scalars())
+
+
+def give_up(connection: Connection, found: Sequence[str], late: Late, now: float) -> list[GivenUp]:
+    """Gives up what was found, unless it is not to be any more: it was tried again meanwhile, or is being tried."""
+    still = deliveries.c.id.in_(found), *late(connection), deliveries.c.state == DeliveryState.DUE
+    query = select(deliveries.c.id, deliveries.c.destination).where(*still).order_by(deliveries.c.id)
+    rows = [GivenUp(*row) for row in connection.execute(query.with_for_update(skip_locked=True))]
     if rows:
         values = {"state": DeliveryState.DEAD, "ended_at": int(now), **_FREE}
         connection.execute(update(deliveries).where(deliveries.c.id.in_([row.id for row in rows])).values(values))

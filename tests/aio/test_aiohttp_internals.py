@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import client_proto, connector, http_parser, streams
+from aiohttp import client_proto, connector, http_parser, streams, web_protocol
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -55,6 +55,10 @@ def test_a_malformed_body_is_a_fault_of_http(parser: Any) -> None:
     parser.feed_data(HEAD)
     with pytest.raises(HttpProcessingError):
         parser.feed_data(b"zz\r\n")
+
+
+def test_a_connection_keeps_what_it_has_not_begun_as_before() -> None:
+    assert "_messages" in web_protocol.RequestHandler.__slots__, f"{CHANGED}: what a connection has not begun"
 
 
 def test_a_body_asks_its_protocol_for_no_more_than_before() -> None:
@@ -135,7 +139,7 @@ def test_no_other_file_touches_a_private_name_of_aiohttps(name: str) -> None:
 
 
 def test_this_test_sees_those_that_are_touched() -> None:
-    assert {"_http_chunk_splits", "_factory", "_wrap_create_connection"} <= set(touched_by(THERE))
+    assert {"_http_chunk_splits", "_messages", "_factory", "_wrap_create_connection"} <= set(touched_by(THERE))
     assert "admin.connection" in USERS
     heirs = {made for made, names in heirs_in("aio.bounded_connector") if names}
     assert heirs == {"BoundedHandler", "BoundedConnector"}

@@ -16,6 +16,7 @@ from types import CoroutineType, FrameType, FunctionType
 import pytest
 
 import gateway as package
+from gateway.admin.connection import AdminConnection
 from tests.support.backend import Backend, Connection, answer, closing_after
 from tests.support.forms import BOUNDARY, form, pdf
 from tests.support.gateway import AWAY_KEY, BOTH_WAYS, ENVIRON, KEY, Running, Start, request, submit
@@ -61,6 +62,25 @@ BROKEN_OFF = {
 }
 
 
+_LOCAL = b"Host: localhost\r\n"
+_REST = b"Content-Length: 100000\r\n" + _LOCAL + b"\r\nrest"
+OF_ADMINISTRATORS = {
+    "alive": b"GET /livez HTTP/1.1\r\n" + _LOCAL + b"\r\n",
+    "alive-with-half-a-body": b"GET /livez HTTP/1.1\r\n" + _REST,
+    "other-method": b"POST /livez HTTP/1.1\r\n" + _LOCAL + b"\r\n",
+    "other-method-with-half-a-body": b"POST /livez HTTP/1.1\r\n" + _REST,
+    "invited": b"POST /livez HTTP/1.1\r\nExpect: 100-continue\r\n" + _REST,
+    "no-such-path": b"GET /nowhere HTTP/1.1\r\n" + _LOCAL + b"\r\n",
+    "behind-a-proxy": b"POST /admin/v1/keys HTTP/1.1\r\nVia: a\r\n" + _REST,
+    "metrics": b"GET /metrics HTTP/1.1\r\n" + _LOCAL + b"\r\n",
+    "ahead": b"GET /livez HTTP/1.1\r\n" + _LOCAL + b"\r\nGET /livez HTTP/1.1\r\n" + _LOCAL + b"\r\n",
+    "other-version": b"GET / HTTP/9.9\r\n\r\n",
+    "zeros": bytes(300) + b"\r\n\r\n",
+    "too-large-a-head": b"GET / HTTP/1.1\r\n" + _LOCAL + b"X: " + b"a" * 70_000 + b"\r\n\r\n",
+    "bad-chunk": b"POST /livez HTTP/1.1\r\n" + _LOCAL + _CHUNKED + b"\r\nzz\r\n",
+}
+
+
 def _ours(garbage: list[object]) -> Counter[str]:
     kinds = [one if isinstance(one, FunctionType) else type(one) for one in garbage]
     found = Counter(kind.__qualname__ for kind in kinds if getattr(kind, "__module__", "").startswith("gateway."))
@@ -103,6 +123,23 @@ async def test_of_a_request_that_is_broken_off(gateway: Running, sent: bytes) ->
         client.send(sent)
         await asyncio.sleep(0.05)
         client.abort()
+
+    await act()  # what is made once
+    assert await left(gateway, act) == Counter()
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["reads", "leaves"])
+@pytest.mark.parametrize("sent", OF_ADMINISTRATORS.values(), ids=OF_ADMINISTRATORS)
+async def test_of_a_request_to_the_admin_listener(gateway: Running, sent: bytes, *, reads: bool) -> None:
+    """Strangers' took 600 MB in half a minute, and to collect them held everybody for a second and a half."""
+
+    async def act() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.admin_port)
+        writer.write(sent)
+        if reads:
+            await reader.read(12)
+        writer.transport.abort()
+        await eventually(lambda: not any(isinstance(one, AdminConnection) for one in gc.get_objects()), 1.0)
 
     await act()  # what is made once
     assert await left(gateway, act) == Counter()

@@ -6,6 +6,7 @@ import json
 import socket
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 from pytest_aiohttp import AiohttpRawServer
 
 from gateway.aio.host_addresses import HostAddress, find_addresses
+from gateway.ledger.schema import DeliveryState
 from gateway.webhooks import verify
 from tests.support.backend import Backend
 from tests.support.client import Response
 from tests.support.forms import form, pdf
 from tests.support.gateway import ADMIN_KEY, BOTH_WAYS, ENVIRON, Running, Start, request, submit
 from tests.support.jobs import Jobs, complete
+from tests.support.ledgers import write_sqlite_ledger
 from tests.support.waiting import DEADLINE, eventually
 from tests.webhooks.receivers import Receiver, receiving, server_context
 
@@ -313,3 +316,31 @@ async def test_strangers_bodies_share_one_budget_and_give_way_to_a_small_one(sta
 
 async def test_without_webhooks_there_is_no_such_path(gateway: Running) -> None:
     (await gateway.ask(posted(b"{}"), b"POST")).is_refusal(404, "route_not_found")
+
+
+async def test_old_records_of_busy_minutes_are_all_removed_in_one(
+    start: Start, backend: Backend, certificates: Path, tmp_path: Path
+) -> None:
+    """Of sent webhooks 200 a minute were removed: two keys with the default rate made more, for ever."""
+    del backend
+    path, names = tmp_path / "old.db", [str(number) for number in range(2500)]
+    write_sqlite_ledger(path)
+    with closing(sqlite3.connect(path)) as ledger, ledger:
+        ledger.executemany(
+            "INSERT INTO deliveries (id, upstream, request_id, owner, url, destination, state, attempts, created_at)"
+            " VALUES (?1, 'default', ?1, 'key:ci', 'https://localhost/', 'localhost:443', ?2, 1, 1)",
+            [(name, DeliveryState.DELIVERED) for name in names],
+        )
+        checkpoint = "INSERT INTO checkpoints (upstream, checkpoint, owner, expires_at) VALUES ('default', ?, 'o', 1)"
+        ledger.executemany(checkpoint, [(name,) for name in names])
+        received = "INSERT INTO received (name, request_id, handled, until) VALUES ('datalab', ?, 1, 1)"
+        ledger.executemany(received, [(name,) for name in names])
+    await start(webhooks=out(certificates), environ=ENVIRONMENT, ledger={"url": f"sqlite:///{path}"})
+
+    def left() -> tuple[int, ...]:
+        counts = "(SELECT count(*) FROM deliveries), (SELECT count(*) FROM checkpoints), count(*) FROM received"
+        with closing(sqlite3.connect(path, timeout=DEADLINE)) as ledger:
+            found: tuple[int, ...] = ledger.execute(f"SELECT {counts}").fetchone()
+            return found
+
+    await eventually(lambda: left() == (0, 0, 0))  # the first turn removes what is old, as one a minute does

@@ -17,11 +17,14 @@ from gateway.ledger.deliveries import (
     DeliveryLease,
     DeliveryOutcome,
     Due,
+    GivenUp,
+    Late,
     Planned,
     drop,
+    failing,
+    find_late,
     first_due,
     give_up,
-    give_up_untried,
     make_due,
     mark_dead,
     mark_delivered,
@@ -30,6 +33,7 @@ from gateway.ledger.deliveries import (
     release,
     retry,
     schedule_retry,
+    untried,
 )
 from gateway.ledger.delivery_claims import Bounds, claim_due
 from gateway.ledger.engine import Engine
@@ -256,6 +260,12 @@ async def test_operators_may_try_again(engine: Engine) -> None:
     ]
 
 
+async def given_up_of(engine: Engine, late: Late) -> list[GivenUp]:
+    """What is found, and given up then."""
+    found = await engine.report(lambda c: find_late(c, late))
+    return await engine.write(lambda c: give_up(c, found, late, NOON))
+
+
 async def test_what_waits_too_long_for_a_paused_destination_is_given_up(engine: Engine) -> None:
     await plan_and_end(engine, "old", NOON - 100)
     await plan_and_end(engine, "leased", NOON - 100)
@@ -267,12 +277,12 @@ async def test_what_waits_too_long_for_a_paused_destination_is_given_up(engine: 
         await engine.write(lambda c, name=name: schedule_retry(c, claimed[name], BAD, NOON))  # type: ignore[misc] # likewise
     await plan_and_end(engine, "never attempted", NOON - 100)
     line = "hooks.example:443", "key:ci"
-    given_up = await engine.write(lambda c: give_up(c, [line, ("nobody:1", "key:x")], NOON - 99, NOON))
+    given_up = await given_up_of(engine, failing([line, ("nobody:1", "key:x")], NOON - 99, NOON))
     assert given_up == [("old", line[0])]
     assert (await row(engine, "old"))["state"] == DeliveryState.DEAD
     assert await engine.write(lambda c: mark_delivered(c, claimed["leased"], OK, NOON))
     assert (await engine.read(counts))[DeliveryState.DUE] == 4
-    rest = await engine.write(lambda c: give_up(c, [line], NOON - 99, NOON, least_attempts=0))
+    rest = await given_up_of(engine, failing([line], NOON - 99, NOON, least_attempts=0))
     assert rest == [("never attempted", line[0])]
 
 
@@ -301,9 +311,25 @@ async def test_what_nobody_attempted_in_a_long_time_is_given_up_wherever_it_is_t
     await engine.write(lambda c: schedule_retry(c, tried.lease, BAD, NOON - 40))
     for name, at in (("old", NOON - 11), ("young", NOON - 10)):
         await plan_and_end(engine, name, at, destination=f"{name}:443")
-    assert await engine.write(lambda c: give_up_untried(c, NOON - 10, NOON)) == [("old", "old:443")]
+    assert await given_up_of(engine, untried(NOON - 10)) == [("old", "old:443")]
     assert (await row(engine, "old"))["state"] == DeliveryState.DEAD
-    assert await engine.write(lambda c: give_up_untried(c, NOON - 10, NOON)) == []
+    assert await given_up_of(engine, untried(NOON - 10)) == []
+
+
+async def test_what_was_found_is_not_given_up_if_it_was_tried_meanwhile(engine: Engine) -> None:
+    for name in ("sent", "again", "old"):
+        await plan_and_end(engine, name, NOON - 100)
+    leases = {due.lease.id: due.lease for due in await claim(engine, NOON - 90)}
+    for lease in leases.values():
+        await engine.write(lambda c, lease=lease: schedule_retry(c, lease, BAD, NOON - 80))  # type: ignore[misc]
+    late = failing([("hooks.example:443", "key:ci")], NOON - 99, NOON)
+    found = await engine.report(lambda c: find_late(c, late))
+    assert sorted(found) == ["again", "old", "sent"]
+    assert await engine.write(lambda c: retry(c, "again", "admin", NOON)) is DeliveryState.DUE
+    (sent,) = await claim(engine, NOON, most=1)
+    given_up = await engine.write(lambda c: give_up(c, found, late, NOON))
+    left = {"sent", "old"} - {sent.lease.id}
+    assert [one.id for one in given_up] == [*left]
 
 
 async def test_an_owner_has_its_share_of_places_and_what_is_paused_for_one_is_open_for_others(engine: Engine) -> None:
@@ -333,9 +359,9 @@ async def test_postgresql_looks_a_paused_line_up_and_does_not_go_through_all_of_
 
         event.listen(connection, "before_cursor_execute", note)
         claim_due(connection, "me", NOON, NOON + 60, Bounds(GREAT, GREAT, rooms, 2))
-        give_up(connection, list(rooms)[:100], NOON - 10, NOON)
+        find_late(connection, failing(list(rooms)[:100], NOON - 10, NOON))
         event.remove(connection, "before_cursor_execute", note)
-        queries = [(text, values) for text, values in asked if "SKIP LOCKED" in text]
+        queries = [(text, values) for text, values in asked if "SKIP LOCKED" in text or "ended_at <" in text]
         return [
             "\n".join(connection.exec_driver_sql(f"EXPLAIN {text}", values).scalars()) for text, values in queries
         ]

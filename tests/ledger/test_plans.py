@@ -177,7 +177,7 @@ async def test_what_failing_destinations_are_given_up_for_is_found_among_what_wa
         raw = raw_of(connection)
         raw.set_trace_callback(asked.append)
         try:
-            assert deliveries.give_up(connection, lines, NOON, NOON) == []
+            assert deliveries.find_late(connection, deliveries.failing(lines, NOON, NOON)) == []
         finally:
             raw.set_trace_callback(None)
         return [step for statement in asked for step in _plan(raw, statement) if "deliveries" in step]
@@ -187,6 +187,24 @@ async def test_what_failing_destinations_are_given_up_for_is_found_among_what_wa
         "SEARCH deliveries USING INDEX ix_deliveries_next_at (next_at>?)",
         "SEARCH deliveries USING INDEX ix_deliveries_turns (owner=? AND next_at>?)",
     }
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("late", [deliveries.failing([("h:443", "o")], NOON, NOON), deliveries.untried(NOON)])
+async def test_what_is_given_up_is_looked_up_once_it_was_found(engine: Engine, late: deliveries.Late) -> None:
+    """To go through all that waits is left to a report: it kept the only writer for a third of a second."""
+
+    def work(connection: Connection) -> list[str]:
+        asked: list[str] = []
+        raw = raw_of(connection)
+        raw.set_trace_callback(asked.append)
+        try:
+            assert deliveries.give_up(connection, ["a", "b"], late, NOON) == []
+        finally:
+            raw.set_trace_callback(None)
+        return [step for statement in asked for step in _plan(raw, statement) if "deliveries" in step]
+
+    assert await engine.write(work) == ["SEARCH deliveries USING INDEX sqlite_autoindex_deliveries_1 (id=?)"]
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)

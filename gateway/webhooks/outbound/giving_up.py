@@ -5,7 +5,7 @@ wait for a destination that is paused, and those whose turn never came.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.deliveries import GivenUp, Line, give_up, give_up_untried
+from gateway.ledger.deliveries import Late, Line, failing, find_late, give_up, untried
 from gateway.ledger.engine import OF_WEBHOOKS
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts
@@ -55,7 +55,7 @@ class GivingUp:
         await self._give_up(others, patience, least_attempts=1)
         await self._give_up(for_long, patience, least_attempts=0)
         if now - self._began >= patience:  # else all may be late because no replica ran
-            await self._give_up_batches(partial(give_up_untried, before=self._wall() - _LONG * patience))
+            await self._give_up_batches(untried(self._wall() - _LONG * patience))
         self._breaker.forget_old(self._clock())
         if self._counting is None or self._counting.done():
             self._counting = asyncio.get_running_loop().create_task(self._count_states())
@@ -66,19 +66,21 @@ class GivingUp:
             self._counting.cancel()
             await asyncio.wait([self._counting])
 
-    async def _give_up(self, failing: Sequence[Line], patience: float, *, least_attempts: int) -> None:
-        before = self._wall() - patience
-        for start in range(0, len(failing), _LINES):
-            lines = failing[start : start + _LINES]
-            await self._give_up_batches(partial(give_up, lines=lines, before=before, least_attempts=least_attempts))
+    async def _give_up(self, lines: Sequence[Line], patience: float, *, least_attempts: int) -> None:
+        now = self._wall()
+        for start in range(0, len(lines), _LINES):
+            some = lines[start : start + _LINES]
+            await self._give_up_batches(failing(some, now - patience, now, least_attempts=least_attempts))
 
-    async def _give_up_batches(self, late: Callable[..., list[GivenUp]]) -> None:
+    async def _give_up_batches(self, late: Late) -> None:
+        """Finds them by a report: to go through 300,000 that wait would keep all others from writing."""
         now = self._wall()
         for _ in range(_BATCHES):
-            given_up = await self._ledger.write(lambda c: late(c, now=now), in_turn_of=OF_WEBHOOKS)
-            if not given_up:
+            found = await self._ledger.report(partial(find_late, late=late))
+            if not found:
                 break
-            for delivery in given_up:
+            work = partial(give_up, found=found, late=late, now=now)
+            for delivery in await self._ledger.write(work, in_turn_of=OF_WEBHOOKS):
                 self._metrics.count_attempt(Result.DEAD)
                 log.error("webhook given up", delivery=delivery.id, destination=delivery.destination)
 

@@ -66,6 +66,28 @@ async def test_what_no_replica_ever_tried_is_given_up_after_three_times_as_long(
     assert states == [DeliveryState.DEAD, DeliveryState.DUE]
 
 
+async def test_nothing_is_written_where_nothing_is_given_up(
+    parts: Set, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look for what is late goes through all that waits: of 300,000 it kept the only writer for seconds."""
+    parts.addresses = {}
+    for number in range(8):
+        await parts.make_due(receiver.port, f"d{number}")
+    for _ in range(2):
+        await parts.settle()
+    write, writes = parts.ledger.write, 0
+
+    async def counted(*call: Any, **more: Any) -> Any:
+        nonlocal writes
+        writes += 1
+        return await write(*call, **more)
+
+    monkeypatch.setattr(parts.ledger, "write", counted)
+    parts.now += 1000
+    await parts.relay.look_after()
+    assert writes == 0
+
+
 async def test_what_is_late_because_no_replica_ran_is_tried(parts: Set, receiver: Receiver) -> None:
     parts.out = out(parts.directory, give_up_after="1h")
     parts.now -= 4 * 3600
