@@ -39,6 +39,9 @@ from tests.support.waiting import eventually  # noqa: E402 -- likewise
 
 _FLOWS = Path(__file__).parent / "flows"
 _LOOPS = os.environ.get("GATEWAY_TEST_LOOPS", "")
+_ENGINES = os.environ.get("GATEWAY_TEST_ENGINES", "both" if _WHOLE else "")
+# What these test talks to the engine itself, or is the whole gateway; what others test uses the ledger through that.
+_NEAR_THE_ENGINE = frozenset({"ledger", "flows", "process"})
 # What these test lies near the sockets, where the loops differ; all else is the same code on either.
 _NEAR_THE_LOOP = frozenset(
     f"test_{name}.py"
@@ -110,6 +113,21 @@ def pytest_configure(config: pytest.Config) -> None:
     gc.disable()  # until all tests are collected, which makes a million objects and no garbage
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_FailuresAtOnce(config))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves the second engine to CI where the first says all but surely the same; see docs/development.md."""
+    if _ENGINES == "both":
+        return
+    left = [item for item in items if _is_on_the_second_engine(item)]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if not _is_on_the_second_engine(item)]
+
+
+def _is_on_the_second_engine(item: pytest.Item) -> bool:
+    room = item.path.relative_to(_FLOWS.parent).parts[0]
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return room not in _NEAR_THE_ENGINE and params.get("ledger_url") == "postgresql"
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
