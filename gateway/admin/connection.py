@@ -130,6 +130,7 @@ class AdminConnection(RequestHandler):
                 raise
             # It was lost with a request that was not begun yet: aiohttp takes away what makes requests.
         finally:
+            self.close()  # what waits for its turn is not parsed any more: nobody would begin it
             drop_requests(self)
             if self._answered is not None:
                 without_calls(self._answered)

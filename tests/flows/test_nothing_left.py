@@ -145,6 +145,27 @@ async def test_of_a_request_to_the_admin_listener(gateway: Running, sent: bytes,
     assert await left(gateway, act) == Counter()
 
 
+@pytest.mark.parametrize("behind", [bytes(300) + b"\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"], ids=["zeros", "version"])
+async def test_of_what_waits_for_its_turn_when_its_admin_connection_ends(
+    gateway: Running, monkeypatch: pytest.MonkeyPatch, behind: bytes
+) -> None:
+    """Beside many others what comes behind a request is parsed later, perhaps once this one's answer was sent."""
+    monkeypatch.setattr("gateway.aio.iteration.Iteration.is_full", True)
+
+    async def act() -> None:
+        for iterations in range(12):
+            _, writer = await asyncio.open_connection("127.0.0.1", gateway.admin_port)
+            writer.write(OF_ADMINISTRATORS["alive"])
+            await steps(iterations)
+            writer.write(behind)
+            await steps(3)
+            writer.transport.abort()
+        await eventually(lambda: not any(isinstance(one, AdminConnection) for one in gc.get_objects()))
+
+    await act()  # what is made once
+    assert await left(gateway, act) == Counter()
+
+
 @pytest.mark.parametrize("sent", [request("HEAD"), submit(form(pdf(1)))], ids=["poll", "submit"])
 async def test_of_a_client_that_leaves_at_once_behind_a_whole_request(gateway: Running, sent: bytes) -> None:
     """The gateway is about to connect to the container, or has connected in this very iteration of the loop."""
