@@ -96,7 +96,8 @@ class JobParts:
         """What runs in the background until the gateway ends."""
         housekeeping = self.housekeeping
         return (
-            housekeeping.run_changes(), housekeeping.run_heartbeat(), housekeeping.run(), self.dispatcher.run()
+            housekeeping.run_changes(), housekeeping.run_heartbeat(), housekeeping.run_purges(), housekeeping.run(),
+            self.dispatcher.run(),
         )  # fmt: skip
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
-"""Each second: apply other replicas' changes, expire results, take over jobs of dead replicas.
+"""Each second: apply other replicas' changes, expire results, take over jobs of dead replicas; each minute: purge.
 
-In three tasks: however long it takes to expire thousands of results, this replica hears of changes and does not count
-as dead.
+In four tasks: however long it takes to expire thousands of results, this replica hears of changes and does not count
+as dead; and however long to remove old records, results expire and jobs are taken over.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -50,6 +50,10 @@ class Housekeeping:
         """Sends the heartbeat every few seconds; one that was not sent, a second later."""
         await take_turns(self.beat, _log_error)
 
+    async def run_purges(self) -> None:
+        """Removes old records each minute."""
+        await take_turns(self.purge, _log_error)
+
     async def run(self) -> None:
         """Runs one turn of all else each second."""
         await take_turns(self.turn, _log_error)
@@ -88,9 +92,16 @@ class Housekeeping:
         due.append(self._retention.sweep)
         if turn % _COUNT_EVERY == 0:
             due.append(self._count)
-        if turn % _PURGE_EVERY == 0:
-            due += [self._retention.purge, *self._purges]
         await _do_all(due)
+
+    async def purge(self, turn: int) -> None:
+        """Removes old records, if it is due.
+
+        Raises:
+            LedgerUnavailable: some are left.
+        """
+        if turn % _PURGE_EVERY == 0:
+            await _do_all([self._retention.purge, *self._purges])
 
     async def _count(self) -> None:
         self.counts = await self._ledger.read(count)

@@ -58,7 +58,8 @@ class Idle(Room):
         self.seconds += 1.0
         await asyncio.gather(
             self.sync.follow_keys(), self.sync.turn(turn), self.hear(), self.housekeeping.beat(turn),
-            self.housekeeping.turn(turn), self.trail.turn(turn), self.dispatcher.turn(),
+            self.housekeeping.turn(turn), self.housekeeping.purge(turn), self.trail.turn(turn),
+            self.dispatcher.turn(),
         )  # fmt: skip
 
 
