@@ -145,6 +145,29 @@ async def test_of_a_request_to_the_admin_listener(gateway: Running, sent: bytes,
     assert await left(gateway, act) == Counter()
 
 
+@pytest.mark.parametrize("sent", ["alive", "other-method-with-half-a-body", "zeros", "ahead"])
+async def test_of_a_client_of_the_admin_listener_that_leaves_at_once(
+    gateway: Running, monkeypatch: pytest.MonkeyPatch, sent: str
+) -> None:
+    """Its request is not begun yet, or waits for its turn, or is being answered: no fault of ours is told of."""
+    monkeypatch.setattr("gateway.aio.iteration.Iteration.is_full", True)
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+    async def act() -> None:
+        for iterations in range(12):
+            with socket.create_connection(("127.0.0.1", gateway.admin_port)) as client:  # sends and leaves in one go
+                await steps(10)
+                client.sendall(OF_ADMINISTRATORS[sent])
+                await steps(iterations)
+        await eventually(lambda: not any(isinstance(one, AdminConnection) for one in gc.get_objects()))
+
+    await act()  # what is made once
+    assert await left(gateway, act) == Counter()
+    told += [event for event in gateway.events if event["event"] == "admin connection failed"]
+    assert told == []
+
+
 @pytest.mark.parametrize("behind", [bytes(300) + b"\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"], ids=["zeros", "version"])
 async def test_of_what_waits_for_its_turn_when_its_admin_connection_ends(
     gateway: Running, monkeypatch: pytest.MonkeyPatch, behind: bytes
