@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert
 from gateway.ledger import checkpoints, expiry, inbound_webhooks, schema, watchers
 from gateway.ledger.deliveries import release
 from gateway.ledger.delivery_claims import Bounds, claim_due
-from gateway.ledger.engine import Engine
+from gateway.ledger.engine import OF_WEBHOOKS, Engine
 from gateway.ledger.schema import DeliveryState, JobState, Stage, accounts, deliveries, jobs, reservations
 from gateway.limits.job_cost import Known
 from tests.support.faraway import FarAway
@@ -107,6 +107,30 @@ async def test_many_webhooks_are_claimed_and_given_back_in_a_few_statements(far:
         rows = await engine.read(lambda c: rows_of(c, deliveries))
         assert sum(row["leased_by"] is None for row in rows) == MANY - 3
         await engine.write(lambda c: release(c, leases[:3], NOON))  # noqa: B023
+
+
+async def test_webhooks_for_many_paused_destinations_keep_no_claim_from_ending_in_time(
+    far: FarAway, engine: Engine, migrated: str
+) -> None:
+    """100 ms away, four owners with a thousand each for closed ports kept all others' from being sent."""
+    rooms = {(f"h.test:{port}", f"key:{port % 4}"): 1 for port in range(24)}
+    values = {
+        "upstream": "container", "url": "https://h.test/", "state": DeliveryState.DUE, "attempts": 6,
+        "created_at": NOON, "ended_at": NOON, "request_id": "job",
+    }  # fmt: skip
+    rows = [
+        {"id": f"{place}-{n}", "destination": line[0], "owner": line[1], "next_at": NOON + place, **values}
+        for place, line in enumerate(rooms)
+        for n in range(201)
+    ]
+    quiet = {"id": "quiet", "destination": "q.test:443", "owner": "quiet", "next_at": NOON + 90, **values}
+    await engine.write(lambda c: c.execute(insert(deliveries), [*rows, quiet]))
+    hurried = open_engine(far.url_of(migrated), 2.0)
+    await hurried.write(lambda _: None)
+    far.seconds, bounds = 0.08, Bounds(32, 4, rooms, 8)
+    claimed = await hurried.write(lambda c: claim_due(c, "me", NOON + 99, NOON + 159, bounds), in_turn_of=OF_WEBHOOKS)
+    assert "quiet" in {due.lease.id for due in claimed}
+    await hurried.close()
 
 
 async def test_many_old_checkpoints_and_received_webhooks_are_forgotten_in_two_statements(

@@ -182,7 +182,7 @@ class Dispatcher:
         most, rooms = out.most_in_flight_per_destination, self._breaker.rooms(self._clock())
         # Per owner, so that one owner's slow receivers don't block the others.
         share = max(1, out.most_in_flight // _SHARE)
-        bounds = Bounds(room, most, rooms, share, self._served)
+        bounds = Bounds(room, most, rooms, share, self._served, self._clock)
         claim = self._timed(lambda c: claim_due(c, self._me, now, until, bounds))
         claimed, took = await self._ledger.write(claim, in_turn_of=OF_WEBHOOKS)
         self._claims_at = self._clock() + (_REST * took if took > _QUICK else 0.0)
