@@ -60,6 +60,7 @@ def configured(file: str, places: Places) -> str:
         "bind :443": f"bind 127.0.0.1:{places.port}",
         "address: 0.0.0.0, port_value: 443": f"address: 127.0.0.1, port_value: {places.port}",
         "port 9090": f"port {places.admin}",
+        "fall 2 ": "fall 5 ",  # the gateway is in this process, which may wait for a core for some seconds
         "port_value: 9090": f"port_value: {places.admin}",
         "gateway.internal.example.com": places.name,
         "documents.example.com": "gateway.test",

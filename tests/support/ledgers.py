@@ -111,6 +111,7 @@ class Postgres:
         self._numbers = count(1)
         self._shell: subprocess.Popen[bytes] | None = None
         self._psql: subprocess.Popen[str] | None = None
+        self._emptied = ""
 
     def __enter__(self) -> Self:
         self._run("initdb", "--auth=trust", "--encoding=UTF8", "--no-sync", "-U", "postgres", "-D", str(self.data))
@@ -216,6 +217,8 @@ class Postgres:
             self._psql = subprocess.Popen(  # noqa: S603 -- commands of ours
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **self._surroundings
             )
+            self._emptied = database
+        assert database == self._emptied
         assert self._psql.stdin is not None
         assert self._psql.stdout is not None
         self._psql.stdin.write(f"BEGIN; {text}; COMMIT;\n\\echo emptied\n")
