@@ -170,7 +170,7 @@ class AdminConnection(RequestHandler):
             ConnectionError: the answer to what came behind is written already, in the place of this one's.
         """
         if self._is_refused:
-            raise self._is_answered()
+            raise self._note_answered()
         self._is_answering = True
         self._body = body
         self._ahead = 0
@@ -238,9 +238,9 @@ class AdminConnection(RequestHandler):
         if self.transport is not None and not request.writer.output_size:
             self.transport.write(written_problem(refused))
         self.force_close()
-        raise self._is_answered()
+        raise self._note_answered()
 
-    def _is_answered(self) -> "_AnsweredError":
+    def _note_answered(self) -> "_AnsweredError":
         self._answered = _AnsweredError()
         return self._answered
 
